@@ -1,0 +1,75 @@
+// The ranks as a grid with named axes, and the groups along them.
+//
+// rank = ((pp * DP + dp) * CP + cp) * TP + tp: tp varies fastest, so that tensor-parallel peers are neighbours.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "parallel/comm.h"
+
+namespace tessera {
+
+class ParallelConfig;  // parallel/parallel.proto
+
+enum class Axis : uint8_t { Pp, Dp, Cp, Tp };
+constexpr int kAxes = 4;
+const char* name(Axis axis);
+
+// A set of axes: the ranks that differ only along them form a group.
+class AxisSet {
+ public:
+  constexpr AxisSet() = default;
+  constexpr AxisSet(std::initializer_list<Axis> axes) {
+    for (Axis axis : axes) bits_ |= 1u << static_cast<int>(axis);
+  }
+  constexpr bool has(Axis axis) const { return bits_ >> static_cast<int>(axis) & 1u; }
+  constexpr bool operator==(const AxisSet&) const = default;
+  constexpr bool operator<(AxisSet other) const { return bits_ < other.bits_; }
+  std::string str() const;  // "dp*cp"
+
+ private:
+  unsigned bits_ = 0;
+};
+
+struct MeshShape {
+  int pp = 1, dp = 1, cp = 1, tp = 1;
+  int size() const { return pp * dp * cp * tp; }
+  int extent(Axis axis) const;
+  // This shape with dp = 0 replaced by what is left of `world` ranks. Throws UsageError when the product does not
+  // match.
+  static MeshShape resolve(const ParallelConfig& config, int world);
+  int coordinate(Axis axis, int rank) const;
+};
+
+class Mesh {
+ public:
+  // Collective over world, which must outlive the mesh; world.size() == shape.size().
+  Mesh(Comm& world, const MeshShape& shape);
+
+  const MeshShape& shape() const { return shape_; }
+  Comm& world() const { return world_; }
+  int extent(Axis axis) const { return shape_.extent(axis); }
+  int coordinate(Axis axis) const { return shape_.coordinate(axis, world_.rank()); }
+
+  // The group along these axes through this rank, in rank order. Made on first need; every rank of the world must then
+  // ask for the same one (call it before step one).
+  Comm& group(AxisSet axes);
+  Comm& tp() { return group({Axis::Tp}); }
+  Comm& cp() { return group({Axis::Cp}); }
+  Comm& dp() { return group({Axis::Dp}); }
+  Comm& pp() { return group({Axis::Pp}); }
+
+  // Bytes and calls so far, by group ("tp", "dp*cp", ...).
+  std::map<std::string, Traffic> traffic() const;
+
+ private:
+  Comm& world_;
+  MeshShape shape_;
+  std::map<AxisSet, std::unique_ptr<Comm>> groups_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,42 @@
+// A parameter: a global tensor, and the rows of it that this rank holds.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "parallel/mesh.h"
+#include "parallel/shard.h"
+#include "tensor/context.h"
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+enum class Initialisation : uint8_t { Zero, One, Normal };
+
+struct Parameter {
+  std::string name;    // global: "blocks.17.attention.qkv"
+  Shape global_shape;  // stored so that its tensor-parallel dim is dim 0
+  Interval rows;       // this rank's rows of dim 0; all of them when it is not split
+  AxisSet replicas;  // axes along which ranks hold the same rows: each rank's gradient is a partial sum, to be added up
+                     // over them
+  bool decay = true;  // weight decay applies (not for norms and biases)
+  Initialisation initialisation = Initialisation::Normal;
+  double standard_deviation = 0.02;
+  int block = -1;  // transformer block that it belongs to; -1: embedding; number of blocks: final norm and head
+
+  Tensor value;     // [rows, ...] compute dtype
+  Tensor gradient;  // [rows, ...] accumulation dtype; backward accumulates into it
+
+  Shape local_shape() const { return global_shape.with_rows(rows.size()); }
+};
+
+// Parameters of this rank, in the order of the model; pointers stay valid for the life of the model.
+using Parameters = std::vector<Parameter*>;
+
+// Overwrites `rows` of a parameter's initial value into x [rows, ...]; every element is a function of
+// (seed, name, global index), so any shard of any mesh draws its own.
+void initialise(const Context& context, const Parameter& parameter, const Interval& rows, uint64_t seed,
+                const Tensor& x);
+
+}  // namespace tessera

@@ -1,0 +1,45 @@
+// The interpreter: runs a schedule on a stage, a source and a reducer. Knows no model and no optimizer.
+#pragma once
+
+#include "parallel/mesh.h"
+#include "parallel/reducer.h"
+#include "parallel/schedule.h"
+#include "parallel/source.h"
+#include "parallel/stage.h"
+
+namespace tessera {
+
+struct StepResult {
+  double loss = 0;           // mean over the step's target tokens, the same on every rank
+  double gradient_norm = 0;  // before clipping
+  int64_t targets = 0;       // target tokens of the step, over all ranks
+};
+
+class Pipeline {
+ public:
+  // The schedule is verified here, against the source's microbatches and the stage's slots. All must outlive the
+  // pipeline.
+  Pipeline(Mesh& mesh, Stage& stage, Source& source, Reducer& reducer, Schedule schedule);
+
+  // One optimizer step on the samples from `first_sample` on. Throws NumericalError, on every rank alike, when loss or
+  // gradient norm is not finite; the weights are then as they were.
+  StepResult step(Context& context, int64_t first_sample, double learning_rate, int64_t step);
+
+ private:
+  Mesh& mesh_;
+  Stage& stage_;
+  Source& source_;
+  Reducer& reducer_;
+  Schedule schedule_;
+};
+
+// Mean loss over the target tokens of `source`'s next `batches` loads from `first_sample` on, weights untouched. The
+// same on every rank.
+struct EvaluationResult {
+  double loss = 0;
+  int64_t targets = 0;
+};
+EvaluationResult evaluate(Context& context, Mesh& mesh, Stage& stage, Source& source, int64_t first_sample,
+                          int64_t batches, int64_t samples_per_batch);
+
+}  // namespace tessera

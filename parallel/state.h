@@ -1,0 +1,36 @@
+// Everything that a run must save to go on: all that checkpoint/ ever sees.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "parallel/shard.h"
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+// This rank's rows of one global tensor of the state: a master weight, a moment.
+struct StateSlice {
+  std::string name;  // global: "master/blocks.17.attention.qkv", "exp_avg/...", "exp_avg_sq/..."
+  Shape global_shape;
+  Interval rows;     // this rank's rows of dim 0; may be empty
+  Tensor data;       // [rows, ...]
+  int replica = 0;   // this rank's number among those that hold exactly these rows
+  int replicas = 1;  // how many do: they share the writing, each a range of the rows
+};
+
+// What is saved beside the tensors, the same on every rank: step, samples, tokens, data history as text.
+struct Cursors {
+  std::map<std::string, int64_t> numbers;
+  std::map<std::string, std::string> texts;
+  bool operator==(const Cursors&) const = default;
+};
+
+struct State {
+  std::vector<StateSlice> slices;
+  Cursors cursors;
+};
+
+}  // namespace tessera

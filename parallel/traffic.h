@@ -1,0 +1,33 @@
+// Counts of what communication puts on the wire, by axis and kind of call. Tests compare them with closed formulas.
+//
+// Bytes are those that this rank sends, n being the size of the group and b the bytes of the whole (gathered or
+// reduced) tensor:
+//   all_gather, reduce_scatter, all_to_all   b (n-1)/n
+//   all_reduce                               2 b (n-1)/n   (counts need not divide: the exact blocks are counted)
+//   broadcast                                b at the root (once: a tree's depth is not counted), 0 elsewhere
+//   send                                     b
+// A group of one sends nothing.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+namespace tessera {
+
+enum class Collective : uint8_t { AllReduce, AllGather, ReduceScatter, AllToAll, Broadcast, Send, Barrier };
+constexpr int kCollectives = 7;
+const char* name(Collective collective);
+
+struct Traffic {
+  std::array<int64_t, kCollectives> calls{};
+  std::array<int64_t, kCollectives> bytes{};
+
+  void add(Collective kind, int64_t sent_bytes) {
+    ++calls[static_cast<int>(kind)];
+    bytes[static_cast<int>(kind)] += sent_bytes;
+  }
+  int64_t total_bytes() const;
+};
+
+}  // namespace tessera

@@ -1,0 +1,24 @@
+#include "tensor/arena.h"
+
+#include <algorithm>
+
+namespace tessera {
+
+Arena::Arena(std::string name, Device device, int64_t capacity) : name_(std::move(name)), buffer_(device, capacity) {}
+
+int64_t Arena::bytes(const Shape& shape, DType dtype) {
+  return (shape.size() * size_of(dtype) + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+Tensor Arena::take(const Shape& shape, DType dtype) {
+  const int64_t need = bytes(shape, dtype);
+  TESSERA_CHECK(used_ + need <= capacity(), "arena '" + name_ + "' of " + std::to_string(capacity()) + " bytes has " +
+                                                std::to_string(capacity() - used_) + " left, and " + shape.str() + " " +
+                                                tessera::name(dtype) + " needs " + std::to_string(need));
+  Tensor tensor(static_cast<char*>(buffer_.data()) + used_, shape, dtype, buffer_.device());
+  used_ += need;
+  high_water_ = std::max(high_water_, used_);
+  return tensor;
+}
+
+}  // namespace tessera

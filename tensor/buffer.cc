@@ -1,0 +1,32 @@
+#include "tensor/buffer.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
+}  // namespace
+
+Buffer::Buffer(Device device, int64_t bytes) : bytes_(bytes), device_(device) {
+  TESSERA_CHECK(device == Device::Cpu, "host memory only");
+  if (bytes == 0) return;
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) {
+    bytes_ = 0;
+    throw IoError("cannot allocate " + std::to_string(bytes) + " bytes of memory: " + std::strerror(errno));
+  }
+  // Large pages save most of the address-translation misses of big matrix products; a refusal costs only speed.
+  if (bytes >= 8 * kHugePage) madvise(data, bytes, MADV_HUGEPAGE);
+  data_ = data;
+}
+
+Buffer::~Buffer() {
+  if (data_ != nullptr) munmap(data_, bytes_);
+}
+
+}  // namespace tessera

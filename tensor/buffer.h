@@ -1,0 +1,38 @@
+// Owner of one block of memory.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+// Page-aligned zeroed memory, backed by huge pages where the system has them. Pages are touched on first use, so
+// memory that is never used costs nothing. Move-only.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Device device, int64_t bytes);  // throws IoError when the system refuses, naming the size
+  Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(device_, other.device_);
+    return *this;
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer();
+
+  void* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+
+ private:
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+  Device device_ = Device::Cpu;
+};
+
+}  // namespace tessera

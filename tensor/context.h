@@ -1,0 +1,46 @@
+// What an operation needs besides its operands, and the first argument of every one: device, threads, scratch memory
+// and the matrix library's state. One context a rank; not shared between threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "tensor/arena.h"
+
+namespace tessera {
+
+class MatrixLibrary;  // tensor/ops/gemm.h
+
+class Context {
+ public:
+  struct Options {
+    Device device = Device::Cpu;
+    int threads = 1;
+    int64_t workspace_bytes = 0;  // capacity of workspace()
+  };
+
+  // Must be made on the thread that will use it: the matrix library's thread count is set for the calling thread.
+  explicit Context(const Options& options);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  Device device() const { return device_; }
+  int threads() const { return threads_; }
+
+  // Scratch as a stack: open an ArenaScope first. Every operation that takes from it states how much in its header.
+  Arena& workspace() { return workspace_; }
+
+  // Gives the workspace another capacity; nothing may be taken from it at that moment.
+  void resize_workspace(int64_t bytes);
+
+  MatrixLibrary& matrix_library() { return *matrix_library_; }
+
+ private:
+  Device device_;
+  int threads_;
+  Arena workspace_;
+  std::unique_ptr<MatrixLibrary> matrix_library_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,105 @@
+// Element types. Interfaces carry a DType at run time; kernels are templates over the C++ type inside their .cc file.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "tensor/check.h"
+
+namespace tessera {
+
+enum class DType : uint8_t { F64, F32, BF16, I32, U16, U32 };
+
+// bfloat16: the upper half of an IEEE float. Conversion from float rounds to nearest even and keeps NaN a NaN.
+struct bf16 {
+  uint16_t bits;
+
+  bf16() = default;
+  explicit bf16(float value) {
+    const uint32_t u = std::bit_cast<uint32_t>(value);
+    const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    const uint32_t quiet_nan = (u >> 16) | 0x0040u;
+    bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
+  }
+  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  explicit operator double() const { return static_cast<float>(*this); }
+};
+
+constexpr int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::F64:
+      return 8;
+    case DType::F32:
+    case DType::I32:
+    case DType::U32:
+      return 4;
+    case DType::BF16:
+    case DType::U16:
+      return 2;
+  }
+  return 0;
+}
+
+const char* name(DType dtype);
+
+// The dtype named `text` ("F32", ...); throws UsageError naming `what` and the choices.
+DType parse_dtype(const std::string& text, const std::string& what);
+
+// Accumulation dtype of a compute dtype: F64 for F64, else F32. It governs norm statistics, lse, loss, gradients,
+// reductions and master weights.
+constexpr DType accumulation_dtype(DType compute) { return compute == DType::F64 ? DType::F64 : DType::F32; }
+
+template <class T>
+struct Accumulation {
+  using type = float;
+};
+template <>
+struct Accumulation<double> {
+  using type = double;
+};
+template <class T>
+using Acc = typename Accumulation<T>::type;
+
+template <class T>
+constexpr DType dtype_of() {
+  using U = std::remove_const_t<T>;
+  if constexpr (std::is_same_v<U, double>)
+    return DType::F64;
+  else if constexpr (std::is_same_v<U, float>)
+    return DType::F32;
+  else if constexpr (std::is_same_v<U, bf16>)
+    return DType::BF16;
+  else if constexpr (std::is_same_v<U, int32_t>)
+    return DType::I32;
+  else if constexpr (std::is_same_v<U, uint16_t>)
+    return DType::U16;
+  else if constexpr (std::is_same_v<U, uint32_t>)
+    return DType::U32;
+  else
+    static_assert(!sizeof(U), "no DType for this type");
+}
+
+// Unit roundoff of a float type: half the distance from 1 to the next number.
+constexpr double unit_roundoff(DType dtype) {
+  return dtype == DType::F64 ? 0x1p-53 : dtype == DType::F32 ? 0x1p-24 : 0x1p-9;
+}
+
+// Calls f(T{}) for the C++ type T of a float dtype: the one place where run-time dtype becomes compile-time type.
+template <class F>
+decltype(auto) dispatch_float(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::F64:
+      return f(double{});
+    case DType::F32:
+      return f(float{});
+    case DType::BF16:
+      return f(bf16{});
+    default:
+      break;
+  }
+  throw InternalError(std::string("a float dtype is needed, not ") + name(dtype));
+}
+
+}  // namespace tessera

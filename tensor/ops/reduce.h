@@ -1,0 +1,20 @@
+// Sums in a fixed order: bitwise the same for any number of threads, since partial sums belong to fixed blocks of the
+// input.
+#pragma once
+
+#include "tensor/context.h"
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+// Sum of squares, in double. Fixed blocks of 4096 elements, added in order.
+double sum_of_squares(const Context& context, const ConstTensor& x);
+
+// True when no element is NaN or infinite.
+bool all_finite(const Context& context, const ConstTensor& x);
+
+// Accumulates into sums [columns] (accumulation dtype) the sum over the rows of x [rows, columns]: a bias gradient.
+// Rows are added in ascending order for each column.
+void add_column_sums(const Context& context, const ConstTensor& x, const Tensor& sums);
+
+}  // namespace tessera

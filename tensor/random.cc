@@ -1,0 +1,86 @@
+#include "tensor/random.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "tensor/threads.h"
+
+namespace tessera {
+namespace {
+
+constexpr uint64_t kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
+constexpr uint32_t kWeyl0 = 0x9E3779B9, kWeyl1 = 0xBB67AE85;
+
+// FNV-1a, 64 bits: purposes are few and fixed, so a short well-known hash is enough.
+uint64_t hash_name(std::string_view name) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash;
+}
+
+// A uniform in (0, 1], for the logarithm of Box-Muller.
+double open_uniform(uint32_t high, uint32_t low) {
+  return (static_cast<double>((static_cast<uint64_t>(high) << 32 | low) >> 11) + 1.0) * 0x1p-53;
+}
+
+// The two normals of a block: Box and Muller, "A note on the generation of random normal deviates", 1958.
+std::array<double, 2> normal_pair(const std::array<uint32_t, 4>& block) {
+  const double radius = std::sqrt(-2.0 * std::log(open_uniform(block[0], block[1])));
+  const double angle = 2.0 * std::numbers::pi * open_uniform(block[2], block[3]);
+  return {radius * std::cos(angle), radius * std::sin(angle)};
+}
+
+}  // namespace
+
+std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t p0 = kMultiplier0 * c[0], p1 = kMultiplier1 * c[2];
+    c = {static_cast<uint32_t>(p1 >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(p1),
+         static_cast<uint32_t>(p0 >> 32) ^ c[3] ^ k[1], static_cast<uint32_t>(p0)};
+    k[0] += kWeyl0;
+    k[1] += kWeyl1;
+  }
+  return c;
+}
+
+RandomStream::RandomStream(uint64_t seed, std::string_view purpose)
+    : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}, purpose_(hash_name(purpose)) {}
+
+std::array<uint32_t, 4> RandomStream::block(uint64_t index) const {
+  return philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), static_cast<uint32_t>(purpose_),
+                     static_cast<uint32_t>(purpose_ >> 32)},
+                    key_);
+}
+
+uint64_t RandomStream::bits(uint64_t index) const {
+  const auto b = block(index / 2);
+  const int half = index % 2 ? 2 : 0;
+  return static_cast<uint64_t>(b[half]) << 32 | b[half + 1];
+}
+
+double RandomStream::uniform(uint64_t index) const { return static_cast<double>(bits(index) >> 11) * 0x1p-53; }
+
+double RandomStream::normal(uint64_t index) const { return normal_pair(block(index / 2))[index % 2]; }
+
+uint64_t RandomStream::below(uint64_t index, uint64_t bound) const {
+  __extension__ using uint128 = unsigned __int128;
+  return static_cast<uint64_t>(static_cast<uint128>(bits(index)) * bound >> 64);
+}
+
+void fill_normal(const Context& context, Tensor x, const RandomStream& stream, int64_t first_index,
+                 double standard_deviation) {
+  dispatch_float(x.dtype(), [&]<class T>(T) {
+    T* out = x.as<T>();
+    parallel_for(context, x.size(), 4096, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const double value = standard_deviation * stream.normal(first_index + i);
+        if constexpr (std::is_same_v<T, bf16>)
+          out[i] = bf16(static_cast<float>(value));
+        else
+          out[i] = static_cast<T>(value);
+      }
+    });
+  });
+}
+
+}  // namespace tessera
