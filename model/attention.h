@@ -1,0 +1,68 @@
+// Self-attention of a block (Vaswani et al. 2017), with grouped queries (Ainslie et al. 2023); heads are split over tp.
+//
+//   qkv = x W_qkv, cut into heads and rotated; out = attention(q, k, v); y = out W_out
+//
+// What depends only on the microbatch (rotations, which tiles see each other) is worked out once for all layers: a
+// MicrobatchPlan.
+#pragma once
+
+#include "model/linear.h"
+#include "parallel/batch.h"
+
+namespace tessera {
+
+// Per microbatch, shared by all layers: the rotation table and the tile list, in memory of the microbatch's slot.
+class MicrobatchPlan {
+ public:
+  MicrobatchPlan() = default;
+  MicrobatchPlan(const ModelShape& shape, Arena& arena);
+  static int64_t bytes(const ModelShape& shape);
+
+  void make(const ModelShape& shape, const Context& context, const Batch& batch);
+
+  const ConstTensor rope() const { return rope_; }  // empty when the family has learned positions
+  const AttentionProblem& problem() const { return problem_; }
+
+ private:
+  Tensor rope_, offset_, key_tile_, full_;
+  AttentionProblem problem_;
+};
+
+class Attention {
+ public:
+  struct Saved {
+    Tensor qkv;  // [slots, width]: q, k and v head-major, one after another; after backward_input the projection's
+                 // gradient
+    Tensor out;  // [slots, q_heads * head_dim]
+    Tensor lse;  // [q_heads, slots]
+  };
+
+  Attention(const ModelShape& shape, const std::string& name, int block);
+
+  // x [slots/tp, hidden] -> overwrites y [slots/tp, hidden] and saved.
+  void forward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const Saved& saved,
+               const Tensor& y) const;
+  // Overwrites dx [slots/tp, hidden]; leaves in saved what backward_weight needs.
+  void backward_input(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dy, const Saved& saved,
+                      const Tensor& dx) const;
+  void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved);
+
+  Saved allocate(Arena& arena) const;
+  void prepare(Context& context) const;
+  int64_t workspace(const Context& context) const;
+  Cost cost() const;
+  void add_parameters(Parameters& parameters);
+
+ private:
+  struct Heads {
+    Tensor q, k, v;  // [heads, slots, head_dim]
+  };
+  Heads heads_in(const Tensor& qkv) const;
+
+  ModelShape shape_;
+  HeadLayout layout_;  // of this rank
+  ColumnLinear qkv_;
+  RowLinear out_;
+};
+
+}  // namespace tessera

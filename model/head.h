@@ -1,0 +1,59 @@
+// The end of the model: final norm, projection to the vocabulary (its rows split over tp), and loss.
+//
+// The loss runs over tiles of tokens: a tile's logits [tile, vocab/tp] are made, turned into loss and then, in place,
+// into their gradient, and used at once for the gradients of weight and input. So the logits of a microbatch never
+// exist as a whole, and, unlike a loss that runs over chunks of the vocabulary, none has to be computed twice. The
+// price: in training, forward does the head's backward products too (the loss scale is known beforehand), and
+// backward_input only finishes the norm.
+#pragma once
+
+#include "model/linear.h"
+#include "model/norm.h"
+#include "parallel/batch.h"
+
+namespace tessera {
+
+class Head {
+ public:
+  struct Saved {
+    Norm::Saved norm;
+    Tensor h;  // [slots/tp, hidden] norm(x); after a training forward, the gradient that reaches it
+  };
+
+  // table: the embedding's, when the model is tied; else the head makes its own.
+  Head(const ModelShape& shape, Parameter* tied_table);
+
+  enum class Mode : uint8_t { Train, Evaluate };
+
+  // x [slots/tp, hidden] -> this context-parallel rank's sum of loss over its targets times loss_scale, the same on
+  // every tp rank. With Mode::Train, leaves dL/dh in saved and accumulates into the table's gradient.
+  double forward(LayerRun run, const Batch& batch, const ConstTensor& x, const Saved& saved, double loss_scale,
+                 Mode mode);
+  // Overwrites x with its gradient; accumulates the norm's.
+  void backward_input(LayerRun run, const Tensor& x, const Saved& saved);
+
+  // Overwrites logits [rows, vocab of this rank] (accumulation dtype) for tokens [first, first + rows) of x
+  // [slots/tp, hidden]; one tp rank only (generation).
+  void logits(LayerRun run, const ConstTensor& x, int64_t first, const Tensor& logits) const;
+
+  Saved allocate(Arena& arena) const;
+  void prepare(Context& context) const;
+  int64_t workspace(const Context& context) const;
+  Cost cost() const;
+  void add_parameters(Parameters& parameters);
+
+  // Tokens whose logits exist at once: as many as make `kLogitsBytes`, in equal tiles.
+  static int64_t tile_tokens(const ModelShape& shape);
+  static constexpr int64_t kLogitsBytes = int64_t{64} << 20;
+
+ private:
+  const Parameter& table() const { return tied_ ? *tied_ : table_; }
+
+  ModelShape shape_;
+  Norm norm_;
+  Parameter* tied_;
+  Parameter table_;  // [vocab, hidden]; unused when tied
+  Interval rows_;    // of the vocabulary, on this rank
+};
+
+}  // namespace tessera

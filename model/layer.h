@@ -1,0 +1,48 @@
+// What the layers of this folder share: where a call happens, what a layer states about itself, and how it makes its
+// parameters.
+//
+// Every layer is a concrete class with forward, backward_input and backward_weight. It owns its Parameters; what it
+// must keep from forward to backward lies in a Saved struct of views, one for each live microbatch, in an arena that
+// was sized from the layer's statement.
+#pragma once
+
+#include <string>
+
+#include "model/shape.h"
+#include "parallel/comm.h"
+#include "parallel/parameter.h"
+#include "tensor/arena.h"
+#include "tensor/context.h"
+#include "tensor/ops/attention.h"
+
+namespace tessera {
+
+// Where a layer runs.
+struct LayerRun {
+  Context& context;
+  Comm& tp;
+};
+
+// A layer's statement for one microbatch on one rank. Tests compare it with counters from real runs.
+struct Cost {
+  int64_t parameters = 0;    // elements on this rank
+  int64_t matrix_flops = 0;  // of forward's matrix products, 2 m n k; backward_input and backward_weight: the same each
+  int64_t saved_bytes = 0;   // kept from forward to backward_weight, as Arena::bytes counts
+  int64_t forward_sent = 0;  // bytes sent over tp
+  int64_t backward_input_sent = 0;
+  int64_t backward_weight_sent = 0;
+
+  Cost& operator+=(const Cost& other);
+};
+Cost operator+(Cost a, const Cost& b);
+Cost operator*(int64_t times, const Cost& cost);
+
+// Bytes that one all-gather or reduce-scatter over tp sends, for a gathered tensor of `elements`.
+int64_t tp_sent(const ModelShape& shape, int64_t elements);
+
+// A parameter whose dim 0 is split over tp.
+Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global, int block);
+// A parameter that every tp rank holds whole.
+Parameter whole_parameter(std::string name, const Shape& global, int block);
+
+}  // namespace tessera

@@ -1,0 +1,64 @@
+// Tensor-parallel linear layers (Shoeybi et al. 2019, Megatron-LM), with sequence parallelism always on (Korthikanti et
+// al. 2022): inputs and outputs on the residual side hold slots/tp tokens.
+//
+//   ColumnLinear  weight [out, in], rows of `out` over tp     x [slots/tp, in] -> y [slots, out/tp]     y = x W^T + b
+//   RowLinear     weight [in, out], rows of `in` over tp      x [slots, in/tp] -> y [slots/tp, out]     y = x W + b
+//
+// Their weights' leading dim may be written as several ([kv_head, q_per_kv + 2, head_dim, hidden]); only dim 0 is
+// split.
+#pragma once
+
+#include "model/layer.h"
+
+namespace tessera {
+
+class ColumnLinear {
+ public:
+  // weight: global shape, last dim `in`; the bias has the weight's shape without its last dim.
+  ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight, int block);
+
+  // Gathers x over tp; overwrites y.
+  void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
+  // Overwrites dx [slots/tp, in], summed over tp.
+  void backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const;
+  // Gathers x again (cheaper than keeping it); accumulates into the gradients.
+  void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x);
+
+  void prepare(Context& context) const;  // generates the matrix products
+  int64_t workspace() const;             // bytes, of any call
+  Cost cost() const;
+  void add_parameters(Parameters& parameters);
+  Parameter& weight() { return weight_; }
+
+ private:
+  ConstTensor matrix() const { return weight_.value.reshape({out_, in_}); }
+
+  ModelShape shape_;
+  int64_t in_, out_;  // out_ on this rank
+  Parameter weight_, bias_;
+};
+
+class RowLinear {
+ public:
+  // in, out: global. Writes to the residual stream, hence the smaller initial weights.
+  RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out, int block);
+
+  // Overwrites y [slots/tp, out], summed over tp.
+  void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
+  // Gathers dy over tp; overwrites dx [slots, in/tp].
+  void backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const;
+  // Gathers dy again; accumulates into the gradients.
+  void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x);
+
+  void prepare(Context& context) const;
+  int64_t workspace() const;
+  Cost cost() const;
+  void add_parameters(Parameters& parameters);
+
+ private:
+  ModelShape shape_;
+  int64_t in_, out_;  // in_ on this rank
+  Parameter weight_, bias_;
+};
+
+}  // namespace tessera

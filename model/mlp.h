@@ -1,0 +1,40 @@
+// The feed-forward half of a block.
+//
+//   SwiGLU  y = down(silu(gate(x)) * up(x)); gate and up are one matrix [ffn, 2, hidden]
+//   GELU    y = down(gelu(up(x)))
+#pragma once
+
+#include "model/linear.h"
+
+namespace tessera {
+
+class Mlp {
+ public:
+  struct Saved {
+    Tensor up;  // [slots, 2 * ffn/tp] gate and up side by side, or [slots, ffn/tp]; its gradient after backward_input
+    Tensor activation;  // [slots, ffn/tp]
+  };
+
+  Mlp(const ModelShape& shape, const std::string& name, int block);
+
+  // x [slots/tp, hidden] -> overwrites y [slots/tp, hidden] and saved.
+  void forward(LayerRun run, const ConstTensor& x, const Saved& saved, const Tensor& y) const;
+  // Overwrites dx [slots/tp, hidden]; leaves in saved what backward_weight needs.
+  void backward_input(LayerRun run, const ConstTensor& dy, const Saved& saved, const Tensor& dx) const;
+  void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved);
+
+  Saved allocate(Arena& arena) const;
+  void prepare(Context& context) const;
+  int64_t workspace() const;
+  Cost cost() const;
+  void add_parameters(Parameters& parameters);
+
+ private:
+  ModelShape shape_;
+  Shape up_shape_;          // local shape of Saved::up
+  Shape activation_shape_;  // and of Saved::activation
+  ColumnLinear up_;
+  RowLinear down_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,56 @@
+#include "model/shape.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "model/model.pb.h"
+#include "tensor/check.h"
+
+namespace tessera {
+namespace {
+
+void require_multiple(const char* what, int64_t value, const char* by_what, int64_t by) {
+  if (by <= 0 || value % by != 0) {
+    throw UsageError(fmt::format("{} = {} is not a multiple of {} = {}", what, value, by_what, by));
+  }
+}
+
+}  // namespace
+
+double ModelShape::residual_deviation() const {
+  return initializer_range / std::sqrt(2.0 * static_cast<double>(layers));
+}
+
+ModelShape model_shape(const ModelConfig& config, int tp, int tp_rank, int64_t slots, DType compute) {
+  const bool llama = config.family() == ModelConfig::LLAMA;
+  ModelShape shape;
+  shape.norm = llama ? NormKind::Rms : NormKind::Layer;
+  shape.mlp = llama ? MlpKind::SwiGlu : MlpKind::Gelu;
+  shape.position = llama ? PositionKind::Rope : PositionKind::Learned;
+  shape.bias = llama ? BiasKind::None : BiasKind::Bias;
+  shape.tied = config.tie_word_embeddings();
+  shape.layers = config.num_hidden_layers();
+  shape.hidden = config.hidden_size();
+  shape.heads = config.num_attention_heads();
+  shape.kv_heads = config.num_key_value_heads();
+  shape.head_dim = config.head_dim();
+  shape.ffn = config.intermediate_size();
+  shape.vocab = config.vocab_size();
+  shape.positions = config.max_position_embeddings();
+  shape.window = config.sliding_window();
+  shape.rope_theta = config.rope_theta();
+  shape.norm_epsilon = llama ? config.rms_norm_eps() : config.layer_norm_epsilon();
+  shape.initializer_range = config.initializer_range();
+  shape.tp = tp;
+  shape.tp_rank = tp_rank;
+  shape.slots = slots;
+  shape.compute = compute;
+  require_multiple("model.num_attention_heads", shape.heads, "model.num_key_value_heads", shape.kv_heads);
+  require_multiple("model.num_key_value_heads", shape.kv_heads, "parallel.tp", tp);
+  require_multiple("model.intermediate_size", shape.ffn, "parallel.tp", tp);
+  require_multiple("token slots of a microbatch", slots, "parallel.tp", tp);
+  return shape;
+}
+
+}  // namespace tessera

@@ -1,0 +1,55 @@
+// The sizes of a model on one rank, worked out once from the resolved config and the rank's place in the mesh.
+//
+// Letters used in the headers of this folder:
+//   slots    token slots of a microbatch on this context-parallel rank (micro_batch_size * sequence_length / cp)
+//   hidden   width of the residual stream
+//   ffn      width of the MLP
+//   tp       tensor-parallel ranks; between blocks a rank holds slots/tp tokens
+#pragma once
+
+#include <cstdint>
+
+#include "parallel/shard.h"
+#include "tensor/dtype.h"
+#include "tensor/ops/rope.h"
+
+namespace tessera {
+
+class ModelConfig;  // model/model.proto
+
+enum class NormKind : uint8_t { Rms, Layer };
+enum class MlpKind : uint8_t { SwiGlu, Gelu };
+enum class PositionKind : uint8_t { Rope, Learned };
+enum class BiasKind : uint8_t { None, Bias };
+
+struct ModelShape {
+  // The family's choices.
+  NormKind norm = NormKind::Rms;
+  MlpKind mlp = MlpKind::SwiGlu;
+  PositionKind position = PositionKind::Rope;
+  BiasKind bias = BiasKind::None;
+  bool tied = false;  // head and embedding share one table
+
+  // Global sizes.
+  int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, positions = 0;
+  int64_t window = 0;  // 0: none
+  double rope_theta = 10000, norm_epsilon = 1e-5, initializer_range = 0.02;
+
+  // This rank.
+  int tp = 1, tp_rank = 0;
+  int64_t slots = 0;
+  DType compute = DType::F32;
+
+  DType accumulation() const { return accumulation_dtype(compute); }
+  int64_t local_slots() const { return slots / tp; }
+  int64_t local_ffn() const { return ffn / tp; }
+  HeadLayout local_heads() const { return {kv_heads / tp, heads / kv_heads, head_dim}; }
+  Interval vocab_rows() const { return shard({0, vocab}, tp, tp_rank); }
+  // Standard deviation of the projections that write to the residual stream: two of them a layer (Radford et al. 2019).
+  double residual_deviation() const;
+};
+
+// config: resolved (every field that may be unset is set). Throws UsageError naming the rule where sizes do not fit.
+ModelShape model_shape(const ModelConfig& config, int tp, int tp_rank, int64_t slots, DType compute);
+
+}  // namespace tessera

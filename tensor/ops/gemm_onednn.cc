@@ -1,0 +1,140 @@
+// F32 and BF16 matrix products by oneDNN's matmul primitive.
+//
+// A primitive is generated for one shape and kept with its memory objects, so that running it again only sets pointers.
+// The scratchpad is ours ("user" mode): one buffer for all primitives, since they run one at a time.
+#include <array>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
+
+#include "tensor/ops/gemm_cpu.h"
+
+namespace tessera {
+namespace {
+
+using dnnl::memory;
+
+struct Key {
+  GemmShape shape;
+  DType ab, c;
+  GemmOptions options;
+  bool bias;
+
+  bool operator==(const Key& o) const {
+    return shape.m == o.shape.m && shape.n == o.shape.n && shape.k == o.shape.k && ab == o.ab && c == o.c &&
+           options.a == o.options.a && options.b == o.options.b && options.c == o.options.c && bias == o.bias;
+  }
+};
+
+struct KeyHash {
+  size_t operator()(const Key& key) const {
+    uint64_t hash = 0;
+    const auto mix = [&](uint64_t value) {
+      hash = (hash ^ value) * 0x9E3779B97F4A7C15u;
+      hash ^= hash >> 29;
+    };
+    mix(key.shape.m);
+    mix(key.shape.n);
+    mix(key.shape.k);
+    mix(static_cast<uint64_t>(key.ab) | static_cast<uint64_t>(key.c) << 4 | static_cast<uint64_t>(key.options.a) << 8 |
+        static_cast<uint64_t>(key.options.b) << 9 | static_cast<uint64_t>(key.options.c) << 10 |
+        static_cast<uint64_t>(key.bias) << 11);
+    return hash;
+  }
+};
+
+memory::data_type library_dtype(DType dtype) {
+  TESSERA_CHECK(dtype == DType::F32 || dtype == DType::BF16, "oneDNN computes in F32 and BF16");
+  return dtype == DType::F32 ? memory::data_type::f32 : memory::data_type::bf16;
+}
+
+// The matrix [rows, columns] stored as such or transposed.
+memory::desc matrix(int64_t rows, int64_t columns, DType dtype, Transpose stored) {
+  const memory::dims strides = stored == Transpose::No ? memory::dims{columns, 1} : memory::dims{1, rows};
+  return {{rows, columns}, library_dtype(dtype), strides};
+}
+
+}  // namespace
+
+struct MatrixLibrary::Implementation {
+  struct Entry {
+    dnnl::matmul primitive;
+    memory a, b, c, bias, scratchpad;
+    std::array<dnnl_exec_arg_t, 5> arguments;
+    int count = 0;
+
+    void add(int index, const memory& m) { arguments[count++] = {index, m.get()}; }
+  };
+
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+  std::unordered_map<Key, Entry, KeyHash> entries;
+  Buffer scratchpad;
+
+  Entry& entry(const Key& key) {
+    const auto found = entries.find(key);
+    return found != entries.end() ? found->second : entries.emplace(key, make(key)).first->second;
+  }
+
+  Entry make(const Key& key) {
+    const auto& [m, n, k] = key.shape;
+    const memory::desc a = matrix(m, k, key.ab, key.options.a);
+    const memory::desc b = matrix(k, n, key.ab, key.options.b);
+    const memory::desc c = matrix(m, n, key.c, Transpose::No);
+    const memory::desc bias({1, n}, library_dtype(key.ab), memory::dims{n, 1});
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (key.options.c == Write::Accumulate) {
+      dnnl::post_ops post;
+      post.append_sum(1.0f);
+      attributes.set_post_ops(post);
+    }
+    const dnnl::matmul::desc what = key.bias ? dnnl::matmul::desc(a, b, bias, c) : dnnl::matmul::desc(a, b, c);
+    const dnnl::matmul::primitive_desc how(what, attributes, engine);
+
+    Entry entry;
+    entry.primitive = dnnl::matmul(how);
+    entry.a = memory(a, engine, DNNL_MEMORY_NONE);
+    entry.b = memory(b, engine, DNNL_MEMORY_NONE);
+    entry.c = memory(c, engine, DNNL_MEMORY_NONE);
+    entry.scratchpad = memory(how.scratchpad_desc(), engine, DNNL_MEMORY_NONE);
+    entry.add(DNNL_ARG_SRC, entry.a);
+    entry.add(DNNL_ARG_WEIGHTS, entry.b);
+    entry.add(DNNL_ARG_DST, entry.c);
+    entry.add(DNNL_ARG_SCRATCHPAD, entry.scratchpad);
+    if (key.bias) {
+      entry.bias = memory(bias, engine, DNNL_MEMORY_NONE);
+      entry.add(DNNL_ARG_BIAS, entry.bias);
+    }
+    const int64_t need = static_cast<int64_t>(how.scratchpad_desc().get_size());
+    if (need > scratchpad.bytes()) scratchpad = Buffer(Device::Cpu, need);
+    return entry;
+  }
+};
+
+MatrixLibrary::MatrixLibrary(int) : implementation_(std::make_unique<Implementation>()) {}
+MatrixLibrary::~MatrixLibrary() = default;
+
+int64_t MatrixLibrary::primitives() const { return static_cast<int64_t>(implementation_->entries.size()); }
+int64_t MatrixLibrary::scratchpad_bytes() const { return implementation_->scratchpad.bytes(); }
+
+void gemm_onednn(Context& context, const GemmShape& shape, const ConstTensor& a, const ConstTensor& b,
+                 const ConstTensor& c, const GemmOptions& options, const ConstTensor& bias, GemmCall call) {
+  auto& library = context.matrix_library().implementation();
+  const bool has_bias = bias.rank() == 1;
+  auto& entry = library.entry({shape, a.dtype(), c.dtype(), options, has_bias});
+  if (call == GemmCall::PrepareOnly) return;
+
+  const auto set = [](const memory& m, const void* data) {
+    dnnl::error::wrap_c_api(dnnl_memory_set_data_handle(m.get(), const_cast<void*>(data)), "cannot set an operand");
+  };
+  set(entry.a, a.data());
+  set(entry.b, b.data());
+  set(entry.c, c.data());
+  set(entry.scratchpad, library.scratchpad.data());
+  if (has_bias) set(entry.bias, bias.data());
+  dnnl::error::wrap_c_api(
+      dnnl_primitive_execute(entry.primitive.get(), library.stream.get(), entry.count, entry.arguments.data()),
+      "a matrix product failed");
+}
+
+}  // namespace tessera
