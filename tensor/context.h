@@ -36,10 +36,15 @@ class Context {
 
   MatrixLibrary& matrix_library() { return *matrix_library_; }
 
+  // FLOPs of the matrix products so far (gemm only, 2 m n k each): what layers' statements are compared with.
+  int64_t matrix_flops() const { return matrix_flops_; }
+  void count_matrix_flops(int64_t flops) { matrix_flops_ += flops; }
+
  private:
   Device device_;
   int threads_;
   Arena workspace_;
+  int64_t matrix_flops_ = 0;
   std::unique_ptr<MatrixLibrary> matrix_library_;
 };
 

@@ -29,6 +29,7 @@ void gemm(Context& context, const ConstTensor& a, const ConstTensor& b, const Te
           const ConstTensor& bias) {
   const bool has_bias = bias.rank() == 1;
   const GemmShape shape = check_shapes(a, b, c, options, bias, has_bias);
+  context.count_matrix_flops(gemm_flops(shape.m, shape.n, shape.k));
   if (shape.m == 0 || shape.n == 0) return;
   if (shape.k == 0) {
     if (options.c == Write::Overwrite) zero(context, c);

@@ -1,0 +1,221 @@
+// Every layer's backward against central differences, in F64, on one rank.
+#include <gtest/gtest.h>
+
+#include "model/attention.h"
+#include "model/block.h"
+#include "model/embedding.h"
+#include "model/head.h"
+#include "model/mlp.h"
+#include "model/norm.h"
+#include "parallel/comm_threads.h"
+#include "tests/model/rig.h"
+#include "tests/support/gradient_check.h"
+
+namespace tessera::testing {
+namespace {
+
+constexpr int64_t kSlots = 24;
+
+// One rank, its memory, and helpers to make F64 tensors.
+class LayerTest : public ::testing::TestWithParam<Family> {
+ protected:
+  void with_rank(const std::function<void(LayerRun)>& body) {
+    run_ranks(1, [&](Comm& world) {
+      Context context({.threads = 2, .workspace_bytes = 1 << 22});
+      body({context, world});
+    });
+  }
+  ModelShape shape() const { return small_shape(GetParam(), kSlots); }
+  Tensor random_tensor(const Context& context, const Shape& dims, const char* what) {
+    const Tensor x = arena_.take(dims, DType::F64);
+    fill_normal(context, x, RandomStream(11, what), 0, 1.0);
+    return x;
+  }
+  // Checks the gradients of all parameters, which `backward` must have accumulated.
+  void check_parameters(const Parameters& parameters, const std::function<double()>& f) {
+    for (Parameter* p : parameters) check_gradient(p->name, p->value, p->gradient, f);
+  }
+
+  Arena arena_{"test", Device::Cpu, 1 << 24};
+  PackedBatch batch_{kSlots, {9, 1, 11}, 53};
+};
+
+TEST_P(LayerTest, ColumnLinear) {
+  with_rank([&](LayerRun run) {
+    ColumnLinear layer(shape(), "layer", {6, 5, 32}, 0);
+    Parameters parameters;
+    layer.add_parameters(parameters);
+    ParameterMemory memory(run.context, parameters, DType::F64);
+    const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 30}, "y");
+    const Tensor dx = random_tensor(run.context, {kSlots, 32}, "dx");
+    const Probe probe({kSlots, 30});
+    const auto f = [&] {
+      layer.forward(run, x, y);
+      return probe(y);
+    };
+    f();
+    layer.backward_input(run, probe.gradient(), dx);
+    layer.backward_weight(run, probe.gradient(), x);
+    check_gradient("x", x, dx, f);
+    check_parameters(parameters, f);
+  });
+}
+
+TEST_P(LayerTest, RowLinear) {
+  with_rank([&](LayerRun run) {
+    RowLinear layer(shape(), "layer", 30, 32, 0);
+    Parameters parameters;
+    layer.add_parameters(parameters);
+    ParameterMemory memory(run.context, parameters, DType::F64);
+    const Tensor x = random_tensor(run.context, {kSlots, 30}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
+    const Tensor dx = random_tensor(run.context, {kSlots, 30}, "dx");
+    const Probe probe({kSlots, 32});
+    const auto f = [&] {
+      layer.forward(run, x, y);
+      return probe(y);
+    };
+    f();
+    layer.backward_input(run, probe.gradient(), dx);
+    layer.backward_weight(run, probe.gradient(), x);
+    check_gradient("x", x, dx, f);
+    check_parameters(parameters, f);
+  });
+}
+
+TEST_P(LayerTest, NormAddsTheResidualGradient) {
+  with_rank([&](LayerRun run) {
+    Norm layer(shape(), "norm", 0);
+    Parameters parameters;
+    layer.add_parameters(parameters);
+    ParameterMemory memory(run.context, parameters, DType::F64);
+    const Norm::Saved saved = layer.allocate(arena_);
+    const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
+    const Tensor dx = random_tensor(run.context, {kSlots, 32}, "dx");
+    const Probe probe({kSlots, 32});
+    const auto f = [&] {  // y and the residual x both reach the loss
+      layer.forward(run.context, x, saved, y);
+      return probe(y) + probe(x);
+    };
+    f();
+    layer.backward(run.context, probe.gradient(), x, saved, probe.gradient(), dx);
+    check_gradient("x", x, dx, f);
+    check_parameters(parameters, f);
+  });
+}
+
+TEST_P(LayerTest, Mlp) {
+  with_rank([&](LayerRun run) {
+    Mlp layer(shape(), "mlp", 0);
+    Parameters parameters;
+    layer.add_parameters(parameters);
+    ParameterMemory memory(run.context, parameters, DType::F64);
+    const Mlp::Saved saved = layer.allocate(arena_);
+    const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
+    const Tensor dx = random_tensor(run.context, {kSlots, 32}, "dx");
+    const Probe probe({kSlots, 32});
+    const auto f = [&] {
+      layer.forward(run, x, saved, y);
+      return probe(y);
+    };
+    f();
+    layer.backward_input(run, probe.gradient(), saved, dx);
+    layer.backward_weight(run, probe.gradient(), x, saved);
+    check_gradient("x", x, dx, f);
+    check_parameters(parameters, f);
+  });
+}
+
+TEST_P(LayerTest, Attention) {
+  with_rank([&](LayerRun run) {
+    for (const int64_t window : {0, 4}) {
+      ModelShape sizes = shape();
+      sizes.window = window;
+      Attention layer(sizes, "attention", 0);
+      Parameters parameters;
+      layer.add_parameters(parameters);
+      ParameterMemory memory(run.context, parameters, DType::F64);
+      const Attention::Saved saved = layer.allocate(arena_);
+      MicrobatchPlan plan(sizes, arena_);
+      plan.make(sizes, run.context, batch_.view());
+      const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
+      const Tensor dx = random_tensor(run.context, {kSlots, 32}, "dx");
+      const Probe probe({kSlots, 32});
+      const auto f = [&] {
+        layer.forward(run, plan, x, saved, y);
+        return probe(y);
+      };
+      f();
+      layer.backward_input(run, plan, probe.gradient(), saved, dx);
+      layer.backward_weight(run, probe.gradient(), x, saved);
+      check_gradient("x", x, dx, f);
+      check_parameters(parameters, f);
+    }
+  });
+}
+
+TEST_P(LayerTest, Block) {
+  with_rank([&](LayerRun run) {
+    Block layer(shape(), 0);
+    Parameters parameters;
+    layer.add_parameters(parameters);
+    ParameterMemory memory(run.context, parameters, DType::F64);
+    const Block::Saved saved = layer.allocate(arena_);
+    MicrobatchPlan plan(shape(), arena_);
+    plan.make(shape(), run.context, batch_.view());
+    const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
+    const Probe probe({kSlots, 32});
+    const auto f = [&] {
+      std::copy_n(x.as<double>(), x.size(), saved.x0.as<double>());
+      layer.forward(run, plan, saved, y);
+      return probe(y);
+    };
+    f();
+    layer.backward_input(run, plan, saved, probe.gradient());
+    layer.backward_weight(run, saved, probe.gradient());
+    const std::vector<double> dx(saved.x0.span<double>().begin(), saved.x0.span<double>().end());
+    check_gradient("x", x, ConstTensor(std::span<const double>(dx), saved.x0.shape()), f);
+    check_parameters(parameters, f);
+  });
+}
+
+TEST_P(LayerTest, Embedding) {
+  with_rank([&](LayerRun run) {
+    Embedding layer(shape());
+    Parameters parameters;
+    layer.add_parameters(parameters);
+    ParameterMemory memory(run.context, parameters, DType::F64);
+    const Tensor y = random_tensor(run.context, {kSlots, 32}, "y");
+    const Probe probe({kSlots, 32});
+    const auto f = [&] {
+      layer.forward(run, batch_.view(), y);
+      return probe(y);
+    };
+    layer.backward_weight(run, batch_.view(), probe.gradient());
+    check_parameters(parameters, f);
+  });
+}
+
+TEST_P(LayerTest, Head) {
+  with_rank([&](LayerRun run) {
+    Head layer(shape(), nullptr);
+    Parameters parameters;
+    layer.add_parameters(parameters);
+    ParameterMemory memory(run.context, parameters, DType::F64);
+    const Head::Saved saved = layer.allocate(arena_);
+    const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), dx = random_tensor(run.context, {kSlots, 32}, "dx");
+    const double scale = 1.0 / 18;
+    const auto f = [&] { return layer.forward(run, batch_.view(), x, saved, scale, Head::Mode::Evaluate); };
+    const double trained = layer.forward(run, batch_.view(), x, saved, scale, Head::Mode::Train);
+    std::copy_n(x.as<double>(), x.size(), dx.as<double>());
+    layer.backward_input(run, dx, saved);
+    EXPECT_EQ(trained, f());
+    check_gradient("x", x, dx, f);
+    check_parameters(parameters, f);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, LayerTest, ::testing::Values(Family::Llama, Family::Gpt2),
+                         [](const auto& info) { return name(info.param); });
+
+}  // namespace
+}  // namespace tessera::testing

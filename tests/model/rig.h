@@ -1,0 +1,86 @@
+// What the model tests share: small shapes of both families, batches of packed documents, and parameters with memory.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/layer.h"
+#include "parallel/batch.h"
+#include "tensor/random.h"
+
+namespace tessera::testing {
+
+enum class Family : uint8_t { Llama, Gpt2 };
+inline const char* name(Family family) { return family == Family::Llama ? "llama" : "gpt2"; }
+
+inline ModelShape small_shape(Family family, int64_t slots, DType compute = DType::F64, int tp = 1, int tp_rank = 0) {
+  ModelShape shape;
+  if (family == Family::Gpt2) {
+    shape.norm = NormKind::Layer;
+    shape.mlp = MlpKind::Gelu;
+    shape.position = PositionKind::Learned;
+    shape.bias = BiasKind::Bias;
+    shape.tied = true;
+  }
+  shape.layers = 2;
+  shape.hidden = 32;
+  shape.heads = 8;
+  shape.kv_heads = family == Family::Llama ? 4 : 8;
+  shape.head_dim = 4;
+  shape.ffn = 48;
+  shape.vocab = 53;  // divides by nothing
+  shape.positions = 64;
+  shape.initializer_range = 0.2;  // large enough that every part of the network matters
+  shape.compute = compute;
+  shape.slots = slots;
+  shape.tp = tp;
+  shape.tp_rank = tp_rank;
+  return shape;
+}
+
+// A microbatch of packed documents of the given lengths, then padding, with random tokens.
+struct PackedBatch {
+  PackedBatch(int64_t slots, const std::vector<int>& lengths, int64_t vocab, uint64_t seed = 1) {
+    const RandomStream random(seed, "tokens");
+    for (size_t d = 0; d < lengths.size(); ++d) {
+      segments.push_back({static_cast<int32_t>(tokens.size()), static_cast<int32_t>(tokens.size()) + lengths[d],
+                          static_cast<int32_t>(d), 0});
+      for (int i = 0; i < lengths[d]; ++i) {
+        tokens.push_back(static_cast<int32_t>(random.below(2 * tokens.size(), vocab)));
+        targets.push_back(i + 1 < lengths[d] ? static_cast<int32_t>(random.below(2 * targets.size() + 1, vocab)) : -1);
+        position.push_back(i);
+        document.push_back(static_cast<int32_t>(d));
+      }
+    }
+    tokens.resize(slots, 0);
+    targets.resize(slots, -1);
+    position.resize(slots, 0);
+    document.resize(slots, -1);
+  }
+  Batch view() const { return {tokens, targets, position, document, segments}; }
+
+  std::vector<int32_t> tokens, targets, position, document;
+  std::vector<Segment> segments;
+};
+
+// Gives parameters memory: random values of the accumulation dtype rounded to `compute`, and zero gradients.
+class ParameterMemory {
+ public:
+  ParameterMemory(Context& context, const Parameters& parameters, DType compute, uint64_t seed = 3) {
+    int64_t bytes = 0;
+    for (const Parameter* p : parameters) {
+      bytes += Arena::bytes(p->local_shape(), compute) + Arena::bytes(p->local_shape(), accumulation_dtype(compute));
+    }
+    arena_ = Arena("test parameters", Device::Cpu, bytes);
+    for (Parameter* p : parameters) {
+      p->value = arena_.take(p->local_shape(), compute);
+      p->gradient = arena_.take(p->local_shape(), accumulation_dtype(compute));
+      initialise(context, *p, p->rows, seed, p->value);
+    }
+  }
+
+ private:
+  Arena arena_;
+};
+
+}  // namespace tessera::testing
