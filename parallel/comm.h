@@ -5,7 +5,8 @@
 // tensors of zero elements are ordinary. A call returns when the rank's own tensors may be used again.
 //
 // Sums add the ranks' values in rank order, in the accumulation dtype, and round once: bitwise the same on every rank,
-// from run to run, and over threads or MPI alike.
+// from run to run, and over threads or MPI alike. Sums and maxima take F64, F32, BF16, I32 and U32 (integers wrap
+// around; a NaN on any rank makes the maximum NaN). A Comm and its requests belong to one thread.
 //
 // When a rank fails, its peers must not wait for ever: comm_threads wakes them with an error (see run_ranks in
 // comm_threads.h), and under MPI the program aborts the job.
@@ -14,30 +15,41 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "parallel/reduction.h"
 #include "parallel/traffic.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
 
-// A message under way. wait() returns when the tensor may be used (received) or reused (sent); the destructor waits.
+// A message under way. wait() returns when the tensor may be used (received) or reused (sent); the destructor waits,
+// unless an exception is on its way: then the message is withdrawn. Must not outlive its Comm.
 class Request {
  public:
+  // What a backend supplies; it comes from the Comm's pool and goes back there.
   class Pending {
    public:
-    virtual ~Pending() = default;
     virtual void wait() = 0;
+    virtual void abandon() noexcept = 0;  // returns when the tensor is no longer touched
+    virtual void release() noexcept = 0;  // the last call
+
+   protected:
+    ~Pending() = default;
   };
 
   Request() = default;
-  explicit Request(std::unique_ptr<Pending> pending) : pending_(std::move(pending)) {}
-  Request(Request&&) = default;
-  Request& operator=(Request&& other);  // waits for what it replaces
-  ~Request();
+  explicit Request(Pending* pending) : pending_(pending) {}
+  Request(Request&& other) noexcept : pending_(std::exchange(other.pending_, nullptr)) {}
+  Request& operator=(Request&& other) noexcept;  // finishes what it replaces, as the destructor does
+  ~Request() { finish(); }
   void wait();
 
  private:
-  std::unique_ptr<Pending> pending_;
+  void finish() noexcept;
+
+  Pending* pending_ = nullptr;
 };
 
 class Comm {
@@ -70,6 +82,8 @@ class Comm {
   void barrier();
 
   // Messages between two ranks arrive in the order sent, for each tag. Tags are 0 to 32767. x must stay until wait().
+  // A send's wait() may take until the peer has posted its receive: two ranks that exchange messages post both before
+  // they wait for either. Sender and receiver agree on the bytes; `to` may be the rank itself.
   [[nodiscard]] Request send(const ConstTensor& x, int to, int tag = 0);
   [[nodiscard]] Request receive(const Tensor& x, int from, int tag = 0);
 
@@ -78,33 +92,44 @@ class Comm {
   int64_t sum(int64_t value);
   double max(double value);
 
-  // The ranks with equal color, ordered by rank here, form a new group. Every rank of this group must call it.
+  // The ranks with equal color (>= 0), ordered by rank here, form a new group. Every rank of this group must call it.
   virtual std::unique_ptr<Comm> split(int color, const std::string& name) = 0;
 
   const Traffic& traffic() const { return traffic_; }
 
- protected:
-  Comm(int rank, int size, std::string name) : rank_(rank), size_(size), name_(std::move(name)) {}
+  // Memory that the group holds for its exchanges, allocated when it is made.
+  virtual int64_t staging_bytes() const { return 0; }
 
-  // What a backend supplies: raw bytes, checked, never for groups of one or zero bytes.
-  // Block r of an exchange starts at in + r * block_bytes.
+ protected:
+  Comm(int rank, int size, std::string name);
+
+  // What a backend supplies: called with checked arguments, never for groups of one or zero bytes (messages may go to
+  // the rank itself).
+  //
+  // Block r of an exchange starts at r * block_bytes. in may be block rank() of out.
   virtual void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
   virtual void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
-  // out [count] = reduction over ranks, in rank order, of elements [first(r), first(r+1)) of in, see reduce blocks in
-  // comm.cc.
-  virtual void do_reduce_scatter(const ConstTensor& in, const Tensor& out, bool maximum) = 0;
+  // out [count] = sum over ranks of elements [rank() * count, (rank() + 1) * count) of in. out may be that part of in.
+  virtual void do_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count, DType dtype) = 0;
+  // x [count] = reduction over ranks of x.
+  virtual void do_all_reduce(std::byte* x, int64_t count, DType dtype, Reduction reduction) = 0;
   virtual void do_broadcast(std::byte* x, int64_t bytes, int root) = 0;
   virtual void do_barrier() = 0;
-  virtual std::unique_ptr<Request::Pending> do_send(const std::byte* x, int64_t bytes, int to, int tag) = 0;
-  virtual std::unique_ptr<Request::Pending> do_receive(std::byte* x, int64_t bytes, int from, int tag) = 0;
-  // x = reduction in rank order over ranks; x is whole on every rank.
-  virtual void do_all_reduce(const Tensor& x, bool maximum) = 0;
+  virtual Request::Pending* do_send(const std::byte* x, int64_t bytes, int to, int tag) = 0;
+  virtual Request::Pending* do_receive(std::byte* x, int64_t bytes, int from, int tag) = 0;
+
+ private:
+  void all_reduce(const Tensor& x, Reduction reduction);
+  void check_message(const ConstTensor& x, int peer, int tag, const char* call) const;
+  template <class T>
+  void gather_scalars(T value);
 
  private:
   int rank_;
   int size_;
   std::string name_;
   Traffic traffic_;
+  std::vector<double> scalars_;  // one a rank, for sum() and max() of numbers
 };
 
 }  // namespace tessera

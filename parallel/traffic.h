@@ -3,10 +3,12 @@
 // Bytes are those that this rank sends, n being the size of the group and b the bytes of the whole (gathered or
 // reduced) tensor:
 //   all_gather, reduce_scatter, all_to_all   b (n-1)/n
-//   all_reduce                               2 b (n-1)/n   (counts need not divide: the exact blocks are counted)
+//   all_reduce                               2 b (n-1)/n   (counts need not divide: rank r counts b + (n-2) s, s being
+//                                            the bytes of its part of the elements, see shard(); small tensors, which
+//                                            are sent whole, are counted the same way; so are sums of one number)
 //   broadcast                                b at the root (once: a tree's depth is not counted), 0 elsewhere
-//   send                                     b
-// A group of one sends nothing.
+//   send                                     b, 0 to itself
+// A group of one sends nothing; its calls are counted.
 #pragma once
 
 #include <array>
@@ -28,6 +30,8 @@ struct Traffic {
     bytes[static_cast<int>(kind)] += sent_bytes;
   }
   int64_t total_bytes() const;
+  int64_t calls_of(Collective kind) const { return calls[static_cast<int>(kind)]; }
+  int64_t bytes_of(Collective kind) const { return bytes[static_cast<int>(kind)]; }
 };
 
 }  // namespace tessera
