@@ -30,11 +30,13 @@ class Context {
 
   // Scratch as a stack: open an ArenaScope first. Every operation that takes from it states how much in its header.
   Arena& workspace() { return workspace_; }
+  const Arena& workspace() const { return workspace_; }
 
   // Gives the workspace another capacity; nothing may be taken from it at that moment.
   void resize_workspace(int64_t bytes);
 
   MatrixLibrary& matrix_library() { return *matrix_library_; }
+  const MatrixLibrary& matrix_library() const { return *matrix_library_; }
 
   // FLOPs of the matrix products so far (gemm only, 2 m n k each): what layers' statements are compared with.
   int64_t matrix_flops() const { return matrix_flops_; }
