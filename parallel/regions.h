@@ -4,9 +4,10 @@
 // always on). A column-parallel layer needs all tokens: gather. A row-parallel layer has a partial sum for all tokens:
 // reduce-scatter. Each is the other's backward:
 //
-//   enter:  forward  [tokens/tp, n] -> [tokens, n]  all-gather        backward  [tokens, n] -> [tokens/tp, n]
-//   reduce-scatter leave:  forward  [tokens, n] -> [tokens/tp, n]  reduce-scatter    backward  [tokens/tp, n] ->
-//   [tokens, n]  all-gather
+//   gather_tokens        forward  [tokens/tp, n] -> [tokens, n]  all-gather
+//                        backward [tokens, n] -> [tokens/tp, n]  reduce-scatter (scatter_sum_tokens)
+//   scatter_sum_tokens   forward  [tokens, n] -> [tokens/tp, n]  reduce-scatter
+//                        backward [tokens/tp, n] -> [tokens, n]  all-gather (gather_tokens)
 #pragma once
 
 #include "parallel/comm.h"

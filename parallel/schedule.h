@@ -36,13 +36,16 @@ Schedule accumulation_schedule(int microbatches);
 // Forward only, for evaluation.
 Schedule forward_schedule(int microbatches);
 
-// "F0 B0 W0 F1 B1 W1 R N S"
+// "F0 B0 W0 F1 B1 W1 R N S"; "F0@2" on a stage other than 0.
 std::string to_string(const Schedule& schedule);
+
+// The reverse of to_string(). Throws UsageError naming what is no action.
+Schedule parse_schedule(const std::string& text);
 
 // Replays the list: every microbatch forward, then backward_input, then backward_weight, once each (or forward only),
 // BACKWARD_WEIGHT in microbatch order, and REDUCE, NORM, STEP after all of them in that order. Returns the largest
-// number of microbatches alive at once (between FORWARD and BACKWARD_WEIGHT). Throws InternalError that shows the list
-// with an arrow at the first bad action.
+// number of microbatches alive at once (between FORWARD and BACKWARD_WEIGHT; none when forward only). Throws
+// InternalError that shows the list with an arrow at the first bad action.
 int verify(const Schedule& schedule, int microbatches);
 
 }  // namespace tessera

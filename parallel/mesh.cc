@@ -1,0 +1,127 @@
+#include "parallel/mesh.h"
+
+#include <fmt/format.h>
+
+#include "parallel/parallel.pb.h"
+
+namespace tessera {
+namespace {
+
+constexpr Axis kEveryAxis[] = {Axis::Pp, Axis::Dp, Axis::Cp, Axis::Tp};  // slowest first
+
+// What the user may do about it when `world` ranks cannot be filled by `replica` ranks a replica.
+std::string what_would_fit(int64_t replica, int world) {
+  const int64_t below = world / replica * replica;
+  const int64_t above = below + replica;
+  return below == 0 ? fmt::format("start {} ranks or a multiple of it", replica)
+                    : fmt::format("start {} or {} ranks", below, above);
+}
+
+}  // namespace
+
+const char* name(Axis axis) {
+  switch (axis) {
+    case Axis::Pp:
+      return "pp";
+    case Axis::Dp:
+      return "dp";
+    case Axis::Cp:
+      return "cp";
+    case Axis::Tp:
+      return "tp";
+  }
+  return "?";
+}
+
+std::string AxisSet::str() const {
+  std::string text;
+  for (Axis axis : kEveryAxis) {
+    if (!has(axis)) continue;
+    if (!text.empty()) text += '*';
+    text += name(axis);
+  }
+  return text.empty() ? "self" : text;
+}
+
+int MeshShape::extent(Axis axis) const {
+  switch (axis) {
+    case Axis::Pp:
+      return pp;
+    case Axis::Dp:
+      return dp;
+    case Axis::Cp:
+      return cp;
+    case Axis::Tp:
+      return tp;
+  }
+  return 1;
+}
+
+MeshShape MeshShape::resolve(const ParallelConfig& config, int world) {
+  TESSERA_CHECK(world >= 1, "a world of " + std::to_string(world) + " ranks");
+  const auto at_least = [](const char* field, int value, int least) {
+    if (value < least) throw UsageError(fmt::format("parallel.{} = {}; it must be at least {}", field, value, least));
+  };
+  at_least("tp", config.tp(), 1);
+  at_least("pp", config.pp(), 1);
+  at_least("cp", config.cp(), 1);
+  at_least("dp", config.dp(), 0);
+
+  const int64_t replica = int64_t{config.tp()} * config.pp() * config.cp();
+  const std::string product = fmt::format("tp*pp*cp = {}*{}*{} = {}", config.tp(), config.pp(), config.cp(), replica);
+  int64_t dp = config.dp();
+  if (dp == 0) {
+    if (world % replica != 0) {
+      throw UsageError(fmt::format("the world has {} ranks, which is no multiple of parallel.{}; {}, or change them",
+                                   world, product, what_would_fit(replica, world)));
+    }
+    dp = world / replica;
+  }
+  if (replica * dp != world) {
+    const std::string change = world % replica == 0
+                                   ? fmt::format("set parallel.dp = {} (or 0, for all that are left)", world / replica)
+                                   : "change the layout";
+    throw UsageError(fmt::format("parallel.tp*pp*cp*dp = {}*{}*{}*{} = {} ranks, but the world has {}; {}, or start {}",
+                                 config.tp(), config.pp(), config.cp(), dp, replica * dp, world, change, replica * dp));
+  }
+  return {.pp = config.pp(), .dp = static_cast<int>(dp), .cp = config.cp(), .tp = config.tp()};
+}
+
+int MeshShape::coordinate(Axis axis, int rank) const {
+  switch (axis) {
+    case Axis::Pp:
+      return rank / (tp * cp * dp);
+    case Axis::Dp:
+      return rank / (tp * cp) % dp;
+    case Axis::Cp:
+      return rank / tp % cp;
+    case Axis::Tp:
+      return rank % tp;
+  }
+  return 0;
+}
+
+Mesh::Mesh(Comm& world, const MeshShape& shape) : world_(world), shape_(shape) {
+  TESSERA_CHECK_EQ(world.size(), shape.size(), "ranks of the world against those of the mesh");
+}
+
+Comm& Mesh::group(AxisSet axes) {
+  std::unique_ptr<Comm>& group = groups_[axes];
+  if (!group) {
+    // Ranks with equal coordinates along all other axes get the same color.
+    int color = 0;
+    for (Axis axis : kEveryAxis) {
+      if (!axes.has(axis)) color = color * extent(axis) + coordinate(axis);
+    }
+    group = world_.split(color, axes.str());
+  }
+  return *group;
+}
+
+std::map<std::string, Traffic> Mesh::traffic() const {
+  std::map<std::string, Traffic> traffic;
+  for (const auto& [axes, group] : groups_) traffic[axes.str()] = group->traffic();
+  return traffic;
+}
+
+}  // namespace tessera
