@@ -29,6 +29,11 @@ class AxisSet {
   constexpr bool has(Axis axis) const { return bits_ >> static_cast<int>(axis) & 1u; }
   constexpr bool operator==(const AxisSet&) const = default;
   constexpr bool operator<(AxisSet other) const { return bits_ < other.bits_; }
+  constexpr AxisSet without(AxisSet other) const {
+    AxisSet rest = *this;
+    rest.bits_ &= ~other.bits_;
+    return rest;
+  }
   std::string str() const;  // "dp*cp"
 
  private:
