@@ -1,0 +1,89 @@
+#include "parallel/gradients.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+
+namespace tessera {
+namespace {
+
+constexpr AxisSet kSplit{Axis::Dp, Axis::Cp}, kWhole{Axis::Dp, Axis::Cp, Axis::Tp};
+
+Parameter parameter(const std::string& name, const Shape& shape, AxisSet replicas) {
+  return {.name = name, .global_shape = shape, .rows = {0, shape[0]}, .replicas = replicas};
+}
+
+struct Fixture {
+  Parameter matrix = parameter("matrix", {4, 16}, kSplit);
+  Parameter norm = parameter("norm", {5}, kWhole);
+  Parameter bias = parameter("bias", {3}, kSplit);
+  Parameter empty = parameter("empty", {0, 7}, kSplit);
+  Parameter other = parameter("other", {2, 16}, kSplit);
+  Parameters parameters{&matrix, &norm, &bias, &empty, &other};
+  Arena arena;
+};
+
+TEST(Gradients, TakeExactlyTheBytesStatedInTheAccumulationDtype) {
+  for (DType compute : {DType::F64, DType::F32, DType::BF16}) {
+    Fixture f;
+    f.arena = Arena("gradients", Device::Cpu, gradient_bytes(f.parameters, compute));
+    lay_out_gradients(f.parameters, compute, f.arena);
+    EXPECT_EQ(f.arena.used(), f.arena.capacity());
+    for (const Parameter* p : f.parameters) {
+      EXPECT_EQ(p->gradient.shape(), p->local_shape());
+      EXPECT_EQ(p->gradient.dtype(), accumulation_dtype(compute));
+    }
+  }
+}
+
+TEST(Gradients, OfOneGroupLieSideBySideWithMatricesAligned) {
+  Fixture f;
+  f.arena = Arena("gradients", Device::Cpu, gradient_bytes(f.parameters, DType::F32));
+  lay_out_gradients(f.parameters, DType::F32, f.arena);
+  for (const Parameter* p : {&f.matrix, &f.other})
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(p->gradient.data()) % 64, 0u) << p->name;
+
+  const auto buckets = gradient_buckets(f.parameters, 1 << 20);
+  ASSERT_EQ(buckets.size(), 2u);
+  for (const GradientBucket& bucket : buckets) {
+    const bool split = bucket.replicas == kSplit;
+    EXPECT_EQ(bucket.gradients.size(), split ? 64 + 3 + 0 + 32 : 5);
+    // What is written through the bucket arrives in the parameters, and nowhere else.
+    for (float& x : bucket.gradients.span<float>()) x += split ? 1 : 2;
+  }
+  for (const Parameter* p : f.parameters) {
+    for (float x : p->gradient.span<float>()) EXPECT_EQ(x, p->replicas == kSplit ? 1 : 2) << p->name;
+  }
+}
+
+TEST(Gradients, LongRunsAreCut) {
+  Fixture f;
+  f.arena = Arena("gradients", Device::Cpu, gradient_bytes(f.parameters, DType::F32));
+  lay_out_gradients(f.parameters, DType::F32, f.arena);
+  std::vector<int64_t> sizes;
+  for (const GradientBucket& bucket : gradient_buckets(f.parameters, 40)) {
+    if (bucket.replicas == kSplit) sizes.push_back(bucket.gradients.size());
+  }
+  EXPECT_EQ(sizes, (std::vector<int64_t>{40, 40, 19}));
+}
+
+TEST(Gradients, ThatLieApartAreBucketsOfTheirOwn) {
+  Fixture f;
+  f.arena = Arena("gradients", Device::Cpu, 5 * Arena::kAlignment);
+  for (Parameter* p : f.parameters) p->gradient = f.arena.take(p->local_shape(), DType::F32);
+  int64_t elements = 0, buckets = 0;
+  for (const GradientBucket& bucket : gradient_buckets(f.parameters, 1 << 20)) {
+    ++buckets;
+    elements += bucket.gradients.size();
+  }
+  EXPECT_EQ(elements, 64 + 5 + 3 + 32);
+  EXPECT_EQ(buckets, 4);  // the empty one needs none
+}
+
+TEST(Gradients, MustExist) {
+  Fixture f;
+  EXPECT_THROW(gradient_buckets(f.parameters, 100), InternalError);
+}
+
+}  // namespace
+}  // namespace tessera
