@@ -33,7 +33,8 @@ TEST(AdamW, MatchesTheTextbookElementByElementWithTheConfigsSettings) {
   Context context({.threads = 1});
   const RandomStream random(5, "adamw test");
   for (const bool decay : {true, false}) {
-    Parameter parameter{.name = "x", .global_shape = {kSize}, .rows = {0, kSize}, .decay = decay};
+    Parameter parameter;
+    parameter.decay = decay;
     std::vector<double> gradient(kSize), w(kSize), m(kSize), v(kSize);
     std::vector<NaiveAdamW> naive(kSize);
     for (int i = 0; i < kSize; ++i) w[i] = naive[i].w = random.normal(i);

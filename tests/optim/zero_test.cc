@@ -143,8 +143,14 @@ TEST(ZeroOptimizer, MatchesTorch) {
     run_ranks(1, [&](Comm& world) {
       Context context({.threads = 1});
       Mesh mesh(world, {});
-      Parameter matrix{.name = "matrix", .global_shape = {kMatrix / 4, 4}, .rows = {0, kMatrix / 4}};
-      Parameter bias{.name = "bias", .global_shape = {kBias}, .rows = {0, kBias}, .decay = false};
+      Parameter matrix, bias;
+      matrix.name = "matrix";
+      matrix.global_shape = {kMatrix / 4, 4};
+      matrix.rows = {0, kMatrix / 4};
+      bias.name = "bias";
+      bias.global_shape = {kBias};
+      bias.rows = {0, kBias};
+      bias.decay = false;
       const Parameters parameters{&matrix, &bias};
       Arena arena("test", Device::Cpu, 1 << 16);
       lay_out_gradients(parameters, compute, arena);

@@ -10,7 +10,8 @@ namespace {
 constexpr AxisSet kSplit{Axis::Dp, Axis::Cp}, kWhole{Axis::Dp, Axis::Cp, Axis::Tp};
 
 Parameter parameter(const std::string& name, const Shape& shape, AxisSet replicas) {
-  return {.name = name, .global_shape = shape, .rows = {0, shape[0]}, .replicas = replicas};
+  return {
+      .name = name, .global_shape = shape, .rows = {0, shape[0]}, .replicas = replicas, .value = {}, .gradient = {}};
 }
 
 struct Fixture {
