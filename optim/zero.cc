@@ -43,15 +43,14 @@ ZeroOptimizer::ZeroOptimizer(Context& context, Mesh& mesh, const Parameters& par
                              const Options& options)
     : config_(std::make_unique<OptimizerConfig>(checked(config, mesh, options.zero_stage))),
       arena_("optimizer", context.device(), optimizer_bytes(parameters, options.compute)),
+      gradients_("gradients", context.device(), gradient_bytes(parameters, options.compute)),
       gradient_norm_(mesh, parameters, arena_) {
   const DType dtype = accumulation_dtype(options.compute);
+  lay_out_gradients(parameters, options.compute, gradients_);
   for (Parameter* parameter : parameters) {
     const Shape shape = parameter->local_shape();
     TESSERA_CHECK_EQ(parameter->value.shape(), shape, parameter->name + " needs a value");
-    TESSERA_CHECK_EQ(parameter->gradient.shape(), shape, parameter->name + " needs a gradient");
     TESSERA_CHECK(parameter->value.dtype() == options.compute, parameter->name + " is not in the compute dtype");
-    TESSERA_CHECK(parameter->gradient.dtype() == dtype,
-                  parameter->name + "'s gradient is not in the accumulation dtype");
     const Comm& group = mesh.group(parameter->replicas);
     owned_.push_back({.parameter = parameter,
                       .rows = parameter->rows,

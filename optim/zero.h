@@ -12,15 +12,15 @@
 #include <optional>
 
 #include "optim/clip.h"
-#include "parallel/gradients.h"
+#include "optim/gradients.h"
 #include "parallel/reducer.h"
 
 namespace tessera {
 
 class OptimizerConfig;  // optim/optim.proto
 
-// Bytes of the optimizer's arena on this rank: what ZeroOptimizer takes, exactly. Reads the parameters' shapes and
-// replicas, not their memory.
+// Bytes of the optimizer's arena on this rank: master weights and moments, exactly as ZeroOptimizer takes them; the
+// gradients are gradient_bytes() more. Reads the parameters' shapes and replicas, not their memory.
 int64_t optimizer_bytes(const Parameters& parameters, DType compute);
 
 class ZeroOptimizer : public Reducer {
@@ -31,8 +31,9 @@ class ZeroOptimizer : public Reducer {
     int zero_stage = 0;          // UsageError when this version does not have it
   };
 
-  // Parameters must have their values and gradients; values are overwritten with the initial weights. Parameters and
-  // mesh must outlive the optimizer. Collective over the mesh. Throws UsageError when the config breaks a rule.
+  // The parameters' values must have their memory; it is overwritten with the initial weights. Their gradients are
+  // given theirs here. Parameters and mesh must outlive the optimizer. Collective over the mesh. Throws UsageError when
+  // the config breaks a rule.
   ZeroOptimizer(Context& context, Mesh& mesh, const Parameters& parameters, const OptimizerConfig& config,
                 const Options& options);
   ~ZeroOptimizer() override;
@@ -47,7 +48,8 @@ class ZeroOptimizer : public Reducer {
   std::vector<StateSlice> state() override;
   void state_loaded(Context& context) override;
 
-  const Arena& arena() const { return arena_; }
+  const Arena& arena() const { return arena_; }               // optimizer_bytes()
+  const Arena& gradient_arena() const { return gradients_; }  // gradient_bytes()
 
  private:
   // The rows of one parameter that this rank updates, all tensors [rows, ...].
@@ -68,6 +70,7 @@ class ZeroOptimizer : public Reducer {
 
   std::unique_ptr<const OptimizerConfig> config_;
   Arena arena_;
+  Arena gradients_;
   std::vector<Owned> owned_;
   std::vector<Reduction> reductions_;
   GradientNorm gradient_norm_;

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "parallel/gradients.h"
 #include "parallel/parameter.h"
 #include "tensor/ops/elementwise.h"
 
@@ -39,10 +38,9 @@ struct SmallModel {
                .initialisation = Initialisation::Normal,
                .split = false,
                .decay = true});
-    int64_t bytes = gradient_bytes(parameters, compute);
+    int64_t bytes = 0;
     for (const Parameter* parameter : parameters) bytes += Arena::bytes(parameter->local_shape(), compute);
     arena = Arena("small model", Device::Cpu, bytes);
-    lay_out_gradients(parameters, compute, arena);
     for (Parameter* parameter : parameters) parameter->value = arena.take(parameter->local_shape(), compute);
   }
 

@@ -153,7 +153,6 @@ TEST(ZeroOptimizer, MatchesTorch) {
       bias.decay = false;
       const Parameters parameters{&matrix, &bias};
       Arena arena("test", Device::Cpu, 1 << 16);
-      lay_out_gradients(parameters, compute, arena);
       for (Parameter* p : parameters) p->value = arena.take(p->local_shape(), compute);
       ZeroOptimizer optimizer(context, mesh, parameters, config_of(0), {.compute = compute});
 
@@ -336,11 +335,12 @@ TEST(ZeroOptimizer, TheStatementOfBytesIsWhatIsUsed) {
         Context context({.threads = 1});
         Mesh mesh(world, shape);
         SmallModel model(mesh, compute);
-        EXPECT_EQ(model.arena.used(), model.arena.capacity());
         ZeroOptimizer optimizer(context, mesh, model.parameters, config_of(1), {.compute = compute});
         train(context, mesh, model, optimizer, 1, 2);
         EXPECT_EQ(optimizer.arena().used(), optimizer_bytes(model.parameters, compute));
         EXPECT_EQ(optimizer.arena().used(), optimizer.arena().capacity());
+        EXPECT_EQ(optimizer.gradient_arena().used(), gradient_bytes(model.parameters, compute));
+        EXPECT_EQ(optimizer.gradient_arena().used(), optimizer.gradient_arena().capacity());
         // Master weights take memory of their own only where the compute dtype is another.
         EXPECT_EQ(optimizer.state()[0].data.data() == model.parameters[0]->value.data(), compute != DType::BF16);
       });

@@ -1,4 +1,4 @@
-#include "parallel/gradients.h"
+#include "optim/gradients.h"
 
 #include <algorithm>
 #include <map>

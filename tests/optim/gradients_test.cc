@@ -1,4 +1,4 @@
-#include "parallel/gradients.h"
+#include "optim/gradients.h"
 
 #include <gtest/gtest.h>
 
