@@ -1,0 +1,85 @@
+#include "launch/metrics/progress.h"
+
+#include <fmt/format.h>
+#include <spdlog/logger.h>
+#include <spdlog/sinks/null_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include <algorithm>
+
+#include "launch/host.h"
+
+namespace tessera {
+namespace {
+
+// 26947 -> "26,947".
+std::string grouped(double value) {
+  const std::string digits = fmt::format("{:.0f}", value);
+  std::string out;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) out.push_back(',');
+    out.push_back(digits[i]);
+  }
+  return out;
+}
+
+std::string milliseconds(double seconds) {
+  const double ms = seconds * 1e3;
+  return fmt::format("{:.{}f} ms", ms, ms < 10 ? 2 : ms < 100 ? 1 : 0);
+}
+
+}  // namespace
+
+std::shared_ptr<spdlog::logger> make_console(Voice voice) {
+  spdlog::sink_ptr sink;
+  if (voice == Voice::Speaks) {
+    sink = std::make_shared<spdlog::sinks::stdout_sink_mt>();
+  } else {
+    sink = std::make_shared<spdlog::sinks::null_sink_mt>();
+  }
+  auto logger = std::make_shared<spdlog::logger>("tessera", std::move(sink));
+  logger->set_pattern("%v");
+  logger->flush_on(spdlog::level::info);
+  return logger;
+}
+
+std::string memory_table(std::span<const MemoryLine> lines) {
+  size_t width = std::string("total").size();
+  int64_t total = 0;
+  for (const MemoryLine& line : lines) {
+    width = std::max(width, line.category.size());
+    total += line.bytes;
+  }
+  std::string table = "memory of this rank";
+  const auto add = [&](const std::string& category, int64_t bytes) {
+    table += fmt::format("\n  {:<{}}  {:>10}", category, width, format_bytes(static_cast<double>(bytes)));
+  };
+  for (const MemoryLine& line : lines) add(line.category, line.bytes);
+  add("total", total);
+  return table;
+}
+
+void Progress::observe(const StepMetrics& metrics) {
+  done_ = metrics.step;
+  ++observed_;
+  constexpr double kWeight = 0.1;
+  if (observed_ <= 2) {
+    average_seconds_ = metrics.step_seconds;
+  } else {
+    average_seconds_ += kWeight * (metrics.step_seconds - average_seconds_);
+  }
+}
+
+double Progress::remaining_seconds() const {
+  return static_cast<double>(std::max<int64_t>(0, last_step_ - done_)) * average_seconds_;
+}
+
+std::string Progress::line(const StepMetrics& m) const {
+  const std::string last = fmt::format("{}", last_step_);
+  return fmt::format("step {:>{}}/{}  loss {:.4f}  lr {:.2e}  norm {:.2f}  {}  {} tok/s  MFU {:.1f} %  {}  ETA {}",
+                     m.step, last.size(), last, m.loss, m.learning_rate, m.grad_norm, milliseconds(m.step_seconds),
+                     grouped(m.tokens_per_second), 100 * m.mfu, format_bytes(static_cast<double>(m.memory_bytes)),
+                     format_duration(remaining_seconds()));
+}
+
+}  // namespace tessera
