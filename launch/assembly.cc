@@ -1,7 +1,6 @@
 #include "launch/assembly.h"
 
 #include "launch/run.pb.h"
-#include "parallel/gradients.h"
 #include "tensor/ops/gemm.h"
 
 namespace tessera {
@@ -37,8 +36,6 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
       context_({.threads = threads}),
       model_(shape_of(config, mesh_), kLiveMicrobatches) {
   const DType compute = model_.shape().compute;
-  gradients_ = Arena("gradients", context_.device(), gradient_bytes(model_.parameters(), compute));
-  lay_out_gradients(model_.parameters(), compute, gradients_);
   model_.allocate(context_, mesh_.tp());
   context_.resize_workspace(model_.workspace_bytes(context_));
   optimizer_ = std::make_unique<ZeroOptimizer>(
@@ -49,7 +46,7 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
 
 std::vector<MemoryLine> Assembly::memory() const {
   return {{"weights", model_.weights_bytes()},
-          {"gradients", gradients_.capacity()},
+          {"gradients", optimizer_->gradient_arena().capacity()},
           {"optimizer state", optimizer_->arena().capacity()},
           {"activations", model_.activations_bytes()},
           {"workspace", context_.workspace().capacity()},

@@ -41,7 +41,6 @@ class Assembly {
   Mesh mesh_;
   Context context_;
   Transformer model_;
-  Arena gradients_;
   std::unique_ptr<ZeroOptimizer> optimizer_;
 };
 

@@ -116,12 +116,17 @@ int64_t Head::workspace(const Context& context) const {
 
 Cost Head::cost() const {
   const int64_t elements = shape_.slots * shape_.hidden;
-  // Maxima (one a token) and sums (two) are all-reduced: 2 (n-1)/n of their bytes each way, counted by block in comm.
   Cost cost = norm_.cost();
   cost.parameters += tied_ ? 0 : rows_.size() * shape_.hidden;
   cost.matrix_flops = gemm_flops(shape_.slots, rows_.size(), shape_.hidden);
   cost.saved_bytes += Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute);
   cost.forward_sent = 2 * tp_sent(shape_, elements);
+  const int64_t tile = tile_tokens(shape_);
+  for (int64_t begin = 0; begin < shape_.slots; begin += tile) {  // maxima, one a token, and sums, two
+    const int64_t tokens = std::min(tile, shape_.slots - begin);
+    cost.forward_sent += tp_all_reduce_sent(shape_, tokens, shape_.accumulation()) +
+                         tp_all_reduce_sent(shape_, 2 * tokens, shape_.accumulation());
+  }
   return cost;
 }
 

@@ -23,6 +23,12 @@ int64_t tp_sent(const ModelShape& shape, int64_t elements) {
   return elements * size_of(shape.compute) / shape.tp * (shape.tp - 1);
 }
 
+int64_t tp_all_reduce_sent(const ModelShape& shape, int64_t elements, DType dtype) {
+  if (shape.tp == 1) return 0;
+  const int64_t own = shard({0, elements}, shape.tp, shape.tp_rank).size();
+  return (elements + (shape.tp - 2) * own) * size_of(dtype);
+}
+
 Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global, int block) {
   Parameter parameter;
   parameter.name = std::move(name);

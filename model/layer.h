@@ -39,6 +39,8 @@ Cost operator*(int64_t times, const Cost& cost);
 
 // Bytes that one all-gather or reduce-scatter over tp sends, for a gathered tensor of `elements`.
 int64_t tp_sent(const ModelShape& shape, int64_t elements);
+// Bytes that an all-reduce over tp of `elements` sends from this rank (parallel/traffic.h).
+int64_t tp_all_reduce_sent(const ModelShape& shape, int64_t elements, DType dtype);
 
 // A parameter whose dim 0 is split over tp.
 Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global, int block);

@@ -1,0 +1,39 @@
+#include "launch/session.h"
+
+#include <fmt/format.h>
+
+#include "launch/host.h"
+#include "parallel/comm_mpi.h"
+#include "parallel/comm_threads.h"
+#include "tensor/check.h"
+#include "tensor/threads.h"
+
+namespace tessera {
+
+int run_session(const SessionOptions& options, const std::function<int(Session&)>& body) {
+  const LaunchedRank launched = launched_rank(process_environment());
+  if (options.local_ranks > 0 && launched.size > 1) {
+    throw UsageError(fmt::format("--local-ranks {} makes ranks of one process, and mpirun started {} processes: use one",
+                                 options.local_ranks, launched.size));
+  }
+  const int cores = usable_cores();
+  const bool over_mpi = launched.launched && options.local_ranks == 0;
+  const int ranks_here = over_mpi ? launched.local_ranks : std::max(1, options.local_ranks);
+  const ThreadShare share = share_threads(options.threads, ranks_here, cores);
+  if (over_mpi) {
+    yield_when_crowded(ranks_here, share.threads, cores);
+    MpiSession mpi;
+    const std::unique_ptr<Comm> world = mpi.world();
+    Session session{*world, share.threads, share.warning};
+    return body(session);
+  }
+  int code = 0;
+  run_ranks(ranks_here, [&](Comm& world) {
+    Session session{world, share.threads, share.warning};
+    const int result = body(session);
+    if (world.rank() == 0) code = result;
+  });
+  return code;
+}
+
+}  // namespace tessera

@@ -1,0 +1,73 @@
+// The training loop of one rank: resume, steps, evaluation, checkpoints, and what is said about them.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launch/assembly.h"
+#include "launch/metrics/metrics_log.h"
+#include "launch/metrics/progress.h"
+#include "launch/metrics/tensorboard.h"
+#include "launch/session.h"
+#include "launch/validation.h"
+#include "launch/watchdog.h"
+#include "parallel/pipeline.h"
+
+namespace tessera {
+
+class RunConfig;
+class Loader;
+
+struct TrainOptions {
+  std::vector<std::string> allow_change;  // config fields that may differ from the checkpoint's
+};
+
+class Trainer {
+ public:
+  // config: resolved. Collective over the world. Takes all memory and, when the run directory has a valid checkpoint,
+  // loads the newest. Throws UsageError when the config differs from the checkpoint's where it must not.
+  Trainer(const RunConfig& config, Session& session, const TrainOptions& options);
+  ~Trainer();
+
+  // Trains to run.steps. Returns the exit code.
+  int run();
+
+ private:
+  // Where the run stands: what the checkpoint's cursors hold.
+  struct Position {
+    int64_t step = 0;     // done
+    int64_t samples = 0;  // given to the model
+    int64_t tokens = 0;   // target tokens among them
+  };
+
+  void open_run_directory();
+  void resume(const TrainOptions& options);
+  void say_what_runs();
+  void train_step();
+  void log_step(const StepResult& result, double seconds, int64_t pairs);
+  void evaluate_all();
+  void save();
+  int64_t visible_pairs() const;  // of the loaded step, over all ranks
+  State state();
+
+  const RunConfig& config_;
+  Session& session_;
+  bool speaks_;  // rank 0
+  std::shared_ptr<spdlog::logger> console_;
+  std::string directory_;
+  Position position_;
+  int64_t resumed_from_ = -1;  // step of the checkpoint; -1: fresh
+
+  std::unique_ptr<Assembly> parts_;
+  std::unique_ptr<Loader> loader_;
+  std::vector<ValidationSet> validation_;
+  std::unique_ptr<Pipeline> pipeline_;
+  std::unique_ptr<Watchdog> watchdog_;
+  std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<TensorboardWriter> tensorboard_;
+  std::unique_ptr<Progress> progress_;
+  double gemm_peak_ = 0;  // FLOP/s of all ranks together; 0 until measured, after the first step
+};
+
+}  // namespace tessera
