@@ -4,7 +4,6 @@
 #include <string>
 
 #include "tensor/check.h"
-#include "tensor/random.h"
 
 namespace tessera {
 namespace {
@@ -15,12 +14,10 @@ constexpr uint32_t kRounds = 10;
 
 }  // namespace
 
-Permutation::Permutation(int64_t n, uint64_t seed, std::string_view source, int64_t epoch) : n_(n) {
+Permutation::Permutation(int64_t n, uint64_t key)
+    : n_(n), key_{static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)} {
   TESSERA_CHECK(n >= 1 && n <= int64_t{1} << 62, "a permutation of 1 to 2^62 elements");
-  TESSERA_CHECK(epoch >= 0, "an epoch");
   half_bits_ = (std::bit_width(static_cast<uint64_t>(n - 1)) + 1) / 2;
-  const uint64_t key = RandomStream(seed, "permutation/" + std::string(source)).bits(static_cast<uint64_t>(epoch));
-  key_ = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
 }
 
 uint64_t Permutation::encrypt(uint64_t value) const {
@@ -41,6 +38,17 @@ int64_t Permutation::operator()(int64_t index) const {
   do value = encrypt(value);
   while (value >= static_cast<uint64_t>(n_));
   return static_cast<int64_t>(value);
+}
+
+SourceOrder::SourceOrder(int64_t n, uint64_t seed, std::string_view source)
+    : n_(n), keys_(seed, "permutation/" + std::string(source)) {
+  TESSERA_CHECK(n >= 1, "a source of at least one sample");
+}
+
+int64_t SourceOrder::operator()(int64_t index) const {
+  TESSERA_CHECK(index >= 0, "the number of a sample");
+  const Permutation epoch(n_, keys_.bits(static_cast<uint64_t>(index / n_)));
+  return epoch(index % n_);
 }
 
 }  // namespace tessera

@@ -10,12 +10,13 @@
 #include <cstdint>
 #include <string_view>
 
+#include "tensor/random.h"
+
 namespace tessera {
 
 class Permutation {
  public:
-  // 1 <= n <= 2^62. The key is (seed, source name, epoch).
-  Permutation(int64_t n, uint64_t seed, std::string_view source, int64_t epoch);
+  Permutation(int64_t n, uint64_t key);  // 1 <= n <= 2^62
 
   // The image of index in [0, n): a bijection, O(1), no memory.
   int64_t operator()(int64_t index) const;
@@ -28,6 +29,20 @@ class Permutation {
   int64_t n_;
   int half_bits_;  // h: the domain is 4^h
   std::array<uint32_t, 2> key_;
+};
+
+// The order in which a source of n samples gives them: epoch after epoch, each a permutation of its own, keyed by
+// (seed, source name, epoch).
+class SourceOrder {
+ public:
+  SourceOrder(int64_t n, uint64_t seed, std::string_view source);
+
+  // The sample, in [0, n), that is the source's index-th of the whole run: number index % n of epoch index / n.
+  int64_t operator()(int64_t index) const;
+
+ private:
+  int64_t n_;
+  RandomStream keys_;  // of the epochs
 };
 
 }  // namespace tessera

@@ -28,7 +28,7 @@ inline constexpr const char* kOffsetsHashAttribute = "document_offsets_xxh3_128"
 // Owns one HDF5 identifier.
 class Handle {
  public:
-  Handle(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
+  Handle(hid_t id, herr_t (*closer)(hid_t)) : id_(id), close_(closer) {}
   ~Handle() {
     if (id_ >= 0) close_(id_);
   }
