@@ -13,8 +13,9 @@ namespace tessera {
 int run_session(const SessionOptions& options, const std::function<int(Session&)>& body) {
   const LaunchedRank launched = launched_rank(process_environment());
   if (options.local_ranks > 0 && launched.size > 1) {
-    throw UsageError(fmt::format("--local-ranks {} makes ranks of one process, and mpirun started {} processes: use one",
-                                 options.local_ranks, launched.size));
+    throw UsageError(
+        fmt::format("--local-ranks {} makes ranks of one process, and mpirun started {} processes: use one",
+                    options.local_ranks, launched.size));
   }
   const int cores = usable_cores();
   const bool over_mpi = launched.launched && options.local_ranks == 0;

@@ -19,8 +19,8 @@ struct SessionOptions {
   int local_ranks = 0;  // ranks as threads of this process, for debugging; 0: as launched
 };
 
-// Runs body on every rank of the job and returns what it returned here: over MPI when the process was launched by mpirun or srun, else as
-// one rank, or as several ranks that are threads of this process. Throws what body throws.
+// Runs body on every rank of the job and returns what it returned here: over MPI when the process was launched by
+// mpirun or srun, else as one rank, or as several ranks that are threads of this process. Throws what body throws.
 int run_session(const SessionOptions& options, const std::function<int(Session&)>& body);
 
 }  // namespace tessera

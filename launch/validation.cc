@@ -1,0 +1,40 @@
+#include "launch/validation.h"
+
+#include <algorithm>
+
+#include "data/loader.h"
+#include "launch/run.pb.h"
+
+namespace tessera {
+
+std::vector<ValidationSet> open_validation(const RunConfig& config, const Mesh& mesh, int64_t samples,
+                                           const std::string& fingerprint) {
+  std::vector<ValidationSet> sets;
+  const int64_t batch = config.data().global_batch_size();
+  for (const DataSource& source : config.data().validation()) {
+    google::protobuf::RepeatedPtrField<DataSource> only;
+    *only.Add() = source;
+    std::vector<OpenSource> opened = open_sources(only);
+    if (!fingerprint.empty()) check_tokenizer(opened, fingerprint);
+    ValidationSet set;
+    set.name = opened.front().name;
+    set.loader = std::make_unique<Loader>(config.data(), std::move(opened),
+                                          LoaderOptions{.seed = config.run().seed(),
+                                                        .dp_rank = mesh.coordinate(Axis::Dp),
+                                                        .dp_count = mesh.extent(Axis::Dp),
+                                                        .order = Order::Sequential,
+                                                        .history = {}});
+    const int64_t available = set.loader->samples();
+    const int64_t wanted = samples == 0 ? available : std::min(samples, available);
+    set.batches = (wanted + batch - 1) / batch;
+    sets.push_back(std::move(set));
+  }
+  return sets;
+}
+
+EvaluationResult evaluate(Assembly& parts, const RunConfig& config, ValidationSet& set) {
+  return evaluate(parts.context(), parts.mesh(), parts.model(), *set.loader, 0, set.batches,
+                  config.data().global_batch_size());
+}
+
+}  // namespace tessera

@@ -1,0 +1,29 @@
+// Validation losses: one for each source of data.validation.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launch/assembly.h"
+#include "parallel/pipeline.h"
+
+namespace tessera {
+
+class Loader;
+
+struct ValidationSet {
+  std::string name;
+  std::unique_ptr<Loader> loader;
+  int64_t batches = 0;  // global batches that are evaluated
+};
+
+// Opens every validation source of the config; `samples` of each (rounded up to whole global batches), or all when 0.
+// Throws DataError when a source was made with another tokenizer than `fingerprint` (empty: not checked).
+std::vector<ValidationSet> open_validation(const RunConfig& config, const Mesh& mesh, int64_t samples,
+                                           const std::string& fingerprint);
+
+// Mean loss of the set under the weights as they are. Collective over the mesh.
+EvaluationResult evaluate(Assembly& parts, const RunConfig& config, ValidationSet& set);
+
+}  // namespace tessera
