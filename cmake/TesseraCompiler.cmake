@@ -14,6 +14,8 @@ target_compile_options(tessera_compiler INTERFACE
   -march=${TESSERA_ARCH}
   # The kernels never read errno or floating-point exceptions, and may then be vectorised; results stay IEEE.
   -fno-math-errno -fno-trapping-math)
+# 1 in builds that compile the *_cuda.cu files (tensor/device.h); there are none yet.
+target_compile_definitions(tessera_compiler INTERFACE TESSERA_HAS_CUDA=0)
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
   target_compile_options(tessera_compiler INTERFACE -O3)
 endif()

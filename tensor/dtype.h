@@ -27,6 +27,25 @@ struct bf16 {
   explicit operator double() const { return static_cast<float>(*this); }
 };
 
+// x rounded once to T, to nearest even. From double to bf16 this differs from rounding to float and then to bf16: the
+// float in between is made odd when it is inexact, which keeps the second rounding from seeing a false tie (Boldo and
+// Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
+template <class T, class S>
+[[gnu::always_inline]] inline T round_to(S x) {
+  if constexpr (std::is_same_v<T, bf16> && std::is_same_v<S, double>) {
+    const float nearest = static_cast<float>(x);
+    const double back = nearest;
+    uint32_t bits = std::bit_cast<uint32_t>(nearest);
+    bits -= (back < 0 ? -back : back) > (x < 0 ? -x : x) ? 1 : 0;  // towards zero
+    bits |= back != x ? 1 : 0;
+    return bf16(std::bit_cast<float>(bits));
+  } else if constexpr (std::is_same_v<T, bf16>) {
+    return bf16(static_cast<float>(x));
+  } else {
+    return static_cast<T>(x);
+  }
+}
+
 constexpr int64_t size_of(DType dtype) {
   switch (dtype) {
     case DType::F64:

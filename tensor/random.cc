@@ -73,11 +73,7 @@ void fill_normal(const Context& context, Tensor x, const RandomStream& stream, i
     T* out = x.as<T>();
     parallel_for(context, x.size(), 4096, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const double value = standard_deviation * stream.normal(first_index + i);
-        if constexpr (std::is_same_v<T, bf16>)
-          out[i] = bf16(static_cast<float>(value));
-        else
-          out[i] = static_cast<T>(value);
+        out[i] = round_to<T>(standard_deviation * stream.normal(first_index + i));
       }
     });
   });

@@ -10,11 +10,10 @@
 #include <string>
 
 #include "tensor/check.h"
+#include "tensor/device.h"
 #include "tensor/dtype.h"
 
 namespace tessera {
-
-enum class Device : uint8_t { Cpu, Cuda };
 
 // Up to six dims, outermost first; sizes of zero are legal.
 class Shape {

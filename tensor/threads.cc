@@ -23,10 +23,13 @@ void parallel_for(const Context& context, int64_t count, int64_t grain, Function
   }
 #pragma omp parallel num_threads(parts)
   {
-    const int64_t part = omp_get_thread_num();
-    const int64_t begin = std::min(count, grains * part / parts * grain);
-    const int64_t end = std::min(count, grains * (part + 1) / parts * grain);
-    if (begin < end) body(begin, end);
+    // The runtime may give fewer threads than asked for (inside another parallel region, or at a thread limit).
+    const int team = omp_get_num_threads();
+    for (int64_t part = omp_get_thread_num(); part < parts; part += team) {
+      const int64_t begin = std::min(count, grains * part / parts * grain);
+      const int64_t end = std::min(count, grains * (part + 1) / parts * grain);
+      if (begin < end) body(begin, end);
+    }
   }
 }
 

@@ -1,0 +1,25 @@
+// The kernels behind norm.h on each device: signatures and promises as there, operands already checked.
+#pragma once
+
+#include "tensor/ops/norm.h"
+
+namespace tessera {
+
+// Rows of partial sums of dweight (and dbias) that a backward keeps at once: a few blocks of tokens for each thread.
+inline int64_t norm_backward_partials(const Context& context) { return 2 * context.threads(); }
+
+}  // namespace tessera
+
+namespace tessera::cpu {
+decltype(tessera::rms_norm) rms_norm;
+decltype(tessera::layer_norm) layer_norm;
+decltype(tessera::rms_norm_backward) rms_norm_backward;
+decltype(tessera::layer_norm_backward) layer_norm_backward;
+}  // namespace tessera::cpu
+
+namespace tessera::cuda {
+decltype(tessera::rms_norm) rms_norm;
+decltype(tessera::layer_norm) layer_norm;
+decltype(tessera::rms_norm_backward) rms_norm_backward;
+decltype(tessera::layer_norm_backward) layer_norm_backward;
+}  // namespace tessera::cuda

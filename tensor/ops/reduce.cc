@@ -1,0 +1,34 @@
+#include "tensor/ops/reduce.h"
+
+#include "tensor/ops/operand.h"
+#include "tensor/ops/reduce_kernels.h"
+
+namespace tessera {
+
+double sum_of_squares(const Context& context, const ConstTensor& x) {
+  check_size(context, x, x.size(), x.dtype(), "sum_of_squares: x");
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return cuda::sum_of_squares(context, x);
+  }
+  return cpu::sum_of_squares(context, x);
+}
+
+bool all_finite(const Context& context, const ConstTensor& x) {
+  check_size(context, x, x.size(), x.dtype(), "all_finite: x");
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return cuda::all_finite(context, x);
+  }
+  return cpu::all_finite(context, x);
+}
+
+void add_column_sums(const Context& context, const ConstTensor& x, const Tensor& sums) {
+  TESSERA_CHECK_EQ(x.rank(), 2, "add_column_sums: x is a matrix");
+  check_size(context, x, x.size(), x.dtype(), "add_column_sums: x");
+  check_operand(context, sums, {x.dim(1)}, accumulation_dtype(x.dtype()), "add_column_sums: sums");
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return cuda::add_column_sums(context, x, sums);
+  }
+  cpu::add_column_sums(context, x, sums);
+}
+
+}  // namespace tessera
