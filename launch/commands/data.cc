@@ -1,0 +1,230 @@
+// tessera data build | inspect: text and JSONL to token shards, and what token shards hold.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
+
+#include "data/build.h"
+#include "data/token_shard.h"
+#include "data/tokenizer.h"
+#include "launch/commands/command.h"
+#include "tensor/check.h"
+
+namespace tessera {
+namespace {
+
+using json = nlohmann::json;
+namespace fs = std::filesystem;
+
+// "bytes" is the tokenizer that needs no file.
+Tokenizer load_tokenizer(const std::string& name) {
+  return name == "bytes" ? Tokenizer::bytes() : Tokenizer::load(name);
+}
+
+struct BuildArguments {
+  BuildOptions options;
+  std::string tokenizer;
+  bool force = false, skip_binary = false, as_json = false;
+};
+
+// A line on standard error every two seconds.
+class ProgressLine {
+ public:
+  void operator()(const BuildResult& so_far) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_ < std::chrono::seconds(2)) return;
+    last_ = now;
+    const double seconds = std::chrono::duration<double>(now - start_).count();
+    const double megabytes = static_cast<double>(so_far.corpus.bytes) * 1e-6;
+    fmt::print(stderr, "data build: {} documents, {:.0f} MB, {} tokens, {:.1f} MB/s\n", so_far.corpus.documents,
+               megabytes, so_far.train.tokens + so_far.validation.tokens, megabytes / seconds);
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now(), last_ = start_;
+};
+
+void report_skipped(const CorpusReport& report) {
+  constexpr size_t kMost = 10;
+  if (report.empty_documents > 0) fmt::print(stderr, "skipped {} empty documents\n", report.empty_documents);
+  for (size_t i = 0; i < std::min(report.skipped.size(), kMost); ++i)
+    fmt::print(stderr, "skipped {}\n", report.skipped[i]);
+  if (report.skipped.size() > kMost) fmt::print(stderr, "skipped {} more\n", report.skipped.size() - kMost);
+}
+
+json to_json(const SplitSize& size) {
+  return {{"documents", size.documents}, {"tokens", size.tokens}, {"shards", size.shards}};
+}
+
+int run_build(const BuildArguments& arguments) {
+  BuildOptions options = arguments.options;
+  if (arguments.force) options.existing = ExistingShards::Replace;
+  if (arguments.skip_binary) options.corpus.binary_files = BinaryFiles::Skip;
+  const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer);
+  const BuildResult result = build_shards(options, tokenizer, ProgressLine());
+  report_skipped(result.corpus);
+  fmt::print("{:<12}{:>14}{:>18}{:>10}\n", "split", "documents", "tokens", "shards");
+  for (const auto& [name, size] : {std::pair{"train", result.train}, std::pair{"validation", result.validation}})
+    fmt::print("{:<12}{:>14}{:>18}{:>10}\n", name, size.documents, size.tokens, size.shards);
+  if (arguments.as_json) {
+    const json out = {{"train", to_json(result.train)},   {"validation", to_json(result.validation)},
+                      {"bytes", result.corpus.bytes},     {"empty_documents", result.corpus.empty_documents},
+                      {"skipped", result.corpus.skipped}, {"fingerprint", tokenizer.fingerprint()}};
+    fmt::print("{}\n", out.dump(-1, ' ', false, json::error_handler_t::replace));
+  }
+  return 0;
+}
+
+struct InspectArguments {
+  std::string path, tokenizer;
+  int64_t sample = 0;
+  bool verify = false, as_json = false;
+};
+
+struct DocumentLengths {
+  uint64_t median = 0, longest = 0;
+};
+
+DocumentLengths document_lengths(const TokenShard& shard) {
+  const auto offsets = shard.document_offsets();
+  std::vector<uint64_t> lengths;
+  for (size_t d = 0; d + 1 < offsets.size(); ++d) lengths.push_back(offsets[d + 1] - offsets[d]);
+  const auto middle = lengths.begin() + static_cast<std::ptrdiff_t>(lengths.size() / 2);
+  std::nth_element(lengths.begin(), middle, lengths.end());
+  return {*middle, *std::max_element(lengths.begin(), lengths.end())};
+}
+
+// Every *.h5 at or below the path, so that the output of `data build` can be named as a whole.
+std::vector<std::string> find_shards(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) throw DataError(fmt::format("{}: no such file or directory", path));
+  if (!fs::is_directory(status)) return {path};
+  std::vector<std::string> shards;
+  for (fs::recursive_directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
+    // Directories that a build has not finished are no data.
+    if (entry->path().extension() == ".building") entry.disable_recursion_pending();
+    if (entry->path().extension() == ".h5") shards.push_back(entry->path().string());
+  }
+  if (error) throw IoError(fmt::format("cannot read {}: {}", path, error.message()));
+  if (shards.empty()) throw DataError(fmt::format("{}: no token shard (*.h5)", path));
+  std::sort(shards.begin(), shards.end());
+  return shards;
+}
+
+// The first kMostTokens tokens of a document, as text on one line.
+std::string decode_document(const TokenShard& shard, int64_t document, const Tokenizer& tokenizer) {
+  constexpr uint64_t kMostTokens = 64;
+  const auto offsets = shard.document_offsets();
+  const uint64_t begin = offsets[document], length = offsets[document + 1] - begin;
+  std::vector<int32_t> tokens(std::min(length, kMostTokens));
+  shard.read(static_cast<int64_t>(begin), tokens);
+  // JSON's quoting keeps line ends and control characters visible, whatever the document holds.
+  const json text = tokenizer.decode(tokens);
+  return text.dump(-1, ' ', false, json::error_handler_t::replace) + (length > kMostTokens ? " ..." : "");
+}
+
+int run_inspect(const InspectArguments& arguments) {
+  if (arguments.sample > 0 && arguments.tokenizer.empty())
+    throw UsageError("--sample needs --tokenizer, to turn tokens into text");
+  std::optional<Tokenizer> tokenizer;
+  if (!arguments.tokenizer.empty()) tokenizer.emplace(load_tokenizer(arguments.tokenizer));
+
+  json rows = json::array();
+  int64_t tokens = 0, documents = 0, bytes = 0;
+  fmt::print("{:>16}{:>12}{:>6}{:>14}{:>10}{:>12}  {:<32}  {}\n", "tokens", "documents", "dtype", "bytes", "median",
+             "longest", "fingerprint", "shard");
+  for (const std::string& path : find_shards(arguments.path)) {
+    const TokenShard shard(path);
+    const TokenShardInfo& info = shard.info();
+    if (tokenizer && tokenizer->fingerprint() != info.tokenizer_fingerprint)
+      throw DataError(fmt::format("token shard {} was made with tokenizer {}, but {} is {}", path,
+                                  info.tokenizer_fingerprint, arguments.tokenizer, tokenizer->fingerprint()));
+    if (arguments.verify) shard.verify();
+    const DocumentLengths lengths = document_lengths(shard);
+    fmt::print("{:>16}{:>12}{:>6}{:>14}{:>10}{:>12}  {:<32}  {}\n", info.tokens, info.documents, name(info.dtype),
+               info.file_bytes, lengths.median, lengths.longest, info.tokenizer_fingerprint, path);
+    rows.push_back({{"shard", path},
+                    {"tokens", info.tokens},
+                    {"documents", info.documents},
+                    {"dtype", name(info.dtype)},
+                    {"bytes", info.file_bytes},
+                    {"median", lengths.median},
+                    {"longest", lengths.longest},
+                    {"vocab_size", info.vocab_size},
+                    {"end_of_text", info.end_of_text},
+                    {"fingerprint", info.tokenizer_fingerprint}});
+    tokens += info.tokens;
+    documents += info.documents;
+    bytes += info.file_bytes;
+    const int64_t shown = std::min(arguments.sample, info.documents);
+    for (int64_t i = 0; i < shown; ++i) {
+      const int64_t document = i * info.documents / shown;  // spread evenly
+      fmt::print("  document {}: {}\n", document, decode_document(shard, document, *tokenizer));
+    }
+  }
+  fmt::print("{:>16}{:>12}{:>6}{:>14}  in {} shards{}\n", tokens, documents, "", bytes, rows.size(),
+             arguments.verify ? ", all verified" : "");
+  if (arguments.as_json) {
+    const json out = {{"shards", std::move(rows)},
+                      {"tokens", tokens},
+                      {"documents", documents},
+                      {"bytes", bytes},
+                      {"verified", arguments.verify}};
+    fmt::print("{}\n", out.dump(-1, ' ', false, json::error_handler_t::replace));
+  }
+  return 0;
+}
+
+void add_build(CLI::App& data, Selected& selected) {
+  const auto arguments = std::make_shared<BuildArguments>();
+  BuildOptions& options = arguments->options;
+  options.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  CLI::App* build = data.add_subcommand("build", "Turn text files and JSONL (also .gz, .zst) into token shards");
+  build->add_option("--input", options.inputs, "Files or directories, in this order")->required();
+  build->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json, or `bytes`")->required();
+  build->add_option("--output", options.output, "Directory that gets train/ and validation/")->required();
+  build->add_option("--validation-fraction", options.validation_fraction, "Share of the documents for validation")
+      ->capture_default_str();
+  build->add_option("--seed", options.seed, "Of the split into train and validation")->capture_default_str();
+  build->add_option("--shard-tokens", options.shard_tokens, "Close a shard after this many tokens")
+      ->capture_default_str();
+  build->add_option("--text-key", options.corpus.text_key, "Key of the text in JSONL")->capture_default_str();
+  build->add_option("--max-document-bytes", options.corpus.max_document_bytes, "A longer document is an error")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  build->add_option("--threads", options.threads, "That encode")->capture_default_str();
+  build->add_flag("--skip-binary", arguments->skip_binary, "Skip files that are not UTF-8 text instead of stopping");
+  build->add_flag("--force", arguments->force, "Replace existing shards in the output");
+  build->add_flag("--json", arguments->as_json, "Last line of standard output is a JSON object");
+  build->callback([arguments, &selected] { selected = [arguments] { return run_build(*arguments); }; });
+}
+
+void add_inspect(CLI::App& data, Selected& selected) {
+  const auto arguments = std::make_shared<InspectArguments>();
+  CLI::App* inspect = data.add_subcommand("inspect", "Print what token shards hold");
+  inspect->add_option("path", arguments->path, "A shard, or a directory")->required();
+  inspect->add_flag("--verify", arguments->verify, "Read everything: hashes, document offsets, vocabulary");
+  inspect->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json or `bytes`: must be the shards' own");
+  inspect->add_option("--sample", arguments->sample, "Print the beginning of this many documents of each shard")
+      ->check(CLI::NonNegativeNumber);
+  inspect->add_flag("--json", arguments->as_json, "Last line of standard output is a JSON object");
+  inspect->callback([arguments, &selected] { selected = [arguments] { return run_inspect(*arguments); }; });
+}
+
+}  // namespace
+
+void add_data(CLI::App& program, Selected& selected) {
+  CLI::App* data = program.add_subcommand("data", "Build and inspect token shards");
+  data->require_subcommand(1);
+  add_build(*data, selected);
+  add_inspect(*data, selected);
+}
+
+}  // namespace tessera
