@@ -1,0 +1,94 @@
+#include "tensor/ops/attention.h"
+
+#include "tensor/ops/attention_cpu.h"
+
+namespace tessera {
+namespace {
+
+void check(const Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
+           const ConstTensor& v) {
+  TESSERA_CHECK(context.device() == Device::Cpu, "attention runs on the CPU");
+  TESSERA_CHECK(q.rank() == 3 && k.rank() == 3,
+                "q [q_heads, queries, head_dim] and k [kv_heads, keys, head_dim] have "
+                "three dims");
+  const int64_t queries = q.dim(1);
+  const int64_t keys = k.dim(1);
+  TESSERA_CHECK(q.dim(2) > 0 && k.dim(0) > 0, "attention has heads, and they have elements");
+  TESSERA_CHECK_EQ(q.dim(2), k.dim(2), "head_dim of q and k");
+  TESSERA_CHECK_EQ(v.shape(), k.shape(), "v has k's shape");
+  TESSERA_CHECK_EQ(q.dim(0) % k.dim(0), int64_t{0}, "kv_heads divide q_heads");
+  TESSERA_CHECK(k.dtype() == q.dtype() && v.dtype() == q.dtype(), "q, k and v share a dtype");
+  TESSERA_CHECK(problem.scale > 0, "the scale of the scores is positive");
+  TESSERA_CHECK(problem.window >= 0, "a window is positive, or 0 for none");
+  TESSERA_CHECK_EQ(static_cast<int64_t>(problem.queries.document.size()), queries, "a document per query");
+  TESSERA_CHECK_EQ(static_cast<int64_t>(problem.queries.position.size()), queries, "a position per query");
+  TESSERA_CHECK_EQ(static_cast<int64_t>(problem.keys.document.size()), keys, "a document per key");
+  TESSERA_CHECK_EQ(static_cast<int64_t>(problem.keys.position.size()), keys, "a position per key");
+
+  // A list that repeats a tile or names one that does not exist would count keys twice or read past the end.
+  const AttentionTiles& tiles = problem.tiles;
+  const int64_t query_tiles = (queries + kAttentionTile - 1) / kAttentionTile;
+  const int64_t key_tiles = (keys + kAttentionTile - 1) / kAttentionTile;
+  TESSERA_CHECK_EQ(static_cast<int64_t>(tiles.offset.size()), query_tiles + 1, "an offset per query tile and the end");
+  TESSERA_CHECK_EQ(tiles.offset[0], 0, "the first list of tiles starts at 0");
+  TESSERA_CHECK_EQ(static_cast<int64_t>(tiles.key_tile.size()), int64_t{tiles.offset[query_tiles]}, "pairs of tiles");
+  TESSERA_CHECK_EQ(tiles.full.size(), tiles.key_tile.size(), "a flag per pair of tiles");
+  for (int64_t i = 0; i < query_tiles; ++i) {
+    int64_t least = 0;
+    TESSERA_CHECK(tiles.offset[i] <= tiles.offset[i + 1], "offsets ascend");
+    for (int32_t pair = tiles.offset[i]; pair < tiles.offset[i + 1]; ++pair) {
+      TESSERA_CHECK(tiles.key_tile[pair] >= least && tiles.key_tile[pair] < key_tiles,
+                    "key tiles ascend and exist, but query tile " + std::to_string(i) + " names " +
+                        std::to_string(tiles.key_tile[pair]) + " of " + std::to_string(key_tiles));
+      least = tiles.key_tile[pair] + 1;
+    }
+  }
+}
+
+void check_outputs(const ConstTensor& q, const ConstTensor& out, const ConstTensor& lse) {
+  TESSERA_CHECK_EQ(out.shape(), Shape({q.dim(1), q.dim(0), q.dim(2)}), "out is [queries, q_heads, head_dim]");
+  TESSERA_CHECK_EQ(lse.shape(), Shape({q.dim(0), q.dim(1)}), "lse is [q_heads, queries]");
+  TESSERA_CHECK(out.dtype() == q.dtype(), "out has q's dtype");
+  TESSERA_CHECK(lse.dtype() == accumulation_dtype(q.dtype()), "lse has the accumulation dtype");
+}
+
+}  // namespace
+
+int64_t attention_forward_flops(int64_t pairs, int64_t head_dim) { return 4 * pairs * head_dim; }
+int64_t attention_backward_flops(int64_t pairs, int64_t head_dim) { return 10 * pairs * head_dim; }
+
+void attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
+               const ConstTensor& v, const Tensor& out, const Tensor& lse) {
+  check(context, problem, q, k, v);
+  check_outputs(q, out, lse);
+  attention_cpu(context, problem, q, k, v, out, lse);
+}
+
+void attention_backward(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
+                        const ConstTensor& v, const ConstTensor& out, const ConstTensor& lse, const ConstTensor& dout,
+                        const Tensor& dq, const Tensor& dk, const Tensor& dv) {
+  check(context, problem, q, k, v);
+  check_outputs(q, out, lse);
+  TESSERA_CHECK_EQ(dout.shape(), out.shape(), "dout has out's shape");
+  TESSERA_CHECK_EQ(dq.shape(), q.shape(), "dq has q's shape");
+  TESSERA_CHECK_EQ(dk.shape(), k.shape(), "dk has k's shape");
+  TESSERA_CHECK_EQ(dv.shape(), v.shape(), "dv has v's shape");
+  TESSERA_CHECK(
+      dout.dtype() == q.dtype() && dq.dtype() == q.dtype() && dk.dtype() == q.dtype() && dv.dtype() == q.dtype(),
+      "gradients have q's dtype");
+  attention_backward_cpu(context, problem, q, k, v, out, lse, dout, dq, dk, dv);
+}
+
+int64_t attention_workspace(const Context& context, int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads,
+                            int64_t head_dim, DType compute) {
+  const AttentionSizes sizes = {.queries = queries,
+                                .keys = keys,
+                                .q_heads = q_heads,
+                                .kv_heads = kv_heads,
+                                .head_dim = head_dim,
+                                .compute = compute};
+  return std::max(attention_cpu_workspace(context.threads(), sizes),
+                  attention_backward_cpu_workspace(context.threads(), sizes));
+}
+
+}  // namespace tessera
