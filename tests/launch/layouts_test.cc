@@ -201,7 +201,7 @@ TEST_P(LayoutsTest, TheSameRunTwiceIsBitwiseEqual) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, LayoutsTest, ::testing::Values(ModelConfig::LLAMA, ModelConfig::GPT2),
-                         [](const auto& info) { return ModelConfig::Family_Name(info.param); });
+                         [](const auto& test) { return ModelConfig::Family_Name(test.param); });
 
 }  // namespace
 }  // namespace tessera::testing

@@ -215,7 +215,7 @@ TEST_P(LayerTest, Head) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, LayerTest, ::testing::Values(Family::Llama, Family::Gpt2),
-                         [](const auto& info) { return name(info.param); });
+                         [](const auto& test) { return name(test.param); });
 
 }  // namespace
 }  // namespace tessera::testing

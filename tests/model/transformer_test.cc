@@ -153,7 +153,7 @@ TEST_P(TransformerTest, PaddingChangesNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TransformerTest, ::testing::Values(Family::Llama, Family::Gpt2),
-                         [](const auto& info) { return name(info.param); });
+                         [](const auto& test) { return name(test.param); });
 
 }  // namespace
 }  // namespace tessera::testing

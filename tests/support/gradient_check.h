@@ -47,7 +47,7 @@ inline void check_gradient(const std::string& what, const Tensor& x, const Const
 
 // sum_i weight_i y_i with fixed random weights: turns a tensor into a scalar whose gradient is the weights.
 struct Probe {
-  explicit Probe(const Shape& shape) : values(shape.size()), shape(shape) {
+  explicit Probe(const Shape& like) : values(like.size()), shape(like) {
     const RandomStream random(7, "probe");
     for (size_t i = 0; i < values.size(); ++i) values[i] = random.normal(i);
   }
