@@ -6,13 +6,24 @@
 
 #include "parallel/comm.h"
 
+namespace tessera {
+class MpiSession;
+}
+
 namespace tessera::testing {
 
 // Calls body on n ranks. Under mpirun it runs when the world has n ranks, and otherwise the call does nothing: what the
 // body finds must be checked inside the body (its variables are not shared between processes).
+//
+// Throws what body threw: under threads that of the lowest rank that failed, under MPI this rank's own, or an
+// InternalError when only others threw. Under MPI the job is ended when a rank has thrown and another does not come to
+// the body's end.
 void run_ranks(int n, const std::function<void(Comm& world)>& body);
 
 // True when the test was started by mpirun. Tests of threads alone skip themselves then.
 bool under_mpi();
+
+// For main: all later run_ranks go over this session.
+void use_mpi(MpiSession& session);
 
 }  // namespace tessera::testing

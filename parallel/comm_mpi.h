@@ -1,0 +1,47 @@
+// Ranks as processes under MPI. Only calls of the MPI standard.
+//
+// Reductions are pairwise exchanges in chunks through a staging buffer that the group owns, added in rank order: MPI's
+// own reductions promise neither an order nor an accumulation dtype.
+#pragma once
+
+#include <climits>
+#include <cstdint>
+#include <memory>
+
+#include "parallel/comm.h"
+
+namespace tessera {
+
+// MPI from construction to destruction; one a process, ever. MPI calls are made by one thread at a time.
+class MpiSession {
+ public:
+  struct Options {
+    // Waiting ranks give up their core. Needed when more threads than cores share a host: waiting by spinning makes
+    // collectives a thousand times slower then (Open MPI sees this only when the host file tells it the cores).
+    bool yield_when_idle = false;
+    // Bytes that one MPI call may count; more go in several calls. Tests lower it.
+    int64_t largest_count = INT_MAX;
+  };
+
+  explicit MpiSession(const Options& options);  // throws IoError when MPI does not start
+  // Ends MPI, unless an exception is on its way: peers may then never come to the end, and abort() is due.
+  ~MpiSession();
+  MpiSession(const MpiSession&) = delete;
+  MpiSession& operator=(const MpiSession&) = delete;
+
+  // The group of all ranks; collective. Must not outlive the session.
+  std::unique_ptr<Comm> world();
+
+  // Ends all ranks of the job with this exit code. Returns only when MPI is not running in this process.
+  static void abort(int exit_code) noexcept;
+
+ private:
+  Options options_;
+  int exceptions_;
+};
+
+// Memory that a group of this size holds for its exchanges (Comm::staging_bytes): at most 4 MiB up to 129 ranks, then
+// 32 KiB a rank. Pages that are never used are never touched.
+int64_t mpi_staging_bytes(int ranks);
+
+}  // namespace tessera
