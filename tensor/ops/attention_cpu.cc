@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "tensor/threads.h"
 
@@ -137,17 +136,11 @@ void forward(Context& context, const AttentionProblem& problem, const AttentionS
   const ArenaScope scope(context.workspace());
   const int64_t elements = scratch_elements<T>(sizes.head_dim);
   const Tensor scratch = context.workspace().take({context.threads(), elements}, dtype_of<A>());
-  const std::span<int32_t> order = context.workspace().take({tiles}, DType::I32).template span<int32_t>();
-
-  // Query tiles with many keys first, so that threads end together.
-  const auto pairs = [&](int32_t tile) { return problem.tiles.offset[tile + 1] - problem.tiles.offset[tile]; };
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(),
-            [&](int32_t a, int32_t b) { return pairs(a) != pairs(b) ? pairs(a) > pairs(b) : a < b; });
-
   const Forward<T> body{problem, sizes, q.as<T>(), k.as<T>(), v.as<T>(), out.as<T>(), lse.as<A>()};
+  // Neighbouring tasks share their keys and values while these are in the cache. Within a head the last tiles, which
+  // see most keys, come first, so that threads end together.
   parallel_tasks(context, tiles * sizes.q_heads, [&](int64_t task, int worker) {
-    body.run(task % sizes.q_heads, order[task / sizes.q_heads], scratch.as<A>() + worker * elements);
+    body.run(task / tiles, tiles - 1 - task % tiles, scratch.as<A>() + worker * elements);
   });
 }
 
@@ -167,8 +160,7 @@ void attention_cpu(Context& context, const AttentionProblem& problem, const Cons
 int64_t attention_cpu_workspace(int threads, const AttentionSizes& sizes) {
   const int64_t elements =
       dispatch_float(sizes.compute, [&](auto type) { return scratch_elements<decltype(type)>(sizes.head_dim); });
-  return Arena::bytes({threads, elements}, accumulation_dtype(sizes.compute)) +
-         Arena::bytes({tile_count(sizes.queries)}, DType::I32);
+  return Arena::bytes({threads, elements}, accumulation_dtype(sizes.compute));
 }
 
 }  // namespace tessera
