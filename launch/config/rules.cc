@@ -1,0 +1,269 @@
+#include "launch/config/rules.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "launch/config/field.h"
+#include "launch/config/suggest.h"
+#include "launch/run.pb.h"
+#include "optim/adamw.h"
+#include "optim/lr_schedule.h"
+
+namespace tessera {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+
+// Least values, by path without the indices of lists. `above`: the least value itself is too small.
+struct Least {
+  double value;
+  bool above = false;
+};
+const std::map<std::string, Least>& least_values() {
+  static const std::map<std::string, Least> least = {
+      {"run.steps", {1}},
+      {"run.threads", {0}},
+      {"model.hidden_size", {1}},
+      {"model.num_hidden_layers", {1}},
+      {"model.num_attention_heads", {1}},
+      {"model.num_key_value_heads", {1}},
+      {"model.head_dim", {1}},
+      {"model.intermediate_size", {1}},
+      {"model.vocab_size", {1}},
+      {"model.max_position_embeddings", {1}},
+      {"model.rope_theta", {.value = 0, .above = true}},
+      {"model.rms_norm_eps", {.value = 0, .above = true}},
+      {"model.layer_norm_epsilon", {.value = 0, .above = true}},
+      {"model.initializer_range", {0}},
+      {"model.sliding_window", {0}},
+      {"parallel.tp", {1}},
+      {"parallel.pp", {1}},
+      {"parallel.cp", {1}},
+      {"parallel.dp", {0}},
+      {"parallel.zero_stage", {0}},
+      {"data.sequence_length", {1}},
+      {"data.global_batch_size", {1}},
+      {"data.micro_batch_size", {1}},
+      {"data.train.weight", {.value = 0, .above = true}},
+      {"checkpoint.every_steps", {0}},
+      {"checkpoint.keep_last", {2}},
+      {"logging.every_steps", {1}},
+      {"evaluation.every_steps", {0}},
+      {"evaluation.samples", {0}},
+      {"watchdog.timeout_seconds", {0}},
+  };
+  return least;
+}
+
+std::string without_indices(const std::string& path) {
+  std::string plain;
+  bool inside = false;
+  for (const char c : path) {
+    if (c == '[') inside = true;
+    if (!inside) plain += c;
+    if (c == ']') inside = false;
+  }
+  return plain;
+}
+
+double number(const FieldRef& ref) {
+  const auto& reflection = *ref.message->GetReflection();
+  switch (ref.field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_INT32:
+      return reflection.GetInt32(*ref.message, ref.field);
+    case FieldDescriptor::CPPTYPE_INT64:
+      return static_cast<double>(reflection.GetInt64(*ref.message, ref.field));
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return reflection.GetDouble(*ref.message, ref.field);
+    default:
+      return 0;
+  }
+}
+
+// "1, 2, 3, 4, 6, 12", at most sixteen, the largest last.
+std::string divisors(int64_t n) {
+  std::vector<int64_t> all;
+  for (int64_t d = 1; d * d <= n; ++d) {
+    if (n % d != 0) continue;
+    all.push_back(d);
+    if (d != n / d) all.push_back(n / d);
+  }
+  std::sort(all.begin(), all.end());
+  constexpr size_t kMost = 16;
+  if (all.size() > kMost) return fmt::format("{}, ..., {}", fmt::join(all.begin(), all.begin() + kMost - 1, ", "), n);
+  return fmt::format("{}", fmt::join(all, ", "));
+}
+
+// "12 or 16": the multiples of `of` around n.
+std::string multiples_near(int64_t n, int64_t of) {
+  const int64_t below = n / of * of;
+  return below > 0 ? fmt::format("{} or {}", below, below + of) : std::to_string(of);
+}
+
+// Adds messages about one config.
+class Rules {
+ public:
+  Rules(const Origins& origins, Problems& problems) : origins_(origins), problems_(problems) {}
+
+  void require(bool holds, std::initializer_list<std::string> paths, const std::string& message) {
+    if (!holds) problems_.add(origins_, paths, message);
+  }
+
+  // path = value must be a multiple of what `by` says it is. `fits` ends the message.
+  void require_multiple(const std::string& path, int64_t value, const std::string& by_path, int64_t by,
+                        const std::string& fits) {
+    require(value % by == 0, {path, by_path},
+            fmt::format("{} = {}: must be a multiple of {} = {}; {}", path, value, by_path, by, fits));
+  }
+
+ private:
+  const Origins& origins_;
+  Problems& problems_;
+};
+
+void check_model(const RunConfig& config, Rules& rules) {
+  const ModelConfig& model = config.model();
+  const int64_t heads = model.num_attention_heads(), kv_heads = model.num_key_value_heads();
+  rules.require_multiple("model.num_attention_heads", heads, "model.num_key_value_heads", kv_heads,
+                         "choose key-value heads from " + divisors(heads));
+  if (model.family() == ModelConfig::LLAMA)
+    rules.require(model.head_dim() % 2 == 0, {"model.head_dim", "model.num_attention_heads", "model.hidden_size"},
+                  fmt::format("model.head_dim = {}: must be even, as RoPE turns pairs; choose {}", model.head_dim(),
+                              multiples_near(model.head_dim(), 2)));
+  if (model.family() == ModelConfig::GPT2)
+    rules.require(
+        model.max_position_embeddings() >= config.data().sequence_length(),
+        {"model.max_position_embeddings", "data.sequence_length"},
+        fmt::format("model.max_position_embeddings = {}: must be at least data.sequence_length = {}, as every "
+                    "position has an embedding of its own",
+                    model.max_position_embeddings(), config.data().sequence_length()));
+}
+
+void check_layout(const RunConfig& config, Rules& rules) {
+  const ModelConfig& model = config.model();
+  const DataConfig& data = config.data();
+  const int64_t tp = config.parallel().tp(), dp = config.parallel().dp();
+  rules.require_multiple("model.num_key_value_heads", model.num_key_value_heads(), "parallel.tp", tp,
+                         "choose tp from " + divisors(model.num_key_value_heads()));
+  rules.require_multiple("model.intermediate_size", model.intermediate_size(), "parallel.tp", tp,
+                         "choose " + multiples_near(model.intermediate_size(), tp));
+  const int64_t slots = data.micro_batch_size() * data.sequence_length();
+  rules.require(slots % tp == 0, {"data.sequence_length", "data.micro_batch_size", "parallel.tp"},
+                fmt::format("data.micro_batch_size * data.sequence_length = {} * {} = {} tokens: must be a multiple of "
+                            "parallel.tp = {}, as each rank holds an equal part; choose tp from {}",
+                            data.micro_batch_size(), data.sequence_length(), slots, tp, divisors(slots)));
+  const int64_t samples = dp * data.micro_batch_size();
+  rules.require(
+      data.global_batch_size() % samples == 0, {"data.global_batch_size", "data.micro_batch_size", "parallel.dp"},
+      fmt::format("data.global_batch_size = {}: must be a multiple of parallel.dp * data.micro_batch_size = {} "
+                  "* {} = {}; choose {}",
+                  data.global_batch_size(), dp, data.micro_batch_size(), samples,
+                  multiples_near(data.global_batch_size(), samples)));
+}
+
+void check_sources(const google::protobuf::RepeatedPtrField<DataSource>& sources, const std::string& list,
+                   Rules& rules) {
+  std::map<std::string, int> first;
+  for (int i = 0; i < sources.size(); ++i) {
+    const std::string path = fmt::format("{}[{}]", list, i);
+    if (sources[i].path().empty()) {
+      rules.require(false, {path}, fmt::format("{}.path is not set: name a token shard or a directory of them", path));
+      continue;
+    }
+    const auto [other, is_new] = first.emplace(sources[i].name(), i);
+    rules.require(is_new, {path + ".name", path + ".path"},
+                  fmt::format("{}.name = {}: must differ from {}[{}].name; set one of them", path, sources[i].name(),
+                              list, other->second));
+  }
+}
+
+}  // namespace
+
+void check_ranges(RunConfig& config, const Origins& origins, Problems& problems) {
+  for_each_scalar(config, [&](const std::string& path, const FieldRef& ref) {
+    // optim/ knows the rules of its own sections.
+    if (path.starts_with("optimizer.") || path.starts_with("lr_schedule.") || !is_set(ref)) return;
+    const double value = number(ref);
+    if (!std::isfinite(value))
+      return problems.add(origins, {path}, fmt::format("{} = {}: must be finite", path, value));
+    const auto least = least_values().find(without_indices(path));
+    if (least == least_values().end()) return;
+    const auto& [bound, above] = least->second;
+    if (value < bound || (above && value == bound))
+      problems.add(origins, {path},
+                   fmt::format("{} = {}: must be {} {}", path, value_text(ref), above ? "above" : "at least", bound));
+  });
+  for (const std::string& problem : tessera::problems(config.optimizer())) problems.add_located(origins, problem);
+
+  Rules rules(origins, problems);
+  const std::string& name = config.run().name();
+  rules.require(!name.empty() && name.find('/') == std::string::npos && name != "." && name != "..", {"run.name"},
+                fmt::format("run.name = \"{}\": must be a name for a directory, not empty and without /", name));
+}
+
+void check_available(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,
+                     Problems& problems) {
+  Rules rules(origins, problems);
+  const ParallelConfig& parallel = config.parallel();
+  const auto only = [&](const char* field, const auto& value, const auto& available, const char* what) {
+    const std::string path = std::string("parallel.") + field;
+    rules.require(
+        value == available, {path},
+        fmt::format("{} = {}: this version does not have {} yet; set it to {}", path, value, what, available));
+  };
+  if (parallel.pp() > 1) only("pp", parallel.pp(), 1, "pipeline parallelism");
+  if (parallel.cp() > 1) only("cp", parallel.cp(), 1, "context parallelism");
+  if (parallel.zero_stage() > 3)
+    rules.require(false, {"parallel.zero_stage"},
+                  fmt::format("parallel.zero_stage = {}: there are stages 0 to 3", parallel.zero_stage()));
+  else if (parallel.zero_stage() > 0)
+    only("zero_stage", parallel.zero_stage(), 0, "sharded optimizers");
+  only("recompute", parallel.recompute(), std::string("none"), "recomputed activations");
+
+  static const std::vector<std::string> schedules = {"gpipe", "1f1b",       "interleaved", "zb-h1", "zb-h2",
+                                                     "zb-v",  "dualpipe-v", "v-half",      "v-min"};
+  const std::string& schedule = parallel.schedule();
+  if (std::find(schedules.begin(), schedules.end(), schedule) == schedules.end())
+    rules.require(false, {"parallel.schedule"},
+                  fmt::format("parallel.schedule = {}: unknown; {}", schedule, did_you_mean(schedule, schedules)));
+  else
+    rules.require(
+        schedule == "gpipe" || schedule == "1f1b", {"parallel.schedule"},
+        fmt::format("parallel.schedule = {}: this version does not have it yet; choose gpipe or 1f1b", schedule));
+
+  rules.require(config.run().compute_dtype() != RunSection::FP8, {"run.compute_dtype"},
+                "run.compute_dtype = FP8: needs a GPU with FP8 matrix units; choose F64, F32 or BF16");
+  if (config.run().device() == RunSection::CUDA && surroundings.cuda != Surroundings::Cuda::Present)
+    rules.require(false, {"run.device"},
+                  surroundings.cuda == Surroundings::Cuda::NotBuilt
+                      ? "run.device = CUDA: this build has no CUDA; choose CPU or AUTO, or build with TESSERA_CUDA=ON"
+                      : "run.device = CUDA: this machine has no GPU that can be used; choose CPU or AUTO");
+}
+
+void check_relations(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,
+                     Problems& problems) {
+  Rules rules(origins, problems);
+  check_model(config, rules);
+  check_layout(config, rules);
+  check_sources(config.data().train(), "data.train", rules);
+  check_sources(config.data().validation(), "data.validation", rules);
+  rules.require(config.model().vocab_size() >= surroundings.tokenizer_vocab_size,
+                {"model.vocab_size", "data.tokenizer"},
+                fmt::format("model.vocab_size = {}: must be at least the tokenizer's {} ({})",
+                            config.model().vocab_size(), surroundings.tokenizer_vocab_size, config.data().tokenizer()));
+  if (surroundings.data == Surroundings::Data::Needed)
+    rules.require(
+        config.data().train_size() > 0, {"data.train"},
+        "data.train is empty: name a token shard, e.g. --set data.train=PATH (`tessera data build` makes one)");
+  for (const std::string& problem : tessera::problems(config.lr_schedule())) problems.add_located(origins, problem);
+}
+
+}  // namespace tessera

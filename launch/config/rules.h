@@ -1,0 +1,20 @@
+// The rules of a config, apart from those of the schema. Internal to launch/config/.
+#pragma once
+
+#include "launch/config/problems.h"
+#include "launch/config/resolve.h"
+
+namespace tessera {
+
+// Rules of single fields: ranges, and that numbers are finite. They hold before anything is resolved.
+void check_ranges(RunConfig& config, const Origins& origins, Problems& problems);
+
+// What this version, build or machine does not have.
+void check_available(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,
+                     Problems& problems);
+
+// Rules between fields of a resolved config whose single fields are in range.
+void check_relations(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,
+                     Problems& problems);
+
+}  // namespace tessera
