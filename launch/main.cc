@@ -1,1 +1,57 @@
-int main() { return 2; }
+// tessera: reads the command line, runs one command, and turns every failure into a message and an exit code.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "launch/commands/command.h"
+#include "launch/failure.h"
+#include "launch/host.h"
+#include "launch/version.h"
+#include "tensor/threads.h"
+
+namespace tessera {
+namespace {
+
+void add_commands(CLI::App& program, Selected& selected) {
+  add_train(program, selected);
+  add_data(program, selected);
+  add_tokenizer(program, selected);
+  add_checkpoint(program, selected);
+  add_eval(program, selected);
+  add_generate(program, selected);
+  add_bench(program, selected);
+  add_doctor(program, selected);
+}
+
+int run(int argc, char** argv) {
+  const LaunchedRank launched = launched_rank(process_environment());
+  CLI::App program("Pretrains transformers on one machine or many.", "tessera");
+  program.set_version_flag("--version", "tessera " + program_version());
+  program.require_subcommand(1);
+  program.footer(
+      "Exit codes: 0 done; 2 usage or config; 3 data or tokenizer; 4 no valid checkpoint; 17 numerical failure;\n"
+      "74 input or output; 75 stopped with a checkpoint, start me again; 86 watchdog; 1 a fault of tessera itself.");
+  Selected selected;
+  add_commands(program, selected);
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::Success& help_or_version) {
+    return launched.rank == 0 ? program.exit(help_or_version) : 0;
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(std::string(error.what()) + "\nRun with --help to see what is possible.");
+  }
+  TESSERA_CHECK(selected, "the command has nothing to run");
+  // Before any command starts MPI.
+  yield_when_crowded(launched.local_ranks, 1, usable_cores());
+  return selected();
+}
+
+}  // namespace
+}  // namespace tessera
+
+int main(int argc, char** argv) {
+  try {
+    return tessera::run(argc, argv);
+  } catch (...) {
+    return tessera::end_in_failure(tessera::failure_of(std::current_exception()));
+  }
+}

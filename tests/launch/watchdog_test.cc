@@ -54,9 +54,9 @@ TEST_F(WatchdogDeathTest, AHangAfterProgressIsNoticedToo) {
 }
 
 TEST(Watchdog, StaysQuietWhileThingsMove) {
-  Watchdog watchdog({.timeout_seconds = 0.5, .rank = 0, .host = "node7"});
-  // Twice the timeout in all. A pause of 0.5 s between two beats would be the machine's doing.
-  for (int step = 0; step < 100; ++step) {
+  Watchdog watchdog({.timeout_seconds = 1, .rank = 0, .host = "node7"});
+  // Longer than the timeout in all.
+  for (int step = 0; step < 130; ++step) {
     watchdog.progress("step", step);
     std::this_thread::sleep_for(milliseconds(10));
   }

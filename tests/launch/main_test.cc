@@ -1,0 +1,70 @@
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <string>
+
+#include "launch/version.h"
+
+namespace tessera {
+namespace {
+
+// The program itself, in a shell.
+struct Outcome {
+  int code = -1;
+  std::string output;  // both streams
+};
+
+Outcome shell(const std::string& command) {
+  Outcome outcome;
+  FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
+  if (pipe == nullptr) return outcome;
+  for (int c = std::fgetc(pipe); c != EOF; c = std::fgetc(pipe)) outcome.output.push_back(static_cast<char>(c));
+  const int status = ::pclose(pipe);
+  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return outcome;
+}
+
+const std::string kProgram = std::string(TESSERA_BINARY_DIR) + "/tessera";
+
+std::string mpirun(int ranks) {
+  return "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe --bind-to none -np " +
+         std::to_string(ranks) + " ";
+}
+
+TEST(Program, HelpAndVersionAreNoErrors) {
+  const Outcome help = shell(kProgram + " --help");
+  EXPECT_EQ(help.code, 0);
+  for (const char* command : {"train", "doctor", "Exit codes"}) {
+    EXPECT_NE(help.output.find(command), std::string::npos) << command;
+  }
+  const Outcome version = shell(kProgram + " --version");
+  EXPECT_EQ(version.code, 0);
+  EXPECT_EQ(version.output, "tessera " + program_version() + "\n");
+}
+
+TEST(Program, AWrongCommandLineIsNamedAndEndsWith2) {
+  const Outcome no_command = shell(kProgram);
+  EXPECT_EQ(no_command.code, 2);
+  EXPECT_EQ(no_command.output.rfind("tessera: error: ", 0), 0u) << no_command.output;
+  const Outcome wrong_option = shell(kProgram + " doctor --colour");
+  EXPECT_EQ(wrong_option.code, 2);
+  EXPECT_NE(wrong_option.output.find("--colour"), std::string::npos) << wrong_option.output;
+}
+
+TEST(Program, RanksThatMakeTheSameMistakeSayItOnce) {
+  const Outcome outcome = shell(mpirun(4) + kProgram + " no-such-command");
+  EXPECT_EQ(outcome.code, 2) << outcome.output;
+  const size_t first = outcome.output.find("tessera: error: rank 0 on ");
+  ASSERT_NE(first, std::string::npos) << outcome.output;
+  EXPECT_EQ(outcome.output.find("tessera: error: ", first + 1), std::string::npos) << outcome.output;
+}
+
+TEST(Program, HelpUnderMpirunIsPrintedOnce) {
+  const Outcome outcome = shell(mpirun(3) + kProgram + " --version");
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.output, "tessera " + program_version() + "\n");
+}
+
+}  // namespace
+}  // namespace tessera
