@@ -22,8 +22,7 @@ int run_session(const SessionOptions& options, const std::function<int(Session&)
   const int ranks_here = over_mpi ? launched.local_ranks : std::max(1, options.local_ranks);
   const ThreadShare share = share_threads(options.threads, ranks_here, cores);
   if (over_mpi) {
-    yield_when_crowded(ranks_here, share.threads, cores);
-    MpiSession mpi;
+    MpiSession mpi({.yield_when_idle = ranks_here * share.threads > cores});
     const std::unique_ptr<Comm> world = mpi.world();
     Session session{*world, share.threads, share.warning};
     return body(session);

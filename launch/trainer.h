@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "data/history.h"
 #include "launch/assembly.h"
 #include "launch/metrics/metrics_log.h"
 #include "launch/metrics/progress.h"
@@ -18,6 +19,7 @@ namespace tessera {
 
 class RunConfig;
 class Loader;
+struct State;
 
 struct TrainOptions {
   std::vector<std::string> allow_change;  // config fields that may differ from the checkpoint's
@@ -45,25 +47,30 @@ class Trainer {
   void resume(const TrainOptions& options);
   void say_what_runs();
   void train_step();
-  void log_step(const StepResult& result, double seconds, int64_t pairs);
+  void log_step(const StepMetrics& metrics);
   void evaluate_all();
   void save();
   int64_t visible_pairs() const;  // of the loaded step, over all ranks
   State state();
+  std::string checkpoints() const { return directory_ + "/checkpoints"; }
 
   const RunConfig& config_;
   Session& session_;
   bool speaks_;  // rank 0
   std::shared_ptr<spdlog::logger> console_;
   std::string directory_;
+  std::unique_ptr<Watchdog> watchdog_;
   Position position_;
   int64_t resumed_from_ = -1;  // step of the checkpoint; -1: fresh
+  int64_t last_saved_ = -1;
+  std::string save_error_;  // why the newest save that failed did
+  uint64_t seed_ = 0;       // that the run began with
+  DataHistory history_;
 
   std::unique_ptr<Assembly> parts_;
   std::unique_ptr<Loader> loader_;
   std::vector<ValidationSet> validation_;
   std::unique_ptr<Pipeline> pipeline_;
-  std::unique_ptr<Watchdog> watchdog_;
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<TensorboardWriter> tensorboard_;
   std::unique_ptr<Progress> progress_;

@@ -1,0 +1,80 @@
+// tessera eval: validation loss of a checkpoint, on as many ranks as it is started with.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "launch/commands/command.h"
+#include "launch/config/override.h"
+#include "launch/config/resolve.h"
+#include "launch/saved_run.h"
+#include "launch/session.h"
+#include "launch/tokenizer_file.h"
+#include "launch/validation.h"
+
+namespace tessera {
+namespace {
+
+struct EvalArguments {
+  std::string checkpoint;
+  std::vector<std::string> overrides;
+  int64_t samples = 0;
+  bool as_json = false;
+};
+
+int run_eval(const EvalArguments& arguments) {
+  return run_session({}, [&](Session& session) {
+    RunConfig config;
+    CheckpointInfo info;
+    const std::string checkpoint = find_checkpoint(session.world, arguments.checkpoint);
+    read_checkpoint_config(checkpoint, config, info);
+    config.clear_parallel();  // the layout of the run that saved it does not matter here
+    Origins origins;
+    Problems problems;
+    for (const std::string& text : arguments.overrides) apply_override(text, config, origins, problems);
+    problems.throw_if_any();
+    resolve(config, origins, {.world_size = session.world.size()});
+    if (config.data().validation_size() == 0) {
+      throw UsageError("the config has no data.validation: give one with --set data.validation=PATH");
+    }
+    Assembly parts(config, session.world, session.threads);
+    load_weights(session.world, checkpoint, parts);
+    const std::string fingerprint =
+        config.data().has_tokenizer() ? open_tokenizer(config.data().tokenizer()).fingerprint() : "";
+    nlohmann::json sets = nlohmann::json::array();
+    const bool speaks = session.world.rank() == 0;
+    if (speaks) fmt::print("{}  step {}\n{:<24}{:>10}{:>14}{:>14}\n", checkpoint, info.step, "dataset", "loss", "perplexity", "tokens");
+    for (ValidationSet& set : open_validation(config, parts.mesh(), arguments.samples, fingerprint)) {
+      const EvaluationResult result = evaluate(parts, config, set);
+      sets.push_back({{"dataset", set.name},
+                      {"validation_loss", result.loss},
+                      {"perplexity", std::exp(result.loss)},
+                      {"tokens", result.targets}});
+      if (speaks) fmt::print("{:<24}{:>10.4f}{:>14.3f}{:>14}\n", set.name, result.loss, std::exp(result.loss), result.targets);
+    }
+    if (speaks && arguments.as_json) {
+      fmt::print("{}\n", nlohmann::json{{"checkpoint", checkpoint}, {"step", info.step}, {"sets", sets}}.dump());
+    }
+    return 0;
+  });
+}
+
+}  // namespace
+
+void add_eval(CLI::App& program, Selected& selected) {
+  const auto arguments = std::make_shared<EvalArguments>();
+  CLI::App* command = program.add_subcommand("eval", "Validation loss of a checkpoint");
+  command->add_option("CHECKPOINT", arguments->checkpoint, "A checkpoint, or a run directory: its newest")->required();
+  command->add_option("--set", arguments->overrides, "Override a field of the run's config: path=value")
+      ->type_name("PATH=VALUE")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--samples", arguments->samples, "Samples of each validation source; 0: all")
+      ->check(CLI::NonNegativeNumber);
+  command->add_flag("--json", arguments->as_json, "Last line: one JSON object");
+  command->callback([arguments, &selected] { selected = [arguments] { return run_eval(*arguments); }; });
+}
+
+}  // namespace tessera

@@ -1,0 +1,45 @@
+#include "launch/commands/run_arguments.h"
+
+#include <CLI/CLI.hpp>
+
+#include "data/token_dataset.h"
+#include "launch/config/read.h"
+#include "launch/run.pb.h"
+#include "launch/tokenizer_file.h"
+
+namespace tessera {
+namespace {
+
+// Of the tokenizer that the config names, else of the token shards; 0 when there is neither.
+int64_t tokenizer_vocabulary(const RunConfig& config) {
+  if (config.data().has_tokenizer()) return open_tokenizer(config.data().tokenizer()).vocab_size();
+  return config.data().train_size() > 0 ? vocab_size(open_sources(config.data().train())) : 0;
+}
+
+}  // namespace
+
+void RunArguments::add_to(CLI::App& command) {
+  command.add_option("CONFIG", config, "Run config: protobuf text format (configs/)")->required();
+  command.add_option("--set", overrides, "Override a field: path=value, e.g. model.hidden_size=512")
+      ->type_name("PATH=VALUE")
+      ->expected(1)
+      ->take_all();
+  command.add_option("--local-ranks", local_ranks, "Run this many ranks as threads of one process (for debugging)");
+}
+
+int run_with_config(const RunArguments& arguments, Surroundings::Data data,
+                    const std::function<int(RunConfig& config, Session& session)>& body) {
+  RunConfig config;
+  Origins origins;
+  read_config(arguments.config, arguments.overrides, config, origins);
+  const SessionOptions options{.threads = config.run().threads(), .local_ranks = arguments.local_ranks};
+  const int64_t vocabulary = data == Surroundings::Data::Needed ? tokenizer_vocabulary(config) : 0;
+  return run_session(options, [&](Session& session) {
+    RunConfig resolved = config;
+    resolve(resolved, origins,
+            {.world_size = session.world.size(), .tokenizer_vocab_size = vocabulary, .data = data});
+    return body(resolved, session);
+  });
+}
+
+}  // namespace tessera

@@ -1,0 +1,32 @@
+// What every command takes that runs a model from a config: CONFIG, --set, --local-ranks.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "launch/config/resolve.h"
+#include "launch/session.h"
+
+namespace CLI {
+class App;
+}
+
+namespace tessera {
+
+class RunConfig;  // launch/run.proto
+
+struct RunArguments {
+  std::string config;
+  std::vector<std::string> overrides;
+  int local_ranks = 0;
+
+  void add_to(CLI::App& command);
+};
+
+// Reads the config, starts the job's ranks, resolves the config against them and its tokenizer, and runs body on every
+// rank. Returns body's result on this process's first rank. Throws UsageError, DataError, and what body throws.
+int run_with_config(const RunArguments& arguments, Surroundings::Data data,
+                    const std::function<int(RunConfig& config, Session& session)>& body);
+
+}  // namespace tessera

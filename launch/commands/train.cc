@@ -1,0 +1,34 @@
+// tessera train: alone or under mpirun; resumes by itself when the run directory has a valid checkpoint.
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "launch/commands/command.h"
+#include "launch/commands/run_arguments.h"
+#include "launch/run.pb.h"
+#include "launch/trainer.h"
+
+namespace tessera {
+
+void add_train(CLI::App& program, Selected& selected) {
+  struct Arguments {
+    RunArguments run;
+    TrainOptions options;
+  };
+  const auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = program.add_subcommand("train", "Train a model; goes on where the run directory left off");
+  arguments->run.add_to(*command);
+  command
+      ->add_option("--allow-change", arguments->options.allow_change,
+                   "Config section that may differ from the checkpoint's: model, data, optimizer or lr_schedule")
+      ->expected(1)
+      ->take_all();
+  command->callback([arguments, &selected] {
+    selected = [arguments] {
+      return run_with_config(arguments->run, Surroundings::Data::Needed, [&](RunConfig& config, Session& session) {
+        return Trainer(config, session, arguments->options).run();
+      });
+    };
+  });
+}
+
+}  // namespace tessera

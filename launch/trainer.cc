@@ -1,0 +1,275 @@
+#include "launch/trainer.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+
+#include "checkpoint/load.h"
+#include "checkpoint/retention.h"
+#include "checkpoint/save.h"
+#include "data/loader.h"
+#include "launch/bench/gemm_peak.h"
+#include "launch/config/parse.h"
+#include "launch/config/text.h"
+#include "launch/host.h"
+#include "launch/run.pb.h"
+#include "launch/tokenizer_file.h"
+#include "launch/version.h"
+#include "optim/lr_schedule.h"
+#include "tensor/ops/attention.h"
+
+namespace tessera {
+namespace {
+
+constexpr AxisSet kTokenAxes{Axis::Dp, Axis::Cp};
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::string layout_text(const MeshShape& mesh) {
+  return fmt::format("pp={} dp={} cp={} tp={}", mesh.pp, mesh.dp, mesh.cp, mesh.tp);
+}
+
+// Throws on every rank what rank 0 threw.
+void on_rank_zero(Comm& world, const std::function<void()>& work) {
+  std::string error;
+  if (world.rank() == 0) {
+    try {
+      work();
+    } catch (const std::exception& caught) {
+      error = caught.what();
+    }
+  }
+  if (world.sum(static_cast<int64_t>(!error.empty())) > 0) throw IoError(error.empty() ? "rank 0 could not write" : error);
+}
+
+}  // namespace
+
+Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& options)
+    : config_(config),
+      session_(session),
+      speaks_(session.world.rank() == 0),
+      console_(make_console(speaks_ ? Voice::Speaks : Voice::Silent)),
+      directory_(config.run().dir()),
+      watchdog_(std::make_unique<Watchdog>(Watchdog::Options{.timeout_seconds = config.watchdog().timeout_seconds(),
+                                                             .rank = session.world.rank(),
+                                                             .host = host_name()})) {
+  if (!session.warning.empty()) console_->warn(session.warning);
+  parts_ = std::make_unique<Assembly>(config, session.world, session.threads);
+  watchdog_->progress("resume", 0);
+  std::vector<OpenSource> sources = open_sources(config.data().train());
+  std::string fingerprint;
+  if (config.data().has_tokenizer()) {
+    fingerprint = open_tokenizer(config.data().tokenizer()).fingerprint();
+    check_tokenizer(sources, fingerprint);
+  }
+  resume(options);
+  history_.change(position_.samples, shares(sources, config.data()));
+  loader_ = std::make_unique<Loader>(config.data(), std::move(sources),
+                                     LoaderOptions{.seed = seed_,
+                                                   .dp_rank = parts_->mesh().coordinate(Axis::Dp),
+                                                   .dp_count = parts_->mesh().extent(Axis::Dp),
+                                                   .order = Order::Shuffled,
+                                                   .history = history_});
+  validation_ = open_validation(config, parts_->mesh(), config.evaluation().samples(), fingerprint);
+  pipeline_ = std::make_unique<Pipeline>(parts_->mesh(), parts_->model(), *loader_, parts_->optimizer(),
+                                         accumulation_schedule(loader_->microbatches()));
+  progress_ = std::make_unique<Progress>(position_.step, config.run().steps());
+}
+
+Trainer::~Trainer() = default;
+
+State Trainer::state() {
+  State state;
+  state.slices = parts_->optimizer().state();
+  state.cursors.numbers = {{"step", position_.step},
+                           {"samples", position_.samples},
+                           {"tokens", position_.tokens},
+                           {"seed", static_cast<int64_t>(seed_)}};
+  state.cursors.texts = {{"data_history", history_.to_text()}};
+  return state;
+}
+
+void Trainer::resume(const TrainOptions& options) {
+  seed_ = config_.run().seed();
+  State loaded = state();
+  PosixStorage storage;
+  const Found found = tessera::resume(session_.world, storage, checkpoints(), loaded, [&](const CheckpointInfo& info) {
+    RunConfig saved;
+    Origins origins;
+    Problems problems;
+    parse_config(info.path + "/config", info.config, saved, origins, problems);
+    problems.throw_if_any();
+    check_changes(saved, config_, options.allow_change);
+  });
+  for (const std::string& warning : found.warnings) console_->warn("warning: {}", warning);
+  if (!found.checkpoint) return;
+  position_ = {.step = loaded.cursors.numbers.at("step"),
+               .samples = loaded.cursors.numbers.at("samples"),
+               .tokens = loaded.cursors.numbers.at("tokens")};
+  history_ = DataHistory::from_text(loaded.cursors.texts.at("data_history"));
+  const auto saved_seed = static_cast<uint64_t>(loaded.cursors.numbers.at("seed"));
+  if (saved_seed != seed_) {
+    console_->warn("warning: run.seed = {}, but the run began with {}: the data order goes on with that", seed_, saved_seed);
+    seed_ = saved_seed;
+  }
+  parts_->optimizer().state_loaded(parts_->context());
+  resumed_from_ = position_.step;
+}
+
+void Trainer::open_run_directory() {
+  on_rank_zero(session_.world, [&] {
+    std::filesystem::create_directories(directory_);
+    std::ofstream file(directory_ + "/config.textproto");
+    file << to_text(config_);
+    if (!file.flush()) throw IoError("cannot write " + directory_ + "/config.textproto");
+    metrics_ = std::make_unique<MetricsLog>(directory_ + "/metrics.jsonl",
+                                            resumed_from_ < 0 ? MetricsLog::kFresh : resumed_from_);
+    if (config_.logging().tensorboard()) {
+      tensorboard_ = std::make_unique<TensorboardWriter>(directory_ + "/tensorboard", resumed_from_);
+    }
+  });
+}
+
+void Trainer::say_what_runs() {
+  const Mesh& mesh = parts_->mesh();
+  int64_t parameters = 0;
+  for (const Parameter* p : parts_->model().parameters()) parameters += p->global_shape.size();
+  console_->info("{}: {} parameters, {}, {} of {} sequences of {} tokens a step", config_.run().name(), parameters,
+                 RunSection::ComputeDtype_Name(config_.run().compute_dtype()), loader_->microbatches(),
+                 config_.data().micro_batch_size(), config_.data().sequence_length());
+  console_->info("{} ranks ({}), {} thread{} each on the CPU", session_.world.size(), layout_text(mesh.shape()),
+                 session_.threads, session_.threads == 1 ? "" : "s");
+  std::vector<MemoryLine> memory = parts_->memory();
+  memory.push_back({"communication", session_.world.staging_bytes()});
+  memory.push_back({"data", Loader::bytes(config_.data(), mesh.extent(Axis::Dp))});
+  console_->info("memory of a rank:\n{}", memory_table(memory));
+  if (resumed_from_ >= 0) {
+    console_->info("resumed from {} at step {}", checkpoints(), resumed_from_);
+  }
+}
+
+int64_t Trainer::visible_pairs() const {
+  int64_t pairs = 0;
+  for (int m = 0; m < loader_->microbatches(); ++m) {
+    const Batch& batch = loader_->batch(m);
+    pairs += attention_pairs({batch.position, batch.document}, parts_->model().shape().window);
+  }
+  return parts_->mesh().group(kTokenAxes).sum(pairs);
+}
+
+void Trainer::train_step() {
+  const int64_t step = position_.step + 1;
+  watchdog_->progress("step", step);
+  const Clock::time_point start = Clock::now();
+  const double learning_rate = tessera::learning_rate(config_.lr_schedule(), step);
+  const StepResult result = pipeline_->step(parts_->context(), position_.samples, learning_rate, step);
+  const double seconds = seconds_since(start);
+  position_.step = step;
+  position_.samples += config_.data().global_batch_size();
+  position_.tokens += result.targets;
+  watchdog_->progress("measure", step);
+  if (gemm_peak_ == 0 && config_.logging().measure_peak()) {
+    gemm_peak_ = session_.world.sum(measure_gemm_peak(parts_->context(), parts_->model().shape().compute));
+  }
+  const double flops = parts_->step_flops(visible_pairs());
+  log_step({.step = step,
+            .tokens = position_.tokens,
+            .loss = result.loss,
+            .grad_norm = result.gradient_norm,
+            .learning_rate = learning_rate,
+            .step_seconds = seconds,
+            .tokens_per_second = static_cast<double>(result.targets) / seconds,
+            .mfu = gemm_peak_ > 0 ? flops / seconds / gemm_peak_ : 0.0,
+            .memory_bytes = process_memory().resident});
+}
+
+void Trainer::log_step(const StepMetrics& metrics) {
+  if (!speaks_) return;
+  progress_->observe(metrics);
+  metrics_->write(metrics);
+  if (tensorboard_) {
+    const Scalar scalars[] = {{"train/loss", metrics.loss},
+                              {"train/grad_norm", metrics.grad_norm},
+                              {"train/learning_rate", metrics.learning_rate},
+                              {"speed/step_seconds", metrics.step_seconds},
+                              {"speed/tokens_per_second", metrics.tokens_per_second},
+                              {"speed/mfu", metrics.mfu}};
+    tensorboard_->write(metrics.step, scalars);
+  }
+  const int64_t every = config_.logging().every_steps();
+  const bool ends = metrics.step == config_.run().steps() || metrics.step == std::max<int64_t>(resumed_from_, 0) + 1;
+  if (ends || (every > 0 && metrics.step % every == 0)) console_->info(progress_->line(metrics));
+}
+
+void Trainer::evaluate_all() {
+  for (ValidationSet& set : validation_) {
+    watchdog_->progress("evaluation", position_.step);
+    const EvaluationResult result = evaluate(*parts_, config_, set);
+    if (!speaks_) continue;
+    const EvaluationMetrics metrics{.step = position_.step, .validation_loss = result.loss, .dataset = set.name};
+    metrics_->write(metrics);
+    if (tensorboard_) {
+      const std::string tag = "validation/" + set.name;
+      const Scalar scalar{tag, result.loss};
+      tensorboard_->write(position_.step, {&scalar, 1});
+    }
+    console_->info("step {}  validation loss {:.4f}  ({}, {} tokens)", position_.step, result.loss, set.name, result.targets);
+  }
+}
+
+void Trainer::save() {
+  watchdog_->progress("checkpoint", position_.step);
+  const Clock::time_point start = Clock::now();
+  on_rank_zero(session_.world, [&] { metrics_->sync(); });
+  PosixStorage storage;
+  const SaveInfo info{.directory = checkpoints(),
+                      .id = "run",
+                      .step = position_.step,
+                      .samples = position_.samples,
+                      .tokens = position_.tokens,
+                      .layout = layout_text(parts_->mesh().shape()),
+                      .config = to_text(config_),
+                      .versions = {{"tessera", program_version()}}};
+  try {
+    const Saved saved = tessera::save(session_.world, storage, state(), info);
+    prune(session_.world, storage, checkpoints(), config_.checkpoint().keep_last());
+    console_->info("step {}  saved {} in {} ({})", position_.step, saved.path, format_duration(seconds_since(start)),
+                   format_bytes(static_cast<double>(saved.bytes)));
+    last_saved_ = position_.step;
+  } catch (const IoError& error) {
+    // The same on every rank, and older checkpoints are as they were: training is worth more than this save.
+    console_->error("warning: step {} was not saved, training goes on: {}", position_.step, error.what());
+    save_error_ = error.what();
+  }
+}
+
+int Trainer::run() {
+  open_run_directory();
+  say_what_runs();
+  const int64_t steps = config_.run().steps();
+  if (position_.step >= steps) {
+    console_->info("step {} of {}: nothing left to do; --set run.steps={} goes on", position_.step, steps, 2 * steps);
+    return static_cast<int>(ExitCode::Done);
+  }
+  const int64_t evaluate_every = config_.evaluation().every_steps();
+  const int64_t save_every = config_.checkpoint().every_steps();
+  if (position_.step == 0) evaluate_all();
+  while (position_.step < steps) {
+    train_step();
+    const bool last = position_.step == steps;
+    if (last || (evaluate_every > 0 && position_.step % evaluate_every == 0)) evaluate_all();
+    const bool due = save_every > 0 && position_.step % save_every == 0;
+    if (due || (last && config_.checkpoint().save_last())) save();
+  }
+  if (config_.checkpoint().save_last() && last_saved_ != steps) {
+    throw IoError("the last checkpoint could not be written: " + save_error_);
+  }
+  return static_cast<int>(ExitCode::Done);
+}
+
+}  // namespace tessera
