@@ -18,6 +18,7 @@ Permutation::Permutation(int64_t n, uint64_t key)
     : n_(n), key_{static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)} {
   TESSERA_CHECK(n >= 1 && n <= int64_t{1} << 62, "a permutation of 1 to 2^62 elements");
   half_bits_ = (std::bit_width(static_cast<uint64_t>(n - 1)) + 1) / 2;
+  swaps_ = n >= 2 && philox4x32({0, 0, kRounds, 0}, key_)[0] % 2 == 1;
 }
 
 uint64_t Permutation::encrypt(uint64_t value) const {
@@ -37,6 +38,7 @@ int64_t Permutation::operator()(int64_t index) const {
   auto value = static_cast<uint64_t>(index);
   do value = encrypt(value);
   while (value >= static_cast<uint64_t>(n_));
+  if (swaps_ && value < 2) value = 1 - value;
   return static_cast<int64_t>(value);
 }
 

@@ -3,7 +3,9 @@
 // A balanced Feistel network on the smallest domain 4^h >= n, its round function Philox4x32-10 (Luby and Rackoff 1988:
 // a Feistel network of pseudo-random functions is a pseudo-random permutation); outputs outside [0, n) are put through
 // again until one is inside (cycle walking: Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). The
-// domain is less than 4n + 1, so that takes fewer than four passes on average.
+// domain is less than 4n + 1, so that takes fewer than four passes on average. A Feistel network on four or more bits
+// is an even permutation, which shows after cycle walking when n is small; so a last bit of the key swaps the first two
+// outputs or not.
 #pragma once
 
 #include <array>
@@ -29,6 +31,7 @@ class Permutation {
   int64_t n_;
   int half_bits_;  // h: the domain is 4^h
   std::array<uint32_t, 2> key_;
+  bool swaps_;  // outputs 0 and 1
 };
 
 // The order in which a source of n samples gives them: epoch after epoch, each a permutation of its own, keyed by
