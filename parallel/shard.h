@@ -16,7 +16,10 @@ struct Interval {
   bool empty() const { return end <= begin; }
   bool contains(int64_t row) const { return begin <= row && row < end; }
   bool operator==(const Interval&) const = default;
-  std::string str() const { return "[" + std::to_string(begin) + ", " + std::to_string(end) + ")"; }
+  std::string str() const {
+    // "[" + ... would insert in front, where GCC 12 sees an overlap that is not there (its bug 105651).
+    return std::string("[").append(std::to_string(begin)).append(", ").append(std::to_string(end)).append(")");
+  }
 };
 
 inline Interval intersect(const Interval& a, const Interval& b) {

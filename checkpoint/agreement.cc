@@ -1,0 +1,100 @@
+#include "checkpoint/agreement.h"
+
+#include <cstring>
+#include <vector>
+
+namespace tessera {
+namespace {
+
+// Text travels as a count of bytes and then whole words.
+std::vector<uint32_t> words_for(uint64_t bytes) { return std::vector<uint32_t>((bytes + 3) / 4); }
+
+Tensor view(std::vector<uint32_t>& words) {
+  return Tensor(std::span<uint32_t>(words), Shape{static_cast<int64_t>(words.size())});
+}
+
+std::vector<uint32_t> encode_size(uint64_t bytes) {
+  return {static_cast<uint32_t>(bytes), static_cast<uint32_t>(bytes >> 32)};
+}
+uint64_t decode_size(const std::vector<uint32_t>& size) { return uint64_t{size[1]} << 32 | size[0]; }
+
+std::string text_of(const std::vector<uint32_t>& words, uint64_t bytes) {
+  std::string text(bytes, '\0');
+  if (bytes > 0) std::memcpy(text.data(), words.data(), bytes);
+  return text;
+}
+
+}  // namespace
+
+std::string broadcast_text(Comm& world, const std::string& text, int root) {
+  std::vector<uint32_t> size = encode_size(text.size());
+  world.broadcast(view(size), root);
+  const uint64_t bytes = decode_size(size);
+  std::vector<uint32_t> words = words_for(bytes);
+  if (world.rank() == root && bytes > 0) std::memcpy(words.data(), text.data(), bytes);
+  world.broadcast(view(words), root);
+  return text_of(words, bytes);
+}
+
+void send_text(Comm& world, const std::string& text, int to) {
+  std::vector<uint32_t> size = encode_size(text.size());
+  std::vector<uint32_t> words = words_for(text.size());
+  if (!text.empty()) std::memcpy(words.data(), text.data(), text.size());
+  world.send(view(size), to).wait();
+  world.send(view(words), to).wait();
+}
+
+std::string receive_text(Comm& world, int from) {
+  std::vector<uint32_t> size(2);
+  world.receive(view(size), from).wait();
+  const uint64_t bytes = decode_size(size);
+  std::vector<uint32_t> words = words_for(bytes);
+  world.receive(view(words), from).wait();
+  return text_of(words, bytes);
+}
+
+std::optional<Failure> try_together(Comm& world, FunctionRef<void()> work) {
+  std::optional<Failure> own;
+  try {
+    work();
+  } catch (const Error& error) {
+    own = Failure{error.code(), error.what()};
+  } catch (const std::exception& error) {
+    own = Failure{ExitCode::Internal, error.what()};
+  }
+  // The lowest rank that failed has the largest number here; zero: none did.
+  const double worst = world.max(own ? static_cast<double>(world.size() - world.rank()) : 0.0);
+  if (worst == 0) return std::nullopt;
+  const int speaker = world.size() - static_cast<int>(worst);
+  Failure failure;
+  failure.code = static_cast<ExitCode>(
+      std::stoi(broadcast_text(world, own ? std::to_string(static_cast<int>(own->code)) : std::string(), speaker)));
+  failure.message = broadcast_text(world, own ? own->message : std::string(), speaker);
+  if (world.size() > 1) failure.message = "rank " + std::to_string(speaker) + ": " + failure.message;
+  return failure;
+}
+
+void throw_failure(const Failure& failure) {
+  switch (failure.code) {
+    case ExitCode::Usage:
+      throw UsageError(failure.message);
+    case ExitCode::Data:
+      throw DataError(failure.message);
+    case ExitCode::NoCheckpoint:
+      throw CheckpointError(failure.message);
+    case ExitCode::Numerical:
+      throw NumericalError(failure.message);
+    case ExitCode::Io:
+      throw IoError(failure.message);
+    case ExitCode::Internal:
+      throw InternalError(failure.message);
+    default:
+      throw Error(failure.code, failure.message);
+  }
+}
+
+void together(Comm& world, FunctionRef<void()> work) {
+  if (const auto failure = try_together(world, work)) throw_failure(*failure);
+}
+
+}  // namespace tessera

@@ -1,0 +1,205 @@
+#include "checkpoint/storage.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "tensor/check.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void fail(const char* what, const std::string& path, int error) {
+  throw IoError(fmt::format("cannot {} {}: {}", what, path, std::strerror(error)));
+}
+[[noreturn]] void fail(const char* what, const std::string& path, const std::error_code& error) {
+  throw IoError(fmt::format("cannot {} {}: {}", what, path, error.message()));
+}
+
+class Descriptor {
+ public:
+  Descriptor(const std::string& path, int flags, const char* what) : path_(path) {
+    do {
+      fd_ = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+    } while (fd_ < 0 && errno == EINTR);
+    if (fd_ < 0) fail(what, path, errno);
+  }
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+
+  int get() const { return fd_; }
+  const std::string& path() const { return path_; }
+  void sync() const {
+    if (::fsync(fd_) != 0) fail("write to the disk (fsync)", path_, errno);
+  }
+  // Some file systems report a failed write only here.
+  void close() {
+    if (::close(std::exchange(fd_, -1)) != 0) fail("close", path_, errno);
+  }
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+};
+
+class PosixWriter : public FileWriter {
+ public:
+  explicit PosixWriter(const std::string& path) : file_(path, O_WRONLY | O_CREAT | O_TRUNC, "create") {}
+
+  void append(std::span<const std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t written = ::write(file_.get(), bytes.data(), bytes.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) fail("write", file_.path(), errno);
+      bytes = bytes.subspan(static_cast<size_t>(written));
+    }
+  }
+
+  void finish() override {
+    file_.sync();
+    file_.close();
+  }
+
+ private:
+  Descriptor file_;
+};
+
+class PosixReader : public FileReader {
+ public:
+  explicit PosixReader(const std::string& path) : file_(path, O_RDONLY, "open") {
+    struct stat status {};
+    if (::fstat(file_.get(), &status) != 0) fail("look at", path, errno);
+    if (!S_ISREG(status.st_mode)) throw IoError(fmt::format("cannot read {}: it is not a file", path));
+    size_ = status.st_size;
+  }
+
+  int64_t size() const override { return size_; }
+
+  void read(int64_t offset, std::span<std::byte> out) override {
+    while (!out.empty()) {
+      const ssize_t got = ::pread(file_.get(), out.data(), out.size(), offset);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) fail("read", file_.path(), errno);
+      if (got == 0) {
+        throw IoError(
+            fmt::format("cannot read {}: it ends at byte {}, {} more were wanted", file_.path(), offset, out.size()));
+      }
+      offset += got;
+      out = out.subspan(static_cast<size_t>(got));
+    }
+  }
+
+ private:
+  Descriptor file_;
+  int64_t size_ = 0;
+};
+
+struct stat look_at(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) fail("look at", path, errno);
+  return status;
+}
+
+}  // namespace
+
+void Storage::write_file(const std::string& path, std::span<const std::byte> bytes) {
+  const auto file = create(path);
+  file->append(bytes);
+  file->finish();
+}
+
+std::string Storage::read_file(const std::string& path, int64_t max_bytes) {
+  const auto file = open(path);
+  if (file->size() > max_bytes) {
+    throw IoError(
+        fmt::format("cannot read {}: it has {} bytes, and such a file has at most {}", path, file->size(), max_bytes));
+  }
+  std::string bytes(static_cast<size_t>(file->size()), '\0');
+  file->read(0, std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+void PosixStorage::create_directories(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) fail("create the directory", path, error);
+}
+
+std::unique_ptr<FileWriter> PosixStorage::create(const std::string& path) {
+  return std::make_unique<PosixWriter>(path);
+}
+
+std::unique_ptr<FileReader> PosixStorage::open(const std::string& path) { return std::make_unique<PosixReader>(path); }
+
+void PosixStorage::rename(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) fail("rename", from + " to " + to, errno);
+}
+
+void PosixStorage::publish(const std::string& from, const std::string& to) {
+  // rename() takes the place of nothing or of an empty directory only.
+  if (::rename(from.c_str(), to.c_str()) == 0) return;
+  if (errno != ENOTEMPTY && errno != EEXIST) fail("rename", from + " to " + to, errno);
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return remove_tree(from);
+  if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP) fail("exchange", from + " and " + to, errno);
+  const std::string aside = from + "-replaced";
+  rename(to, aside);
+  rename(from, to);
+  remove_tree(aside);
+}
+
+void PosixStorage::remove_tree(const std::string& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) fail("remove", path, error);
+}
+
+bool PosixStorage::exists(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) return true;
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  fail("look at", path, errno);
+}
+
+std::vector<Storage::Entry> PosixStorage::list(const std::string& directory) {
+  std::error_code error;
+  std::vector<Entry> entries;
+  fs::directory_iterator it(directory, error);
+  for (; !error && it != fs::directory_iterator(); it.increment(error)) {
+    std::error_code gone;  // removed since
+    entries.push_back({it->path().filename().string(), it->is_directory(gone)});
+  }
+  if (error) fail("list", directory, error);
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.name < b.name; });
+  return entries;
+}
+
+int64_t PosixStorage::file_size(const std::string& path) { return look_at(path).st_size; }
+
+int64_t PosixStorage::modified(const std::string& path) { return look_at(path).st_mtime; }
+
+int64_t PosixStorage::free_bytes(const std::string& directory) {
+  struct statvfs status {};
+  if (::statvfs(directory.c_str(), &status) != 0) fail("look at the file system of", directory, errno);
+  return static_cast<int64_t>(status.f_bavail) * static_cast<int64_t>(status.f_frsize);
+}
+
+void PosixStorage::sync_directory(const std::string& path) {
+  Descriptor directory(path, O_RDONLY | O_DIRECTORY, "open");
+  directory.sync();
+}
+
+}  // namespace tessera

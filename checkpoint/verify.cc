@@ -1,0 +1,137 @@
+#include "checkpoint/verify.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+
+#include "checkpoint/manifest.h"
+#include "checkpoint/manifest.pb.h"
+#include "checkpoint/names.h"
+#include "checkpoint/scan.h"
+#include "checkpoint/shard_index.h"
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kMaxIndexBytes = int64_t{1} << 32;
+
+struct Block {
+  const Box* box;
+  int64_t number;  // in the box
+  int64_t begin() const { return box->offset + number * kBlockBytes; }
+  int64_t size() const { return std::min(kBlockBytes, box->bytes - number * kBlockBytes); }
+
+  std::string str() const {
+    const int64_t row_bytes = box->bytes / box->rows.size();
+    const int64_t first = number * kBlockBytes;
+    const Interval rows{box->rows.begin + first / row_bytes, box->rows.begin + (first + size() - 1) / row_bytes + 1};
+    return fmt::format("rows {} of {}", rows.str(), box->tensor);
+  }
+};
+
+class Verifier {
+ public:
+  Verifier(Storage& storage, const std::string& path) : storage_(storage) { result_.path = path; }
+
+  Verification run() {
+    Manifest manifest;
+    const std::string file = join(result_.path, kManifestName);
+    guard([&] {
+      if (!storage_.exists(file)) throw CheckpointError(file + " is missing: the checkpoint is not complete");
+      const std::string text = storage_.read_file(file, kMaxManifestBytes);
+      ++result_.files;
+      result_.bytes += static_cast<int64_t>(text.size());
+      parse_manifest(text, file, manifest);
+    });
+    if (!result_.ok()) return result_;
+    for (const auto& shard : manifest.shard()) {
+      std::vector<Box> boxes;
+      guard([&] { boxes = check_index(shard); });
+      guard([&] { check_file(shard.data(), boxes); });
+    }
+    if (manifest.has_view()) guard([&] { check_file(manifest.view(), {}); });
+    // What is left: whether the boxes make up the tensors of the manifest.
+    if (result_.ok()) guard([&] { open_complete(storage_, result_.path); });
+    return result_;
+  }
+
+ private:
+  void guard(const std::function<void()>& check) {
+    try {
+      check();
+    } catch (const Error& error) {
+      result_.problems.emplace_back(error.what());
+    }
+  }
+
+  std::vector<Box> check_index(const Manifest::Shard& shard) {
+    const std::string path = join(result_.path, shard.index().name());
+    if (!storage_.exists(path)) throw CheckpointError(path + " is missing");
+    const std::string bytes = storage_.read_file(path, kMaxIndexBytes);
+    ++result_.files;
+    result_.bytes += static_cast<int64_t>(bytes.size());
+    if (hash128(bytes).hex() != shard.index().xxh3_128()) {
+      throw CheckpointError(path + " does not match the manifest's hash");
+    }
+    return decode_index(bytes, path, shard.data().bytes());
+  }
+
+  // One pass over the file, in the blocks of its boxes and the bytes between them.
+  void check_file(const Manifest::File& entry, const std::vector<Box>& boxes) {
+    const std::string path = join(result_.path, entry.name());
+    if (!storage_.exists(path)) throw CheckpointError(path + " is missing");
+    const auto file = storage_.open(path);
+    ++result_.files;
+    result_.bytes += file->size();
+    if (file->size() != entry.bytes()) {
+      throw CheckpointError(
+          fmt::format("{} has {} bytes, and the manifest says {}", path, file->size(), entry.bytes()));
+    }
+    std::vector<Block> blocks;
+    for (const Box& box : boxes) {
+      for (int64_t i = 0; i < block_count(box.bytes); ++i) blocks.push_back({&box, i});
+    }
+    std::sort(blocks.begin(), blocks.end(), [](const Block& a, const Block& b) { return a.begin() < b.begin(); });
+
+    Hasher128 hasher;
+    int64_t position = 0;
+    const auto next = [&](int64_t bytes) {
+      buffer_.resize(kBlockBytes);
+      const auto part = std::span(buffer_).first(bytes);
+      file->read(position, part);
+      hasher.update(part);
+      position += bytes;
+      return part;
+    };
+    const auto skip_to = [&](int64_t end) {
+      while (position < end) next(std::min(kBlockBytes, end - position));
+    };
+    const size_t problems_before = result_.problems.size();
+    for (const Block& block : blocks) {
+      if (block.begin() < position) throw CheckpointError(fmt::format("{}: two boxes lie at {}", path, block.begin()));
+      skip_to(block.begin());
+      ++result_.blocks;
+      if (hash128(next(block.size())) != block.box->blocks[block.number]) {
+        result_.problems.push_back(fmt::format("{}: {} bytes at {} do not match their hash: {}", path, block.size(),
+                                               block.begin(), block.str()));
+      }
+    }
+    skip_to(file->size());
+    if (hasher.digest().hex() != entry.xxh3_128() && result_.problems.size() == problems_before) {
+      throw CheckpointError(fmt::format("{} does not match the manifest's hash{}", path,
+                                        blocks.empty() ? "" : ", outside the tensors' bytes"));
+    }
+  }
+
+  Storage& storage_;
+  Verification result_;
+  std::vector<std::byte> buffer_;
+};
+
+}  // namespace
+
+Verification verify(Storage& storage, const std::string& path) { return Verifier(storage, path).run(); }
+
+}  // namespace tessera

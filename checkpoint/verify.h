@@ -1,0 +1,26 @@
+// Reading everything again: is each byte of a checkpoint what was saved?
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "checkpoint/storage.h"
+
+namespace tessera {
+
+struct Verification {
+  std::string path;
+  int64_t files = 0;  // looked at, the manifest included
+  int64_t blocks = 0;
+  int64_t bytes = 0;
+  std::vector<std::string> problems;  // each names the file, and the tensor and rows where a block is damaged
+
+  bool ok() const { return problems.empty(); }
+};
+
+// Reads every file once and compares sizes, hashes of files and hashes of blocks. Finds all problems that it can, and
+// does not throw for what is wrong with the checkpoint. Files that the manifest does not name are not looked at.
+Verification verify(Storage& storage, const std::string& path);
+
+}  // namespace tessera
