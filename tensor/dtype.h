@@ -102,7 +102,7 @@ constexpr DType dtype_of() {
 
 // Unit roundoff of a float type: half the distance from 1 to the next number.
 constexpr double unit_roundoff(DType dtype) {
-  return dtype == DType::F64 ? 0x1p-53 : dtype == DType::F32 ? 0x1p-24 : 0x1p-9;
+  return dtype == DType::F64 ? 0x1p-53 : dtype == DType::F32 ? 0x1p-24 : 0x1p-8;
 }
 
 // Calls f(T{}) for the C++ type T of a float dtype: the one place where run-time dtype becomes compile-time type.

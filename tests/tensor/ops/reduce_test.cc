@@ -1,0 +1,106 @@
+#include "tensor/ops/reduce.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/support/operand.h"
+#include "tests/support/same_bits.h"
+#include "tests/support/tolerance.h"
+
+namespace tessera {
+namespace {
+
+using testing::kFloatDTypes;
+using testing::Operand;
+
+TEST(Reduce, SumOfSquaresIsAddedInDouble) {
+  Context context({.threads = 2});
+  for (const DType dtype : kFloatDTypes) {
+    for (const int64_t size : {0, 1, 31, 4096, 4097, 100003}) {
+      const Operand x = Operand::random({size}, dtype, "x");
+      double exact = 0;
+      for (int64_t i = 0; i < size; ++i) exact += x[i] * x[i];
+      // Squares of F32 and BF16 are exact in double: what is left is the error of the sum in double.
+      EXPECT_NEAR(sum_of_squares(context, x.tensor()), exact,
+                  2 * testing::gamma(static_cast<double>(size + 1), DType::F64) * exact)
+          << name(dtype) << " " << size;
+    }
+  }
+}
+
+TEST(Reduce, SumOfSquaresDoesNotOverflowWhereTheElementsDoNot) {
+  Context context({});
+  const Operand x = Operand::filled({2}, DType::F32, 1e30);
+  const double square = x[0] * x[0];
+  EXPECT_EQ(sum_of_squares(context, x.tensor()), 2 * square);
+}
+
+TEST(Reduce, SumOfSquaresOfMoreBlocksThanAreHeldAtOnce) {
+  Context context({.threads = 2});
+  Buffer memory(Device::Cpu, int64_t{3} * 4096 * 1024);  // bytes: as BF16, 1536 blocks
+  const Tensor x(memory.data(), {memory.bytes() / 2}, DType::BF16);
+  for (int64_t i = 0; i < x.size(); i += 4096) x.as<bf16>()[i] = bf16(static_cast<float>(i / 4096 % 8));
+  double exact = 0;
+  for (int64_t block = 0; block < x.size() / 4096; ++block) exact += static_cast<double>(block % 8 * (block % 8));
+  EXPECT_EQ(sum_of_squares(context, x), exact);  // integers: no rounding
+}
+
+TEST(Reduce, AllFiniteFindsEveryNonFiniteElement) {
+  Context context({.threads = 2});
+  for (const DType dtype : kFloatDTypes) {
+    EXPECT_TRUE(all_finite(context, Operand({0}, dtype).tensor()));
+    Operand x = Operand::random({70001}, dtype, "x");
+    x.set(5, dtype == DType::F64 ? 1e308 : 3e38);
+    EXPECT_TRUE(all_finite(context, x.tensor()));
+    for (const int64_t at : {int64_t{0}, int64_t{4095}, int64_t{35000}, x.size() - 1}) {
+      for (const double bad :
+           {std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(), std::nan("")}) {
+        const double before = x[at];
+        x.set(at, bad);
+        EXPECT_FALSE(all_finite(context, x.tensor())) << name(dtype) << " " << bad << " at " << at;
+        x.set(at, before);
+      }
+    }
+    EXPECT_TRUE(all_finite(context, x.tensor()));
+  }
+}
+
+TEST(Reduce, ColumnSumsAccumulate) {
+  Context context({.threads = 2});
+  for (const DType dtype : kFloatDTypes) {
+    for (const int64_t columns : {0, 1, 65, 4500}) {
+      for (const int64_t rows : {0, 1, 37}) {
+        const Operand x = Operand::random({rows, columns}, dtype, "x");
+        Operand sums = Operand::random({columns}, accumulation_dtype(dtype), "sums");
+        const Operand before = sums;
+        add_column_sums(context, x.tensor(), sums.tensor());
+        for (int64_t j = 0; j < columns; ++j) {
+          double exact = before[j], magnitude = std::abs(before[j]);
+          for (int64_t row = 0; row < rows; ++row) {
+            exact += x[row * columns + j];
+            magnitude += std::abs(x[row * columns + j]);
+          }
+          ASSERT_NEAR(sums[j], exact,
+                      testing::tolerance(accumulation_dtype(dtype), static_cast<double>(rows), magnitude));
+        }
+      }
+    }
+  }
+}
+
+TEST(Reduce, ThreadsChangeNoBit) {
+  for (const DType dtype : kFloatDTypes) {
+    testing::expect_same_bits(name(dtype), 0, [&](Context& context) {
+      const Operand x = Operand::random({97, 1003}, dtype, "x");
+      Operand sums = Operand::filled({1003}, accumulation_dtype(dtype), 0), square({1}, DType::F64);
+      add_column_sums(context, x.tensor(), sums.tensor());
+      square.set(0, sum_of_squares(context, x.tensor()));
+      return testing::joined({&sums, &square});
+    });
+  }
+}
+
+}  // namespace
+}  // namespace tessera
