@@ -38,16 +38,17 @@ struct AttentionTiles {
   std::span<const uint8_t> full;      // [pairs]
 };
 
-// Elements needed in the arrays for `queries` and `keys` tokens in the worst case: {offset, key_tile}.
+// Elements needed in the arrays for `queries` and `keys` tokens in the worst case: {offset, key_tile and full}. The
+// first counts scratch of make_attention_tiles too, so the view it returns is shorter than the array.
 struct AttentionTileCapacity {
   int64_t offsets;
   int64_t pairs;
 };
 AttentionTileCapacity attention_tile_capacity(int64_t queries, int64_t keys);
 
-// All pairs of tiles with at least one visible (query, key), judged by the tiles' ranges of documents and positions (a
-// pair may turn out empty; none is missed). Writes into the given arrays, sized by attention_tile_capacity, and returns
-// views of what it wrote.
+// All pairs of tiles with at least one visible (query, key), judged by the range of positions of each document in each
+// tile: exact where these have no gaps; else a pair may turn out empty, but none is missed. Writes into the given
+// arrays, sized by attention_tile_capacity, and returns views of what it wrote.
 AttentionTiles make_attention_tiles(const TokenPlaces& queries, const TokenPlaces& keys, int64_t window,
                                     std::span<int32_t> offset, std::span<int32_t> key_tile, std::span<uint8_t> full);
 
@@ -60,7 +61,7 @@ int64_t attention_forward_flops(int64_t pairs, int64_t head_dim);
 int64_t attention_backward_flops(int64_t pairs, int64_t head_dim);
 
 struct AttentionProblem {
-  double scale = 1.0;  // 1/sqrt(head_dim)
+  double scale = 1.0;  // 1/sqrt(head_dim); positive
   int64_t window = 0;  // 0: none
   TokenPlaces queries;
   TokenPlaces keys;
@@ -75,12 +76,16 @@ void attention(Context& context, const AttentionProblem& problem, const ConstTen
 
 // dout and out [queries, q_heads, head_dim], lse [q_heads, queries] -> overwrites dq [q_heads, queries, head_dim], dk
 // and dv [kv_heads, keys, head_dim] (compute dtype; sums over the query heads of a group and over tiles are kept in the
-// accumulation dtype and rounded once). None may alias an input. Workspace: attention_workspace().
+// accumulation dtype and rounded once). None may alias an input. out and lse may be of more keys than these (merged):
+// dq is then these keys' part of the sum. Workspace: attention_workspace().
+//
+// On the CPU threads share the work by (head, query tile) forwards, and backwards by (key/value head, group of tiles
+// without a key tile in common), so that one document alone is as parallel as it has key/value heads.
 void attention_backward(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
                         const ConstTensor& v, const ConstTensor& out, const ConstTensor& lse, const ConstTensor& dout,
                         const Tensor& dq, const Tensor& dk, const Tensor& dv);
 
-// Bytes that either takes from the workspace, at most (the larger of the two).
+// Bytes that either takes from the workspace, whatever the tiles (the larger of the two).
 int64_t attention_workspace(const Context& context, int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads,
                             int64_t head_dim, DType compute);
 

@@ -62,7 +62,7 @@ class Visibility {
   using Bits = typename S::Bits;
 
   Visibility(const AttentionProblem& problem, int64_t query_tile, int64_t queries)
-      : keys_(problem.keys), window_(problem.window > 0 ? static_cast<Bits>(problem.window) : Bits{1} << 31) {
+      : keys_(problem.keys), window_(static_cast<Bits>(problem.window > 0 ? std::min(problem.window, kFar) : kFar)) {
     std::fill_n(document_, kTile, static_cast<Bits>(int64_t{-2}));
     std::fill_n(position_, kTile, Bits{0});
     for (int64_t i = 0; i < queries; ++i) {
@@ -71,6 +71,9 @@ class Visibility {
       position_[i] = static_cast<Bits>(int64_t{problem.queries.position[query_tile * kTile + i]});
     }
   }
+
+  // More than any distance between positions, and less than what the distance to a later key wraps around to.
+  static constexpr int64_t kFar = int64_t{1} << 31;
 
   // x where the queries of lanes [lane, lane + kLanes) see that key, else `otherwise`. One comparison serves both ends
   // of the window: a later key's distance wraps around to a large number.
