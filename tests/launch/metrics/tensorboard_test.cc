@@ -187,6 +187,23 @@ TEST(Tensorboard, AResumeIsALaterFileThatStartsASession) {
   EXPECT_EQ(decode_event(records[1]).step, 41);
 }
 
+TEST(Tensorboard, AResumedRunReplacesItsLaterSteps) {  // read by tests/launch/tensorboard_reads.py
+  const std::string directory = fresh_directory("tensorboard_replaces");
+  const auto write = [&](int64_t resumed, int64_t first, int64_t last, double offset) {
+    TensorboardWriter writer(directory, resumed);
+    for (int64_t step = first; step <= last; ++step) {
+      const std::vector<Scalar> loss = {{"train/loss", static_cast<double>(step) + offset}};
+      writer.write(step, loss);
+    }
+    return writer.path();
+  };
+  write(-1, 1, 6, 0);
+  const std::vector<std::string> records = read_records(write(4, 5, 8, 100));
+  ASSERT_EQ(records.size(), 6u);
+  EXPECT_EQ(decode_event(records[1]).step, 5);
+  EXPECT_EQ(decode_event(records[2]).scalars, (std::map<std::string, float>{{"train/loss", 105.f}}));
+}
+
 TEST(Tensorboard, NamesADirectoryThatCannotBeMade) { EXPECT_THROW(TensorboardWriter("/proc/events", -1), IoError); }
 
 }  // namespace
