@@ -10,8 +10,8 @@
 
 namespace tessera {
 
-// The checkpoint that `path` names: a checkpoint itself, a checkpoints/ folder, or a run directory (the newest valid one). Warnings about
-// passed-over ones go to standard error, on rank 0. Throws CheckpointError when there is none.
+// The checkpoint that `path` names: a checkpoint itself, a checkpoints/ folder, or a run directory (the newest valid
+// one). Warnings about passed-over ones go to standard error, on rank 0. Throws CheckpointError when there is none.
 std::string find_checkpoint(Comm& world, const std::string& path);
 
 // Overwrites config with the one that the checkpoint was trained with.

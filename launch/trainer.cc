@@ -44,7 +44,8 @@ void on_rank_zero(Comm& world, const std::function<void()>& work) {
       error = caught.what();
     }
   }
-  if (world.sum(static_cast<int64_t>(!error.empty())) > 0) throw IoError(error.empty() ? "rank 0 could not write" : error);
+  if (world.sum(static_cast<int64_t>(!error.empty())) > 0)
+    throw IoError(error.empty() ? "rank 0 could not write" : error);
 }
 
 }  // namespace
@@ -55,9 +56,8 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
       speaks_(session.world.rank() == 0),
       console_(make_console(speaks_ ? Voice::Speaks : Voice::Silent)),
       directory_(config.run().dir()),
-      watchdog_(std::make_unique<Watchdog>(Watchdog::Options{.timeout_seconds = config.watchdog().timeout_seconds(),
-                                                             .rank = session.world.rank(),
-                                                             .host = host_name()})) {
+      watchdog_(std::make_unique<Watchdog>(Watchdog::Options{
+          .timeout_seconds = config.watchdog().timeout_seconds(), .rank = session.world.rank(), .host = host_name()})) {
   if (!session.warning.empty()) console_->warn(session.warning);
   parts_ = std::make_unique<Assembly>(config, session.world, session.threads);
   watchdog_->progress("resume", 0);
@@ -114,7 +114,8 @@ void Trainer::resume(const TrainOptions& options) {
   history_ = DataHistory::from_text(loaded.cursors.texts.at("data_history"));
   const auto saved_seed = static_cast<uint64_t>(loaded.cursors.numbers.at("seed"));
   if (saved_seed != seed_) {
-    console_->warn("warning: run.seed = {}, but the run began with {}: the data order goes on with that", seed_, saved_seed);
+    console_->warn("warning: run.seed = {}, but the run began with {}: the data order goes on with that", seed_,
+                   saved_seed);
     seed_ = saved_seed;
   }
   parts_->optimizer().state_loaded(parts_->context());
@@ -166,7 +167,7 @@ void Trainer::train_step() {
   const int64_t step = position_.step + 1;
   watchdog_->progress("step", step);
   const Clock::time_point start = Clock::now();
-  const double learning_rate = tessera::learning_rate(config_.lr_schedule(), step);
+  const double learning_rate = learning_rate_at(config_.lr_schedule(), step);
   const StepResult result = pipeline_->step(parts_->context(), position_.samples, learning_rate, step);
   const double seconds = seconds_since(start);
   position_.step = step;
@@ -218,7 +219,8 @@ void Trainer::evaluate_all() {
       const Scalar scalar{tag, result.loss};
       tensorboard_->write(position_.step, {&scalar, 1});
     }
-    console_->info("step {}  validation loss {:.4f}  ({}, {} tokens)", position_.step, result.loss, set.name, result.targets);
+    console_->info("step {}  validation loss {:.4f}  ({}, {} tokens)", position_.step, result.loss, set.name,
+                   result.targets);
   }
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "data/loader.h"
 #include "launch/run.pb.h"
 
 namespace tessera {

@@ -5,12 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "data/loader.h"
 #include "launch/assembly.h"
 #include "parallel/pipeline.h"
 
 namespace tessera {
-
-class Loader;
 
 struct ValidationSet {
   std::string name;

@@ -45,14 +45,17 @@ int run_eval(const EvalArguments& arguments) {
         config.data().has_tokenizer() ? open_tokenizer(config.data().tokenizer()).fingerprint() : "";
     nlohmann::json sets = nlohmann::json::array();
     const bool speaks = session.world.rank() == 0;
-    if (speaks) fmt::print("{}  step {}\n{:<24}{:>10}{:>14}{:>14}\n", checkpoint, info.step, "dataset", "loss", "perplexity", "tokens");
+    if (speaks)
+      fmt::print("{}  step {}\n{:<24}{:>10}{:>14}{:>14}\n", checkpoint, info.step, "dataset", "loss", "perplexity",
+                 "tokens");
     for (ValidationSet& set : open_validation(config, parts.mesh(), arguments.samples, fingerprint)) {
       const EvaluationResult result = evaluate(parts, config, set);
       sets.push_back({{"dataset", set.name},
                       {"validation_loss", result.loss},
                       {"perplexity", std::exp(result.loss)},
                       {"tokens", result.targets}});
-      if (speaks) fmt::print("{:<24}{:>10.4f}{:>14.3f}{:>14}\n", set.name, result.loss, std::exp(result.loss), result.targets);
+      if (speaks)
+        fmt::print("{:<24}{:>10.4f}{:>14.3f}{:>14}\n", set.name, result.loss, std::exp(result.loss), result.targets);
     }
     if (speaks && arguments.as_json) {
       fmt::print("{}\n", nlohmann::json{{"checkpoint", checkpoint}, {"step", info.step}, {"sets", sets}}.dump());

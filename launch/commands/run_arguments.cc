@@ -36,8 +36,7 @@ int run_with_config(const RunArguments& arguments, Surroundings::Data data,
   const int64_t vocabulary = data == Surroundings::Data::Needed ? tokenizer_vocabulary(config) : 0;
   return run_session(options, [&](Session& session) {
     RunConfig resolved = config;
-    resolve(resolved, origins,
-            {.world_size = session.world.size(), .tokenizer_vocab_size = vocabulary, .data = data});
+    resolve(resolved, origins, {.world_size = session.world.size(), .tokenizer_vocab_size = vocabulary, .data = data});
     return body(resolved, session);
   });
 }

@@ -1,0 +1,157 @@
+// tessera bench gemm | train: speeds against what the same process measures as possible. No data set is needed.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "launch/assembly.h"
+#include "launch/bench/gemm_peak.h"
+#include "launch/bench/synthetic_source.h"
+#include "launch/commands/command.h"
+#include "launch/commands/run_arguments.h"
+#include "launch/host.h"
+#include "launch/metrics/progress.h"
+#include "launch/run.pb.h"
+#include "parallel/pipeline.h"
+
+namespace tessera {
+namespace {
+
+struct BenchTrainArguments {
+  RunArguments run;
+  int steps = 3;
+  bool as_json = false;
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
+}
+
+int bench_train(const BenchTrainArguments& arguments, const RunConfig& config, Session& session) {
+  Comm& world = session.world;
+  Assembly parts(config, world, session.threads);
+  const ModelShape& shape = parts.model().shape();
+  SyntheticSource source({.vocab = shape.vocab,
+                          .sequence_length = config.data().sequence_length(),
+                          .micro_batch_size = config.data().micro_batch_size(),
+                          .global_batch_size = config.data().global_batch_size(),
+                          .dp = parts.mesh().extent(Axis::Dp),
+                          .dp_rank = parts.mesh().coordinate(Axis::Dp),
+                          .seed = config.run().seed()});
+  Pipeline pipeline(parts.mesh(), parts.model(), source, parts.optimizer(),
+                    accumulation_schedule(source.microbatches()));
+  const auto peak = [&] { return world.sum(measure_gemm_peak(parts.context(), shape.compute)); };
+  // Measured before and after the steps, as a shared machine's speed drifts; the better of the two counts.
+  const double peak_before = peak();
+  std::vector<double> seconds;
+  double loss = 0;
+  for (int step = 0; step <= arguments.steps; ++step) {  // the first warms up
+    world.barrier();
+    const auto start = std::chrono::steady_clock::now();
+    const StepResult result = pipeline.step(parts.context(), step * config.data().global_batch_size(),
+                                            config.lr_schedule().learning_rate(), step + 1);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    if (step > 0) seconds.push_back(world.max(took.count()));
+    loss = result.loss;
+  }
+  const double gemm_peak = std::max(peak_before, peak());
+  const ProcessMemory memory = process_memory();
+  const auto used = static_cast<double>(memory.anonymous + memory.shared);
+  if (world.rank() != 0) return 0;
+
+  const double step_seconds = median(seconds);
+  const double tokens = static_cast<double>(config.data().global_batch_size() * config.data().sequence_length());
+  const double flops = parts.step_flops(config.data().global_batch_size() * source.pairs_of_sample(shape.window));
+  const double rate = flops / step_seconds, mfu = rate / gemm_peak;
+  const auto arenas = static_cast<double>(parts.arena_bytes());
+  fmt::print("{}\n", memory_table(parts.memory()));
+  fmt::print("{:<34}{:>14}\n", "ranks x threads", fmt::format("{} x {}", world.size(), session.threads));
+  fmt::print("{:<34}{:>14}\n", "compute dtype", name(shape.compute));
+  fmt::print("{:<34}{:>14.0f}\n", "tokens a step", tokens);
+  fmt::print("{:<34}{:>14.3f}\n", "seconds a step (median)", step_seconds);
+  fmt::print("{:<34}{:>14.1f}\n", "tokens per second", tokens / step_seconds);
+  fmt::print("{:<34}{:>14.1f}\n", "model GFLOP/s", rate * 1e-9);
+  fmt::print("{:<34}{:>14.1f}\n", "matrix-product peak, GFLOP/s", gemm_peak * 1e-9);
+  fmt::print("{:<34}{:>14.3f}\n", "MFU", mfu);
+  fmt::print("{:<34}{:>14}\n", "arenas of rank 0", format_bytes(arenas));
+  fmt::print("{:<34}{:>14}\n", "anonymous + shared memory", format_bytes(used));
+  fmt::print("{:<34}{:>14.4f}\n", "loss of the last step", loss);
+  if (arguments.as_json) {
+    fmt::print("{}\n", nlohmann::json{{"mfu", mfu},
+                                      {"tokens_per_second", tokens / step_seconds},
+                                      {"gemm_peak_flops", gemm_peak},
+                                      {"model_flops_per_second", rate},
+                                      {"step_seconds", step_seconds},
+                                      {"arena_bytes", parts.arena_bytes()},
+                                      {"memory_bytes", memory.anonymous + memory.shared},
+                                      {"ranks", world.size()},
+                                      {"threads", session.threads},
+                                      {"loss", loss}}
+                           .dump());
+  }
+  return 0;
+}
+
+struct BenchGemmArguments {
+  std::string dtype = "F32";
+  int threads = 0;
+  bool as_json = false;
+};
+
+int bench_gemm(const BenchGemmArguments& arguments) {
+  const DType dtype = parse_dtype(arguments.dtype, "--dtype");
+  return run_session({.threads = arguments.threads}, [&](Session& session) {
+    Context context({.threads = session.threads});
+    nlohmann::json sizes = nlohmann::json::array();
+    double best = 0;
+    const bool speaks = session.world.rank() == 0;
+    if (speaks)
+      fmt::print("{:>8}{:>14}   ({}, {} x {} threads)\n", "size", "GFLOP/s", name(dtype), session.world.size(),
+                 session.threads);
+    for (const int64_t size : {512, 1024, 2048, 4096}) {
+      const double rate = session.world.sum(measure_gemm(context, dtype, size));
+      best = std::max(best, rate);
+      sizes.push_back({{"size", size}, {"flops", rate}});
+      if (speaks) fmt::print("{:>8}{:>14.1f}\n", size, rate * 1e-9);
+    }
+    if (speaks && arguments.as_json) {
+      fmt::print("{}\n", nlohmann::json{{"gemm_peak_flops", best}, {"sizes", sizes}, {"dtype", name(dtype)}}.dump());
+    }
+    return 0;
+  });
+}
+
+}  // namespace
+
+void add_bench(CLI::App& program, Selected& selected) {
+  CLI::App* command = program.add_subcommand("bench", "Measure speeds of this machine and of a config on it");
+  command->require_subcommand(1);
+
+  const auto train = std::make_shared<BenchTrainArguments>();
+  CLI::App* train_command = command->add_subcommand("train", "Training steps on random tokens");
+  train->run.add_to(*train_command);
+  train_command->add_option("--steps", train->steps, "Measured steps, after one that warms up")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  train_command->add_flag("--json", train->as_json, "Last line: one JSON object");
+  train_command->callback([train, &selected] {
+    selected = [train] {
+      return run_with_config(train->run, Surroundings::Data::NotNeeded,
+                             [&](RunConfig& config, Session& session) { return bench_train(*train, config, session); });
+    };
+  });
+
+  const auto gemm = std::make_shared<BenchGemmArguments>();
+  CLI::App* gemm_command = command->add_subcommand("gemm", "Square matrix products");
+  gemm_command->add_option("--dtype", gemm->dtype, "F32, BF16 or F64")->capture_default_str();
+  gemm_command->add_option("--threads", gemm->threads, "Of a rank; 0: an equal share of the cores");
+  gemm_command->add_flag("--json", gemm->as_json, "Last line: one JSON object");
+  gemm_command->callback([gemm, &selected] { selected = [gemm] { return bench_gemm(*gemm); }; });
+}
+
+}  // namespace tessera

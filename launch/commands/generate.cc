@@ -1,0 +1,142 @@
+// tessera generate: continues a prompt from any checkpoint, whatever layout wrote it.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "launch/commands/command.h"
+#include "launch/config/resolve.h"
+#include "launch/sampler.h"
+#include "launch/saved_run.h"
+#include "launch/session.h"
+#include "launch/tokenizer_file.h"
+
+namespace tessera {
+namespace {
+
+struct GenerateArguments {
+  std::string checkpoint, prompt = "The ", tokenizer;
+  int64_t max_tokens = 200;
+  SamplerOptions sampler;
+  bool as_json = false;
+};
+
+// The model run on the last `capacity` tokens of a text, for the logits after the last one.
+class NextToken {
+ public:
+  NextToken(Assembly& parts, int64_t capacity)
+      : parts_(parts), tokens_(capacity), targets_(capacity, -1), position_(capacity), document_(capacity) {
+    const int64_t vocab = parts.model().shape().vocab;
+    logits_ = Arena("logits", Device::Cpu, Arena::bytes({1, vocab}, parts.model().shape().accumulation()));
+    row_ = logits_.take({1, vocab}, parts.model().shape().accumulation());
+    values_.resize(vocab);
+  }
+
+  std::span<const double> logits(std::span<const int32_t> text) {
+    const auto used = std::min(text.size(), tokens_.size());
+    std::copy_n(text.end() - static_cast<int64_t>(used), used, tokens_.begin());
+    std::fill(tokens_.begin() + static_cast<int64_t>(used), tokens_.end(), 0);
+    std::fill(document_.begin(), document_.end(), -1);
+    std::fill(position_.begin(), position_.end(), 0);
+    std::fill_n(document_.begin(), used, 0);
+    std::iota(position_.begin(), position_.begin() + static_cast<int64_t>(used), 0);
+    const Segment segment{0, static_cast<int32_t>(used), 0, 0};
+    const Batch batch{tokens_, targets_, position_, document_, {&segment, 1}};
+    parts_.model().logits(parts_.context(), batch, static_cast<int64_t>(used) - 1, row_);
+    dispatch_float(row_.dtype(), [&]<class T>(T) {
+      for (size_t i = 0; i < values_.size(); ++i) values_[i] = static_cast<double>(row_.as<T>()[i]);
+    });
+    return values_;
+  }
+
+ private:
+  Assembly& parts_;
+  std::vector<int32_t> tokens_, targets_, position_, document_;
+  Arena logits_;
+  Tensor row_;
+  std::vector<double> values_;
+};
+
+// The longest part of `bytes` that ends with a whole UTF-8 character; tokens may end inside one.
+size_t whole_characters(const std::string& bytes) {
+  size_t end = bytes.size();
+  for (size_t back = 1; back <= std::min<size_t>(4, end); ++back) {
+    const auto byte = static_cast<unsigned char>(bytes[end - back]);
+    if ((byte & 0xC0) == 0x80) continue;  // inside a character
+    const size_t length = byte < 0x80 ? 1 : byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : 2;
+    return length > back ? end - back : end;
+  }
+  return end;
+}
+
+int run_generate(const GenerateArguments& arguments) {
+  return run_session({}, [&](Session& session) {
+    if (session.world.size() != 1) throw UsageError("generate runs on one rank: start it without mpirun");
+    RunConfig config;
+    CheckpointInfo info;
+    const std::string checkpoint = find_checkpoint(session.world, arguments.checkpoint);
+    read_checkpoint_config(checkpoint, config, info);
+    config.clear_parallel();
+    config.mutable_data()->set_micro_batch_size(1);
+    config.mutable_data()->set_global_batch_size(1);
+    resolve(config, {}, {.world_size = 1, .data = Surroundings::Data::NotNeeded});
+    const std::string tokenizer_name = !arguments.tokenizer.empty() ? arguments.tokenizer : config.data().tokenizer();
+    if (tokenizer_name.empty()) throw UsageError("the run names no data.tokenizer: give one with --tokenizer");
+    const Tokenizer tokenizer = open_tokenizer(tokenizer_name);
+    std::vector<int32_t> text;
+    tokenizer.encode(arguments.prompt, text);
+    if (text.empty()) throw UsageError("the prompt is empty: give some text with --prompt");
+
+    Sampler sampler(arguments.sampler);
+    Assembly parts(config, session.world, session.threads);
+    load_weights(session.world, checkpoint, parts);
+    NextToken model(parts, config.data().sequence_length());
+    std::string pending = arguments.prompt, all;
+    for (int64_t i = 0; i <= arguments.max_tokens; ++i) {
+      const size_t whole = i < arguments.max_tokens ? whole_characters(pending) : pending.size();
+      if (!arguments.as_json) {
+        fmt::print("{}", pending.substr(0, whole));
+        std::fflush(stdout);
+      }
+      all += pending.substr(0, whole);
+      pending.erase(0, whole);
+      if (i == arguments.max_tokens) break;
+      const int32_t next = sampler.next(model.logits(text), static_cast<uint64_t>(i));
+      if (next == tokenizer.end_of_text()) break;
+      text.push_back(next);
+      pending += tokenizer.decode({&next, 1});
+    }
+    if (arguments.as_json) {
+      const nlohmann::json out{{"checkpoint", checkpoint}, {"step", info.step}, {"text", all}};
+      fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    } else {
+      fmt::print("\n");
+    }
+    return 0;
+  });
+}
+
+}  // namespace
+
+void add_generate(CLI::App& program, Selected& selected) {
+  const auto arguments = std::make_shared<GenerateArguments>();
+  CLI::App* command = program.add_subcommand("generate", "Continue a prompt with a trained model");
+  command->add_option("CHECKPOINT", arguments->checkpoint, "A checkpoint, or a run directory: its newest")->required();
+  command->add_option("--prompt", arguments->prompt, "Text to continue")->capture_default_str();
+  command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json, when the run's has moved");
+  command->add_option("--max-tokens", arguments->max_tokens, "Tokens to add at most")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--temperature", arguments->sampler.temperature, "0: always the most likely token")
+      ->capture_default_str();
+  command->add_option("--top-p", arguments->sampler.top_p, "Choose among the likeliest tokens of this probability")
+      ->capture_default_str();
+  command->add_option("--seed", arguments->sampler.seed, "Of the choices")->capture_default_str();
+  command->add_flag("--json", arguments->as_json, "Print one JSON object");
+  command->callback([arguments, &selected] { selected = [arguments] { return run_generate(*arguments); }; });
+}
+
+}  // namespace tessera
