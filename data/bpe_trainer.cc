@@ -10,12 +10,14 @@
 #include "data/piece_counter.h"
 #include "data/text_sample.h"
 #include "data/tokenizer_model.h"
+#include "data/utf8.h"
 #include "tensor/check.h"
 
 namespace tessera {
 namespace {
 
 constexpr int32_t kBytes = 256;
+constexpr size_t kSectionBytes = 1 << 20;  // what one thread counts at a time
 constexpr std::string_view kEndOfText = "<|endoftext|>";
 
 void require_at_least(std::string_view option, int64_t value, int64_t least) {
@@ -42,13 +44,19 @@ Tokenizer BpeTrainer::train(const NextDocument& next) {
   if (options_.sample_bytes > 0) sample.emplace(options_.sample_bytes);
 
   for (std::string document; next(document);) {
+    if (const auto offset = find_invalid_utf8(document))
+      throw DataError(
+          fmt::format("document {} of the corpus is not UTF-8 at byte offset {}", report_.documents, *offset));
     ++report_.documents;
     report_.bytes += static_cast<int64_t>(document.size());
     if (sample) {
       sample->add(document);
     } else {
-      counter.add(std::move(document));
-      document.clear();
+      for (std::string_view rest = document; !rest.empty();) {
+        const std::string_view section = utf8_prefix(rest, kSectionBytes);
+        counter.add(std::string(section));
+        rest.remove_prefix(section.size());
+      }
     }
   }
   if (report_.bytes == 0)

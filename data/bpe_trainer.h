@@ -46,7 +46,8 @@ class BpeTrainer {
   // Throws UsageError naming the option that is out of range.
   explicit BpeTrainer(const BpeTrainerOptions& options);
 
-  // Throws DataError when there is no text at all or it is not UTF-8.
+  // Throws DataError when there is no text at all, or naming the document (from 0) and the byte offset where it is not
+  // UTF-8. Documents of more than 1 MiB are cut there for counting, which splits one piece of each MiB.
   Tokenizer train(const NextDocument& next);
 
   // Of the last training.

@@ -1,14 +1,11 @@
 #include "data/piece_counter.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <thread>
 #include <utility>
 
-#include "data/utf8.h"
 #include "tensor/check.h"
 
 namespace tessera {
@@ -41,10 +38,7 @@ PieceCounts PieceCounter::finish() {
   return std::exchange(counts_, {});
 }
 
-void PieceCounter::count_text(std::string_view text, int64_t number, Pretokenizer::Scratch& scratch,
-                              PieceCounts& counts) const {
-  if (const auto offset = find_invalid_utf8(text))
-    throw DataError(fmt::format("text {} of the corpus is not UTF-8 at byte offset {}", number, *offset));
+void PieceCounter::count_text(std::string_view text, Pretokenizer::Scratch& scratch, PieceCounts& counts) const {
   pretokenizer_.split(text, scratch, [&](std::string_view piece) {
     for (; piece.size() > kMaxPieceBytes; piece.remove_prefix(kMaxPieceBytes))
       add_count(counts, piece.substr(0, kMaxPieceBytes), 1);
@@ -61,7 +55,7 @@ void PieceCounter::count_batch() {
   const auto work = [&](size_t worker) {
     for (size_t i = next++; i < batch_.size(); i = next++) {
       try {
-        count_text(batch_[i], texts_before_batch_ + static_cast<int64_t>(i), scratch_[worker], counts[worker]);
+        count_text(batch_[i], scratch_[worker], counts[worker]);
       } catch (...) {
         errors[i] = std::current_exception();
       }
@@ -74,7 +68,6 @@ void PieceCounter::count_batch() {
   }
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
-  texts_before_batch_ += static_cast<int64_t>(batch_.size());
   batch_.clear();
   bytes_in_batch_ = 0;
   for (PieceCounts& part : counts) {

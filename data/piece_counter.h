@@ -31,8 +31,8 @@ class PieceCounter {
   PieceCounter(const Pretokenizer& pretokenizer, int threads, int64_t max_pieces,
                int64_t batch_bytes = int64_t{8} << 20);
 
-  // Throws DataError naming the number of the text (from 0) and the byte offset when a text is not UTF-8; that may be
-  // noticed only when a later text, or finish(), completes the batch.
+  // text is UTF-8 (not checked). The unit that threads share: cut long documents before. Throws what the pretokenizer
+  // throws, maybe only when a later text, or finish(), completes the batch.
   void add(std::string text);
 
   // Counts what is left. The counter is empty afterwards.
@@ -43,7 +43,7 @@ class PieceCounter {
 
  private:
   void count_batch();
-  void count_text(std::string_view text, int64_t number, Pretokenizer::Scratch& scratch, PieceCounts& counts) const;
+  void count_text(std::string_view text, Pretokenizer::Scratch& scratch, PieceCounts& counts) const;
   void prune();
 
   const Pretokenizer& pretokenizer_;
@@ -51,7 +51,6 @@ class PieceCounter {
   int64_t batch_bytes_;
   std::vector<std::string> batch_;
   int64_t bytes_in_batch_ = 0;
-  int64_t texts_before_batch_ = 0;
   std::vector<Pretokenizer::Scratch> scratch_;  // one a thread
   PieceCounts counts_;
   int64_t pruned_pieces_ = 0;

@@ -18,21 +18,27 @@ bool continues_character(char byte) { return (static_cast<unsigned char>(byte) &
 
 }  // namespace
 
+std::string_view utf8_prefix(std::string_view text, size_t most) {
+  if (text.size() <= most) return text;
+  size_t length = most;
+  while (length + 3 > most && continues_character(text[length])) --length;
+  return text.substr(0, length);
+}
+
 TextSample::TextSample(int64_t budget_bytes)
     : budget_(budget_bytes), section_bytes_(std::max<int64_t>(64, std::min<int64_t>(65536, budget_bytes / 16))) {}
 
 void TextSample::add(std::string_view document) {
   while (!document.empty()) {
-    size_t length = std::min(document.size(), static_cast<size_t>(section_bytes_));
-    while (length < document.size() && length > 1 && continues_character(document[length])) --length;
+    const std::string_view section = utf8_prefix(document, static_cast<size_t>(section_bytes_));
     const uint64_t key = key_of(sections_);
     if (key < limit_) {
-      kept_.push_back({key, sections_, std::string(document.substr(0, length))});
+      kept_.push_back({key, sections_, std::string(section)});
       std::push_heap(kept_.begin(), kept_.end());
-      bytes_ += static_cast<int64_t>(length);
+      bytes_ += static_cast<int64_t>(section.size());
     }
     ++sections_;
-    document.remove_prefix(length);
+    document.remove_prefix(section.size());
     while (bytes_ > budget_ && kept_.size() > 1) {
       std::pop_heap(kept_.begin(), kept_.end());
       limit_ = kept_.back().key;

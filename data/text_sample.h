@@ -12,6 +12,10 @@
 
 namespace tessera {
 
+// The longest beginning of `text` that has at most `most` bytes and ends between two characters. most >= 4; on text
+// that is not UTF-8 it still is at least most - 3 bytes, or all.
+std::string_view utf8_prefix(std::string_view text, size_t most);
+
 class TextSample {
  public:
   // A section has at most max(64, min(65536, budget_bytes / 16)) bytes; at least one section is kept.
