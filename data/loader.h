@@ -35,7 +35,7 @@ struct LoaderOptions {
   int dp_rank = 0;
   int dp_count = 1;
   Order order = Order::Shuffled;
-  DataHistory history;  // Shuffled; empty: the sources' weights from sample 0 on
+  DataHistory history = {};  // Shuffled; empty: the sources' weights from sample 0 on
 };
 
 // Microbatches of a step on one rank: global_batch_size / (dp * micro_batch_size). Throws UsageError with the values

@@ -9,6 +9,15 @@
 #include "tensor/check.h"
 
 namespace tessera {
+namespace {
+
+size_t checked_slots(int64_t samples, int64_t sequence_length) {
+  TESSERA_CHECK(samples > 0 && sequence_length > 0, "a microbatch of at least one token");
+  TESSERA_CHECK(samples <= std::numeric_limits<int32_t>::max() / sequence_length, "slots are numbered in 31 bits");
+  return static_cast<size_t>(samples * sequence_length);
+}
+
+}  // namespace
 
 int64_t sample_count(int64_t tokens, int64_t sequence_length, LastSample last) {
   return last == LastSample::Drop ? tokens / sequence_length : (tokens + sequence_length - 1) / sequence_length;
@@ -16,15 +25,12 @@ int64_t sample_count(int64_t tokens, int64_t sequence_length, LastSample last) {
 
 PackedBatch::PackedBatch(int64_t samples, int64_t sequence_length)
     : sequence_length_(sequence_length),
-      tokens_(samples * sequence_length),
-      targets_(samples * sequence_length),
-      position_(samples * sequence_length),
-      document_(samples * sequence_length),
-      segments_(samples * sequence_length),
-      batch_{tokens_, targets_, position_, document_, {}} {
-  TESSERA_CHECK(samples > 0 && sequence_length > 0, "a microbatch of at least one token");
-  TESSERA_CHECK(samples <= std::numeric_limits<int32_t>::max() / sequence_length, "slots are numbered in 31 bits");
-}
+      tokens_(checked_slots(samples, sequence_length)),
+      targets_(tokens_.size()),
+      position_(tokens_.size()),
+      document_(tokens_.size()),
+      segments_(tokens_.size()),
+      batch_{tokens_, targets_, position_, document_, {}} {}
 
 int64_t PackedBatch::bytes(int64_t samples, int64_t sequence_length) {
   return samples * sequence_length * static_cast<int64_t>(4 * sizeof(int32_t) + sizeof(Segment));
