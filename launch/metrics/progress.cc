@@ -50,12 +50,13 @@ std::string memory_table(std::span<const MemoryLine> lines) {
     width = std::max(width, line.category.size());
     total += line.bytes;
   }
-  std::string table = "memory of this rank";
+  std::string table;
   const auto add = [&](const std::string& category, int64_t bytes) {
-    table += fmt::format("\n  {:<{}}  {:>10}", category, width, format_bytes(static_cast<double>(bytes)));
+    table += fmt::format("  {:<{}}  {:>10}\n", category, width, format_bytes(static_cast<double>(bytes)));
   };
   for (const MemoryLine& line : lines) add(line.category, line.bytes);
   add("total", total);
+  table.pop_back();
   return table;
 }
 

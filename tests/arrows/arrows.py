@@ -51,6 +51,8 @@ def home(path):
 def may_use(user, used):
     if user == used:
         return True
+    if used == SUPPORT:  # only tests and benchmarks name it, and all may
+        return True
     floor = SUPPORT_FLOOR if user == SUPPORT else FLOORS[user]
     return FLOORS[used] < floor
 
@@ -64,11 +66,10 @@ def check_arrows(path, text):
     else:
         arrows = INCLUDE.findall(text)
     for quote, target in arrows:
-        used = target.split("/")[0]
-        if target.startswith(SUPPORT + "/"):
-            if not path.startswith(("tests/", "bench/")):
-                yield f"{path}: uses {target}; only tests may"
-        elif "/" in target and used in FLOORS:
+        used = home(target)
+        if target.startswith(("tests/", "bench/")) and not path.startswith(("tests/", "bench/")):
+            yield f"{path}: uses {target}; only tests may"
+        elif used is not None:
             if not may_use(user, used):
                 yield f"{path}: uses {target}; {user}/ may use only itself and lower floors"
         elif quote == '"' and not (path.endswith(".proto") and target.startswith("google/")):

@@ -14,7 +14,8 @@ CLEAN = {
     "model/model.proto": 'import "google/protobuf/any.proto";\nimport "parallel/parallel.proto";\n',
     "model/CMakeLists.txt": "tessera_folder(model LINKS tessera_parallel)\n",
     "launch/main.cc": '#include "data/loader.h"\n#include "optim/adamw.h"\n#include "scaling/plan.h"\n',
-    "tests/model/model_test.cc": '#include "tests/support/ranks.h"\n#include "model/model.h"\n',
+    "tests/model/model_test.cc": '#include "tests/support/ranks.h"\n#include "tests/model/rig.h"\n'
+                                 '#include "model/model.h"\n#include "tests/tensor/ops/cases.h"\n',
     "tests/support/ranks.cc": '#include "parallel/comm.h"\n#include "tests/support/ranks.h"\n',
     "docs/long.md": "line\n" * 900,
     "tensor/exactly.cc": "line\n" * arrows.MAX_LINES,
@@ -32,6 +33,7 @@ PLANTED = {
     "up, a public schema": ("data/data.proto", 'import public "launch/run.proto";\n', "lower floors"),
     "sideways, a test": ("tests/model/a_test.cc", '#include "data/loader.h"\n', "lower floors"),
     "up, from the support of tests": ("tests/support/a.h", '#include "model/block.h"\n', "lower floors"),
+    "sideways, a test's test": ("tests/model/a_test.cc", '#include "tests/data/shards.h"\n', "lower floors"),
     "tests from the product": ("model/a.cc", '#include "tests/support/ranks.h"\n', "only tests may"),
     "a path that hides its folder": ("model/a.cc", '#include "../optim/adamw.h"\n', "from the root"),
     "a message in a header": ("model/a.h", '#include "model/model.pb.h"\n', "forward-declare"),

@@ -60,7 +60,6 @@ TEST(Progress, CountsFromTheResumedStepToTheLast) {
 TEST(MemoryTable, AddsUp) {
   const std::vector<MemoryLine> lines = {{"weights", 3 << 20}, {"gradients", 3 << 20}, {"saved activations", 1 << 21}};
   EXPECT_EQ(memory_table(lines),
-            "memory of this rank\n"
             "  weights              3.00 MiB\n"
             "  gradients            3.00 MiB\n"
             "  saved activations    2.00 MiB\n"
