@@ -342,8 +342,7 @@ void Message::release() noexcept { comm.free_messages_.push_back(this); }
 
 int64_t mpi_staging_bytes(int ranks) { return 2 * (ranks - 1) * chunk_bytes(ranks); }
 
-MpiSession::MpiSession(const Options& options) : options_(options), exceptions_(std::uncaught_exceptions()) {
-  TESSERA_CHECK(options.largest_count >= 8 && options.largest_count <= INT_MAX, "bytes of one MPI call");
+MpiSession::MpiSession(const Options& options) : exceptions_(std::uncaught_exceptions()) {
   int started = 0;
   MPI_Initialized(&started);
   TESSERA_CHECK(started == 0, "MPI is started once in a process");
@@ -359,8 +358,9 @@ MpiSession::~MpiSession() {
   if (std::uncaught_exceptions() <= exceptions_) MPI_Finalize();
 }
 
-std::unique_ptr<Comm> MpiSession::world() {
-  return std::make_unique<MpiComm>(duplicate(MPI_COMM_WORLD, "world"), "world", options_.largest_count);
+std::unique_ptr<Comm> MpiSession::world(int64_t largest_count) {
+  TESSERA_CHECK(largest_count >= 8 && largest_count <= INT_MAX, "bytes of one MPI call");
+  return std::make_unique<MpiComm>(duplicate(MPI_COMM_WORLD, "world"), "world", largest_count);
 }
 
 void MpiSession::abort(int exit_code) noexcept {

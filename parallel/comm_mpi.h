@@ -19,8 +19,6 @@ class MpiSession {
     // Waiting ranks give up their core. Needed when more threads than cores share a host: waiting by spinning makes
     // collectives a thousand times slower then (Open MPI sees this only when the host file tells it the cores).
     bool yield_when_idle = false;
-    // Bytes that one MPI call may count; more go in several calls. Tests lower it.
-    int64_t largest_count = INT_MAX;
   };
 
   explicit MpiSession(const Options& options);  // throws IoError when MPI does not start
@@ -29,14 +27,14 @@ class MpiSession {
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
 
-  // The group of all ranks; collective. Must not outlive the session.
-  std::unique_ptr<Comm> world();
+  // The group of all ranks; collective. Must not outlive the session. largest_count: bytes that one MPI call may count,
+  // at least 8; more go in several calls (tests lower it).
+  std::unique_ptr<Comm> world(int64_t largest_count = INT_MAX);
 
   // Ends all ranks of the job with this exit code. Returns only when MPI is not running in this process.
   static void abort(int exit_code) noexcept;
 
  private:
-  Options options_;
   int exceptions_;
 };
 

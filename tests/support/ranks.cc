@@ -37,8 +37,10 @@ void meet(bool failed, const char* what) {
 }
 
 void run_over_mpi(int n, const std::function<void(Comm& world)>& body) {
+  int size = 0;
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  if (size != n) return;
   const std::unique_ptr<Comm> world = mpi->world();
-  if (world->size() != n) return;
   std::exception_ptr error;
   std::string what;
   try {
@@ -67,5 +69,7 @@ void run_ranks(int n, const std::function<void(Comm& world)>& body) {
 bool under_mpi() { return mpi != nullptr; }
 
 void use_mpi(MpiSession& session) { mpi = &session; }
+
+MpiSession* mpi_session() { return mpi; }
 
 }  // namespace tessera::testing

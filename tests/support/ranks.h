@@ -26,4 +26,7 @@ bool under_mpi();
 // For main: all later run_ranks go over this session.
 void use_mpi(MpiSession& session);
 
+// The session under mpirun; null otherwise.
+MpiSession* mpi_session();
+
 }  // namespace tessera::testing
