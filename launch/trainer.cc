@@ -143,11 +143,13 @@ void Trainer::say_what_runs() {
   const Mesh& mesh = parts_->mesh();
   int64_t parameters = 0;
   for (const Parameter* p : parts_->model().parameters()) parameters += p->global_shape.size();
-  console_->info("{}: {} parameters, {}, {} of {} sequences of {} tokens a step", config_.run().name(), parameters,
-                 RunSection::ComputeDtype_Name(config_.run().compute_dtype()), loader_->microbatches(),
-                 config_.data().micro_batch_size(), config_.data().sequence_length());
-  console_->info("{} ranks ({}), {} thread{} each on the CPU", session_.world.size(), layout_text(mesh.shape()),
-                 session_.threads, session_.threads == 1 ? "" : "s");
+  const auto plural = [](int64_t n, const char* thing) { return fmt::format("{} {}{}", n, thing, n == 1 ? "" : "s"); };
+  console_->info("{}: {} parameters, {}; a step is {} of {} tokens, in {} x {} on each data-parallel rank",
+                 config_.run().name(), parameters, RunSection::ComputeDtype_Name(config_.run().compute_dtype()),
+                 plural(config_.data().global_batch_size(), "sequence"), config_.data().sequence_length(),
+                 loader_->microbatches(), config_.data().micro_batch_size());
+  console_->info("{} ({}), {} each on the CPU", plural(session_.world.size(), "rank"), layout_text(mesh.shape()),
+                 plural(session_.threads, "thread"));
   std::vector<MemoryLine> memory = parts_->memory();
   memory.push_back({"communication", session_.world.staging_bytes()});
   memory.push_back({"data", Loader::bytes(config_.data(), mesh.extent(Axis::Dp))});
@@ -178,7 +180,8 @@ void Trainer::train_step() {
   position_.tokens += result.targets;
   watchdog_->progress("measure", step);
   if (gemm_peak_ == 0 && config_.logging().measure_peak()) {
-    gemm_peak_ = session_.world.sum(measure_gemm_peak(parts_->context(), parts_->model().shape().compute, kPeakSeconds));
+    gemm_peak_ =
+        session_.world.sum(measure_gemm_peak(parts_->context(), parts_->model().shape().compute, kPeakSeconds));
   }
   const double flops = parts_->step_flops(visible_pairs());
   log_step({.step = step,

@@ -1,0 +1,208 @@
+// The main job through the command line: train under mpirun, stop, kill, resume, evaluate, generate; and what is said
+// when something is wrong.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/program.h"
+#include "tests/support/ranks.h"
+
+namespace tessera::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+// One data set for all tests of this file.
+class TrainCommand : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    if (under_mpi()) return;
+    root_ = fs::path(::testing::TempDir()) / ("train_command_" + std::to_string(getpid()));
+    fs::create_directories(root_ / "corpus");
+    const char* words[] = {"the", "tile", "of", "a", "mosaic", "fits", "every", "other", "one", "exactly"};
+    unsigned state = 1;
+    for (int d = 0; d < 60; ++d) {
+      std::ofstream file(root_ / "corpus" / (std::to_string(d) + ".txt"));
+      for (int i = 0; i < 150; ++i)
+        file << words[(state = state * 1664525 + 1013904223) >> 16 & 7] << ' ' << words[d % 10] << ' ';
+    }
+    const ProgramResult built = run_program("data build --input " + path("corpus") + " --tokenizer bytes --output " +
+                                            path("shards") + " --validation-fraction 0.1");
+    ASSERT_EQ(built.code, 0) << built.output;
+    std::ofstream(root_ / "run.textproto") << R"(
+      run { name: "test" steps: 8 seed: 5 }
+      model { hidden_size: 32 num_hidden_layers: 2 num_attention_heads: 4 num_key_value_heads: 2 }
+      parallel { tp: 2 }
+      data { sequence_length: 32 global_batch_size: 4 micro_batch_size: 1 tokenizer: "bytes"
+             train { path: ")" << path("shards/train")
+                                           << R"(" } validation { path: ")" << path("shards/validation") << R"(" } }
+      lr_schedule { kind: WSD learning_rate: 0.01 warmup_steps: 2 decay_end_step: 8 decay_steps: 3 }
+      checkpoint { every_steps: 2 keep_last: 3 }
+      evaluation { every_steps: 4 samples: 8 }
+      logging { measure_peak: false every_steps: 2 }
+    )";
+  }
+  static void TearDownTestSuite() {
+    if (!under_mpi()) fs::remove_all(root_);
+  }
+  void SetUp() override {
+    if (under_mpi()) GTEST_SKIP() << "starts mpirun itself";
+  }
+
+  static std::string path(const std::string& name) { return (root_ / name).string(); }
+  // Trains into directory `dir`.
+  static ProgramResult train(const std::string& dir, int ranks, const std::string& more = "") {
+    return run_program(arguments(dir, more), ranks);
+  }
+  static std::string arguments(const std::string& dir, const std::string& more = "") {
+    return "train " + path("run.textproto") + " --set run.dir=" + path(dir) + " " + more;
+  }
+  static std::string checkpoint(const std::string& dir, int step) {
+    char name[32];
+    std::snprintf(name, sizeof(name), "step-%08d", step);
+    return path(dir + "/checkpoints/" + name);
+  }
+
+  // Shards and their indexes byte for byte.
+  static void expect_equal_checkpoints(const std::string& a, const std::string& b) {
+    int files = 0;
+    for (const auto& entry : fs::directory_iterator(a)) {
+      const std::string name = entry.path().filename();
+      if (name.rfind("shard-", 0) != 0) continue;
+      ++files;
+      EXPECT_EQ(read_whole(entry.path()), read_whole(b + "/" + name)) << name;
+    }
+    EXPECT_GT(files, 0) << a;
+  }
+  // Loss, gradient norm and learning rate of each step, and the validation losses, as written.
+  static std::vector<std::string> curve(const std::string& dir) {
+    std::vector<std::string> lines;
+    std::ifstream file(path(dir + "/metrics.jsonl"));
+    for (std::string line; std::getline(file, line);) {
+      nlohmann::json values = nlohmann::json::parse(line);
+      for (const char* key : {"step_seconds", "tokens_per_second", "mfu", "memory_bytes"}) values.erase(key);
+      lines.push_back(values.dump());
+    }
+    return lines;
+  }
+  static void expect_failure(const ProgramResult& result, int code, const std::vector<std::string>& words) {
+    EXPECT_EQ(result.code, code) << result.output;
+    for (const std::string& word : words)
+      EXPECT_NE(result.output.find(word), std::string::npos) << word << "\n" << result.output;
+  }
+
+  static fs::path root_;
+};
+fs::path TrainCommand::root_;
+
+TEST_F(TrainCommand, StopAndResumeEqualsUninterruptedBitForBit) {
+  for (const int ranks : {1, 4}) {
+    const std::string whole = "whole" + std::to_string(ranks), parts = "parts" + std::to_string(ranks);
+    const std::string layout = ranks == 1 ? "--set parallel.tp=1 " : "";
+    const ProgramResult one = train(whole, ranks == 1 ? 0 : ranks, layout);
+    ASSERT_EQ(one.code, 0) << one.output;
+    ASSERT_EQ(train(parts, ranks == 1 ? 0 : ranks, layout + "--set run.steps=5").code, 0);
+    const ProgramResult resumed = train(parts, ranks == 1 ? 0 : ranks, layout);
+    ASSERT_EQ(resumed.code, 0) << resumed.output;
+    EXPECT_NE(resumed.output.find("resumed from"), std::string::npos) << resumed.output;
+    expect_equal_checkpoints(checkpoint(whole, 8), checkpoint(parts, 8));
+    std::vector<std::string> expected = curve(whole), found = curve(parts);
+    // Stopping at step 5 evaluated once more.
+    std::erase_if(found, [](const std::string& line) {
+      return line.find("validation_loss") != line.npos && line.find("\"step\":5") != line.npos;
+    });
+    EXPECT_EQ(found, expected);
+    const ProgramResult again = train(parts, ranks == 1 ? 0 : ranks, layout);
+    EXPECT_EQ(again.code, 0);
+    EXPECT_NE(again.output.find("nothing left to do"), std::string::npos) << again.output;
+  }
+}
+
+TEST_F(TrainCommand, KilledRunGoesOnFromItsNewestCheckpoint) {
+  ASSERT_EQ(train("calm", 4, "--set run.steps=40").code, 0);
+  ASSERT_GT(
+      kill_program_when(arguments("killed", "--set run.steps=40"), 4, path("killed/metrics.jsonl"), "\"step\":9,"), 0);
+  const ProgramResult resumed = train("killed", 4, "--set run.steps=40");
+  ASSERT_EQ(resumed.code, 0) << resumed.output;
+  EXPECT_NE(resumed.output.find("resumed from"), std::string::npos) << resumed.output;
+  expect_equal_checkpoints(checkpoint("calm", 40), checkpoint("killed", 40));
+  EXPECT_EQ(curve("killed"), curve("calm"));
+}
+
+TEST_F(TrainCommand, EvaluatesAndGeneratesFromAnyCheckpoint) {
+  ASSERT_EQ(train("models", 4).code, 0);
+  const ProgramResult eval = run_program("eval " + path("models") + " --samples 8 --json");
+  ASSERT_EQ(eval.code, 0) << eval.output;
+  const std::string last = eval.output.substr(eval.output.rfind('\n', eval.output.size() - 2) + 1);
+  const double loss = nlohmann::json::parse(last)["sets"][0]["validation_loss"];
+  double trained = 0;
+  for (const std::string& line : curve("models")) {
+    const nlohmann::json values = nlohmann::json::parse(line);
+    if (values.contains("validation_loss")) trained = values["validation_loss"];
+  }
+  EXPECT_NEAR(loss, trained, 1e-5 * trained);  // one rank against four: the order of sums differs
+  const std::string generate = "generate " + checkpoint("models", 8) + " --prompt 'the tile' --max-tokens 20 --json";
+  const ProgramResult a = run_program(generate), b = run_program(generate), c = run_program(generate + " --seed 2");
+  ASSERT_EQ(a.code, 0) << a.output;
+  EXPECT_EQ(a.output, b.output);
+  EXPECT_NE(a.output, c.output);
+  EXPECT_EQ(nlohmann::json::parse(a.output)["text"].get<std::string>().rfind("the tile", 0), 0u);
+  expect_failure(run_program("generate " + path("nowhere")), 4, {"nowhere", "does not exist"});
+}
+
+TEST_F(TrainCommand, SaysWhatIsWrongWithTheConfig) {
+  std::ofstream(root_ / "typo.textproto") << "run { steps: 1 }\nmodel {\n  hiden_size: 64\n}\n";
+  expect_failure(run_program("train " + path("typo.textproto")), 2, {"typo.textproto:3", "hiden_size", "hidden_size"});
+  expect_failure(train("x", 0, "--set model.hidden_sizes=3"), 2, {"hidden_sizes", "hidden_size"});
+  expect_failure(train("x", 0, "--set run.steps=many"), 2, {"run.steps", "many"});
+  expect_failure(train("x", 4, "--set parallel.tp=4"), 2, {"num_key_value_heads", "tp", "4"});
+  expect_failure(train("x", 4, "--set data.global_batch_size=3"), 2, {"global_batch_size", "3", "2"});
+  expect_failure(train("x", 3), 2, {"3", "2"});
+  expect_failure(train("x", 0, "--set parallel.tp=1 --set parallel.pp=2"), 2, {"pp"});
+  expect_failure(train("x", 0, "--set parallel.tp=1 --set run.compute_dtype=FP8"), 2, {"FP8"});
+  EXPECT_FALSE(fs::exists(path("x"))) << "a refused run leaves nothing behind";
+}
+
+TEST_F(TrainCommand, SaysWhatIsWrongWithTheData) {
+  fs::create_directories(root_ / "empty");
+  expect_failure(run_program("data build --input " + path("empty") + " --tokenizer bytes --output " + path("no")), 3,
+                 {"empty"});
+  fs::create_directories(root_ / "latin1");
+  std::ofstream(root_ / "latin1/a.txt") << "caf\xe9 au lait";
+  expect_failure(run_program("data build --input " + path("latin1") + " --tokenizer bytes --output " + path("no")), 3,
+                 {"a.txt", "UTF-8"});
+  ASSERT_EQ(
+      run_program("tokenizer train --input " + path("corpus") + " --vocab-size 300 --output " + path("other.json"))
+          .code,
+      0);
+  expect_failure(train("y", 0, "--set parallel.tp=1 --set data.tokenizer=" + path("other.json")), 3, {"tokenizer"});
+  fs::copy(root_ / "shards", root_ / "cut", fs::copy_options::recursive);
+  for (const auto& entry : fs::directory_iterator(root_ / "cut/train"))
+    fs::resize_file(entry.path(), fs::file_size(entry.path()) - 100);
+  expect_failure(train("y", 0, "--set parallel.tp=1 --set data.train=" + path("cut/train")), 3, {"cut/train", "bytes"});
+}
+
+TEST_F(TrainCommand, ChangesOfTheModelAreRefusedOnResume) {
+  ASSERT_EQ(train("fixed", 0, "--set parallel.tp=1 --set run.steps=2").code, 0);
+  expect_failure(train("fixed", 0, "--set parallel.tp=1 --set optimizer.beta2=0.9"), 2,
+                 {"optimizer.beta2", "0.95", "0.9"});
+  EXPECT_EQ(train("fixed", 0, "--set parallel.tp=1 --set optimizer.beta2=0.9 --allow-change optimizer").code, 0);
+}
+
+TEST_F(TrainCommand, ADamagedNewestCheckpointIsPassedOver) {
+  ASSERT_EQ(train("damaged", 0, "--set parallel.tp=1 --set run.steps=6").code, 0);
+  const std::string shard = checkpoint("damaged", 6) + "/shard-00000.h5";
+  std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(fs::file_size(shard) / 2));
+  file << std::string(16384, '\x55');  // more than the padding between tensors
+  file.close();
+  const ProgramResult resumed = train("damaged", 0, "--set parallel.tp=1");
+  EXPECT_EQ(resumed.code, 0) << resumed.output;
+  EXPECT_NE(resumed.output.find("warning"), std::string::npos) << resumed.output;
+  EXPECT_NE(resumed.output.find("at step 4"), std::string::npos) << resumed.output;
+}
+
+}  // namespace
+}  // namespace tessera::testing

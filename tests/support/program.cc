@@ -1,0 +1,67 @@
+#include "tests/support/program.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+namespace tessera::testing {
+namespace {
+
+std::string command_line(const std::string& arguments, int ranks) {
+  const std::string program = std::string(TESSERA_BINARY_DIR) + "/tessera " + arguments;
+  if (ranks == 0) return program;
+  return std::string(TESSERA_MPIEXEC) + " -np " + std::to_string(ranks) + " " + TESSERA_MPIEXEC_FLAGS + " " + program;
+}
+
+int exit_code(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
+
+}  // namespace
+
+ProgramResult run_program(const std::string& arguments, int ranks) {
+  ProgramResult result;
+  FILE* pipe = popen((command_line(arguments, ranks) + " 2>&1 </dev/null").c_str(), "r");
+  if (pipe == nullptr) return result;
+  char buffer[4096];
+  size_t count;
+  while ((count = fread(buffer, 1, sizeof(buffer), pipe)) > 0) result.output.append(buffer, count);
+  result.code = exit_code(pclose(pipe));
+  return result;
+}
+
+int kill_program_when(const std::string& arguments, int ranks, const std::string& file, const std::string& text) {
+  const pid_t child = fork();
+  if (child == 0) {
+    setpgid(0, 0);  // a process group of its own, so that all of it can be killed at once
+    const int null = open("/dev/null", O_RDWR);
+    for (const int fd : {0, 1, 2}) dup2(null, fd);
+    execl("/bin/sh", "sh", "-c", ("exec " + command_line(arguments, ranks)).c_str(), nullptr);
+    _exit(127);
+  }
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  bool seen = false;
+  while (!seen && std::chrono::steady_clock::now() < deadline && waitpid(child, nullptr, WNOHANG) == 0) {
+    seen = read_whole(file).find(text) != std::string::npos;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  kill(-child, SIGKILL);  // mpirun; its ranks notice the lost connection and end within about two seconds
+  int status = 0;
+  waitpid(child, &status, 0);
+  std::this_thread::sleep_for(std::chrono::seconds(3));
+  return seen ? exit_code(status) : -1;
+}
+
+std::string read_whole(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace tessera::testing

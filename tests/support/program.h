@@ -1,0 +1,24 @@
+// Runs the built program as users do: a process of its own, alone or under mpirun.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace tessera::testing {
+
+struct ProgramResult {
+  int code = -1;       // exit code; 128 + n for signal n
+  std::string output;  // standard output and standard error, as they came
+};
+
+// `tessera ARGUMENTS`, on `ranks` ranks under mpirun, or without it when ranks is 0. Arguments are words of a shell.
+ProgramResult run_program(const std::string& arguments, int ranks = 0);
+
+// Starts it without waiting, and kills all of it (-9) once `file` holds `text` (or after a minute: -1). Returns the
+// exit code.
+int kill_program_when(const std::string& arguments, int ranks, const std::string& file, const std::string& text);
+
+// Content of a file; empty when it is missing.
+std::string read_whole(const std::string& path);
+
+}  // namespace tessera::testing
