@@ -20,6 +20,7 @@
 #include "data/bpe_trainer.h"
 #include "data/corpus.h"
 #include "launch/commands/command.h"
+#include "launch/tokenizer_file.h"
 #include "tensor/check.h"
 #include "tensor/threads.h"
 
@@ -35,11 +36,6 @@ SplitPattern split_pattern(const std::string& name) {
   if (name == "qwen2") return SplitPattern::Qwen2;
   if (name == "gpt4o") return SplitPattern::Gpt4o;
   return SplitPattern::Gpt2;
-}
-
-// "bytes" is the tokenizer that needs no file.
-Tokenizer load_tokenizer(const std::string& name) {
-  return name == "bytes" ? Tokenizer::bytes() : Tokenizer::load(name);
 }
 
 std::string read_all(const std::string& path) {
@@ -157,7 +153,7 @@ struct EncodeArguments {
 };
 
 int run_encode(const EncodeArguments& arguments) {
-  const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer);
+  const Tokenizer tokenizer = open_tokenizer(arguments.tokenizer);
   const std::string text = read_all(arguments.path);
   std::vector<int32_t> tokens;
   tokenizer.encode(text, tokens);
@@ -172,7 +168,7 @@ int run_encode(const EncodeArguments& arguments) {
 }
 
 int run_decode(const std::string& name) {
-  const Tokenizer tokenizer = load_tokenizer(name);
+  const Tokenizer tokenizer = open_tokenizer(name);
   std::istringstream words(read_all("-"));
   std::vector<int32_t> tokens;
   for (std::string word; words >> word;) {
