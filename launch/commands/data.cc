@@ -8,24 +8,20 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
 
 #include "data/build.h"
 #include "data/token_shard.h"
 #include "data/tokenizer.h"
 #include "launch/commands/command.h"
+#include "launch/tokenizer_file.h"
 #include "tensor/check.h"
+#include "tensor/threads.h"
 
 namespace tessera {
 namespace {
 
 using json = nlohmann::json;
 namespace fs = std::filesystem;
-
-// "bytes" is the tokenizer that needs no file.
-Tokenizer load_tokenizer(const std::string& name) {
-  return name == "bytes" ? Tokenizer::bytes() : Tokenizer::load(name);
-}
 
 struct BuildArguments {
   BuildOptions options;
@@ -66,7 +62,7 @@ int run_build(const BuildArguments& arguments) {
   BuildOptions options = arguments.options;
   if (arguments.force) options.existing = ExistingShards::Replace;
   if (arguments.skip_binary) options.corpus.binary_files = BinaryFiles::Skip;
-  const Tokenizer tokenizer = load_tokenizer(arguments.tokenizer);
+  const Tokenizer tokenizer = open_tokenizer(arguments.tokenizer);
   const BuildResult result = build_shards(options, tokenizer, ProgressLine());
   report_skipped(result.corpus);
   fmt::print("{:<12}{:>14}{:>18}{:>10}\n", "split", "documents", "tokens", "shards");
@@ -134,7 +130,7 @@ int run_inspect(const InspectArguments& arguments) {
   if (arguments.sample > 0 && arguments.tokenizer.empty())
     throw UsageError("--sample needs --tokenizer, to turn tokens into text");
   std::optional<Tokenizer> tokenizer;
-  if (!arguments.tokenizer.empty()) tokenizer.emplace(load_tokenizer(arguments.tokenizer));
+  if (!arguments.tokenizer.empty()) tokenizer.emplace(open_tokenizer(arguments.tokenizer));
 
   json rows = json::array();
   int64_t tokens = 0, documents = 0, bytes = 0;
@@ -185,7 +181,7 @@ int run_inspect(const InspectArguments& arguments) {
 void add_build(CLI::App& data, Selected& selected) {
   const auto arguments = std::make_shared<BuildArguments>();
   BuildOptions& options = arguments->options;
-  options.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  options.threads = usable_cores();
   CLI::App* build = data.add_subcommand("build", "Turn text files and JSONL (also .gz, .zst) into token shards");
   build->add_option("--input", options.inputs, "Files or directories, in this order")->required();
   build->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json, or `bytes`")->required();
