@@ -1,23 +1,23 @@
 #include "tensor/ops/attention.h"
 
-#include "tensor/ops/attention_cpu.h"
+#include "tensor/ops/attention_kernels.h"
+#include "tensor/ops/operand.h"
 
 namespace tessera {
 namespace {
 
 void check(const Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
            const ConstTensor& v) {
-  TESSERA_CHECK(context.device() == Device::Cpu, "attention runs on the CPU");
   TESSERA_CHECK(q.rank() == 3 && k.rank() == 3,
-                "q [q_heads, queries, head_dim] and k [kv_heads, keys, head_dim] have "
-                "three dims");
+                "q [q_heads, queries, head_dim] and k [kv_heads, keys, head_dim] have three dims");
   const int64_t queries = q.dim(1);
   const int64_t keys = k.dim(1);
   TESSERA_CHECK(q.dim(2) > 0 && k.dim(0) > 0, "attention has heads, and they have elements");
-  TESSERA_CHECK_EQ(q.dim(2), k.dim(2), "head_dim of q and k");
-  TESSERA_CHECK_EQ(v.shape(), k.shape(), "v has k's shape");
-  TESSERA_CHECK_EQ(q.dim(0) % k.dim(0), int64_t{0}, "kv_heads divide q_heads");
-  TESSERA_CHECK(k.dtype() == q.dtype() && v.dtype() == q.dtype(), "q, k and v share a dtype");
+  TESSERA_CHECK_EQ(q.dim(0) % k.dim(0), int64_t{0}, "attention: kv_heads divide q_heads");
+  const Shape kv_shape = {k.dim(0), keys, q.dim(2)};
+  check_operand(context, q, q.shape(), q.dtype(), "attention: q");
+  check_operand(context, k, kv_shape, q.dtype(), "attention: k");
+  check_operand(context, v, kv_shape, q.dtype(), "attention: v");
   TESSERA_CHECK(problem.scale > 0, "the scale of the scores is positive");
   TESSERA_CHECK(problem.window >= 0, "a window is positive, or 0 for none");
   TESSERA_CHECK_EQ(static_cast<int64_t>(problem.queries.document.size()), queries, "a document per query");
@@ -45,11 +45,9 @@ void check(const Context& context, const AttentionProblem& problem, const ConstT
   }
 }
 
-void check_outputs(const ConstTensor& q, const ConstTensor& out, const ConstTensor& lse) {
-  TESSERA_CHECK_EQ(out.shape(), Shape({q.dim(1), q.dim(0), q.dim(2)}), "out is [queries, q_heads, head_dim]");
-  TESSERA_CHECK_EQ(lse.shape(), Shape({q.dim(0), q.dim(1)}), "lse is [q_heads, queries]");
-  TESSERA_CHECK(out.dtype() == q.dtype(), "out has q's dtype");
-  TESSERA_CHECK(lse.dtype() == accumulation_dtype(q.dtype()), "lse has the accumulation dtype");
+void check_outputs(const Context& context, const ConstTensor& q, const ConstTensor& out, const ConstTensor& lse) {
+  check_operand(context, out, {q.dim(1), q.dim(0), q.dim(2)}, q.dtype(), "attention: out");
+  check_operand(context, lse, {q.dim(0), q.dim(1)}, accumulation_dtype(q.dtype()), "attention: lse");
 }
 
 }  // namespace
@@ -60,35 +58,36 @@ int64_t attention_backward_flops(int64_t pairs, int64_t head_dim) { return 10 * 
 void attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
                const ConstTensor& v, const Tensor& out, const Tensor& lse) {
   check(context, problem, q, k, v);
-  check_outputs(q, out, lse);
-  attention_cpu(context, problem, q, k, v, out, lse);
+  check_outputs(context, q, out, lse);
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return cuda::attention(context, problem, q, k, v, out, lse);
+  }
+  cpu::attention(context, problem, q, k, v, out, lse);
 }
 
 void attention_backward(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
                         const ConstTensor& v, const ConstTensor& out, const ConstTensor& lse, const ConstTensor& dout,
                         const Tensor& dq, const Tensor& dk, const Tensor& dv) {
   check(context, problem, q, k, v);
-  check_outputs(q, out, lse);
-  TESSERA_CHECK_EQ(dout.shape(), out.shape(), "dout has out's shape");
-  TESSERA_CHECK_EQ(dq.shape(), q.shape(), "dq has q's shape");
-  TESSERA_CHECK_EQ(dk.shape(), k.shape(), "dk has k's shape");
-  TESSERA_CHECK_EQ(dv.shape(), v.shape(), "dv has v's shape");
-  TESSERA_CHECK(
-      dout.dtype() == q.dtype() && dq.dtype() == q.dtype() && dk.dtype() == q.dtype() && dv.dtype() == q.dtype(),
-      "gradients have q's dtype");
-  attention_backward_cpu(context, problem, q, k, v, out, lse, dout, dq, dk, dv);
+  check_outputs(context, q, out, lse);
+  check_operand(context, dout, out.shape(), q.dtype(), "attention: dout");
+  check_operand(context, dq, q.shape(), q.dtype(), "attention: dq");
+  check_operand(context, dk, k.shape(), q.dtype(), "attention: dk");
+  check_operand(context, dv, k.shape(), q.dtype(), "attention: dv");
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda)
+      return cuda::attention_backward(context, problem, q, k, v, out, lse, dout, dq, dk, dv);
+  }
+  cpu::attention_backward(context, problem, q, k, v, out, lse, dout, dq, dk, dv);
 }
 
 int64_t attention_workspace(const Context& context, int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads,
                             int64_t head_dim, DType compute) {
-  const AttentionSizes sizes = {.queries = queries,
-                                .keys = keys,
-                                .q_heads = q_heads,
-                                .kv_heads = kv_heads,
-                                .head_dim = head_dim,
-                                .compute = compute};
-  return std::max(attention_cpu_workspace(context.threads(), sizes),
-                  attention_backward_cpu_workspace(context.threads(), sizes));
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda)
+      return cuda::attention_workspace(context, queries, keys, q_heads, kv_heads, head_dim, compute);
+  }
+  return cpu::attention_workspace(context, queries, keys, q_heads, kv_heads, head_dim, compute);
 }
 
 }  // namespace tessera

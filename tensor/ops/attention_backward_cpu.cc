@@ -217,21 +217,16 @@ void backward(Context& context, const AttentionProblem& problem, const Attention
 
 }  // namespace
 
-void attention_backward_cpu(Context& context, const AttentionProblem& problem, const ConstTensor& q,
-                            const ConstTensor& k, const ConstTensor& v, const ConstTensor& out, const ConstTensor& lse,
-                            const ConstTensor& dout, const Tensor& dq, const Tensor& dk, const Tensor& dv) {
-  const AttentionSizes sizes = {.queries = q.dim(1),
-                                .keys = k.dim(1),
-                                .q_heads = q.dim(0),
-                                .kv_heads = k.dim(0),
-                                .head_dim = q.dim(2),
-                                .compute = q.dtype()};
+void cpu::attention_backward(Context& context, const AttentionProblem& problem, const ConstTensor& q,
+                             const ConstTensor& k, const ConstTensor& v, const ConstTensor& out, const ConstTensor& lse,
+                             const ConstTensor& dout, const Tensor& dq, const Tensor& dk, const Tensor& dv) {
+  const AttentionSizes sizes = attention_sizes(q, k);
   dispatch_float(q.dtype(), [&](auto type) {
     backward<decltype(type)>(context, problem, sizes, q, k, v, out, lse, dout, dq, dk, dv);
   });
 }
 
-int64_t attention_backward_cpu_workspace(int threads, const AttentionSizes& sizes) {
+int64_t attention_backward_workspace(int threads, const AttentionSizes& sizes) {
   const DType accumulation = accumulation_dtype(sizes.compute);
   return dispatch_float(sizes.compute, [&](auto type) {
     using T = decltype(type);

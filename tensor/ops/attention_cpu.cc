@@ -146,21 +146,28 @@ void forward(Context& context, const AttentionProblem& problem, const AttentionS
 
 }  // namespace
 
-void attention_cpu(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
-                   const ConstTensor& v, const Tensor& out, const Tensor& lse) {
-  const AttentionSizes sizes = {.queries = q.dim(1),
-                                .keys = k.dim(1),
-                                .q_heads = q.dim(0),
-                                .kv_heads = k.dim(0),
-                                .head_dim = q.dim(2),
-                                .compute = q.dtype()};
+void cpu::attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
+                    const ConstTensor& v, const Tensor& out, const Tensor& lse) {
+  const AttentionSizes sizes = attention_sizes(q, k);
   dispatch_float(q.dtype(), [&](auto type) { forward<decltype(type)>(context, problem, sizes, q, k, v, out, lse); });
 }
 
-int64_t attention_cpu_workspace(int threads, const AttentionSizes& sizes) {
+int64_t attention_forward_workspace(int threads, const AttentionSizes& sizes) {
   const int64_t elements =
       dispatch_float(sizes.compute, [&](auto type) { return scratch_elements<decltype(type)>(sizes.head_dim); });
   return Arena::bytes({threads, elements}, accumulation_dtype(sizes.compute));
+}
+
+int64_t cpu::attention_workspace(const Context& context, int64_t queries, int64_t keys, int64_t q_heads,
+                                 int64_t kv_heads, int64_t head_dim, DType compute) {
+  const AttentionSizes sizes = {.queries = queries,
+                                .keys = keys,
+                                .q_heads = q_heads,
+                                .kv_heads = kv_heads,
+                                .head_dim = head_dim,
+                                .compute = compute};
+  return std::max(attention_forward_workspace(context.threads(), sizes),
+                  attention_backward_workspace(context.threads(), sizes));
 }
 
 }  // namespace tessera

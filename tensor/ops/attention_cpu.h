@@ -1,4 +1,4 @@
-// The CPU kernels behind tensor/ops/attention.h, and what they share. Internal.
+// What attention's CPU kernels share. Internal.
 //
 // All scores are kept transposed, [keys, queries]: each lane of a vector is a query, so that the softmax over keys
 // needs no sum across lanes, and K and V enter the products as they lie in memory. Exponentials are powers of two: the
@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <numbers>
 
-#include "tensor/ops/attention.h"
+#include "tensor/ops/attention_kernels.h"
 #include "tensor/ops/attention_product.h"
 
 namespace tessera {
@@ -23,15 +23,18 @@ struct AttentionSizes {
   DType compute;
 };
 
-void attention_cpu(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
-                   const ConstTensor& v, const Tensor& out, const Tensor& lse);
-void attention_backward_cpu(Context& context, const AttentionProblem& problem, const ConstTensor& q,
-                            const ConstTensor& k, const ConstTensor& v, const ConstTensor& out, const ConstTensor& lse,
-                            const ConstTensor& dout, const Tensor& dq, const Tensor& dk, const Tensor& dv);
+inline AttentionSizes attention_sizes(const ConstTensor& q, const ConstTensor& k) {
+  return {.queries = q.dim(1),
+          .keys = k.dim(1),
+          .q_heads = q.dim(0),
+          .kv_heads = k.dim(0),
+          .head_dim = q.dim(2),
+          .compute = q.dtype()};
+}
 
 // Bytes that each takes from the workspace.
-int64_t attention_cpu_workspace(int threads, const AttentionSizes& sizes);
-int64_t attention_backward_cpu_workspace(int threads, const AttentionSizes& sizes);
+int64_t attention_forward_workspace(int threads, const AttentionSizes& sizes);
+int64_t attention_backward_workspace(int threads, const AttentionSizes& sizes);
 
 namespace attention_detail {
 

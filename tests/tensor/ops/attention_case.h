@@ -178,6 +178,18 @@ struct Operands {
   }
 };
 
+// Four documents over 200 tokens, one of a single token, and padding in the middle and at the end.
+inline Tokens mixed() {
+  Tokens tokens;
+  tokens.add(3, 75);
+  tokens.add(4, 1);
+  tokens.add_padding(9);
+  tokens.add(7, 100);
+  tokens.add(8, 10);
+  tokens.add_padding(5);
+  return tokens;
+}
+
 // Random documents, some of one token, with padding here and there; about `tokens` tokens.
 inline Tokens random_packing(int64_t tokens, const RandomStream& stream, uint64_t first_index) {
   Tokens packing;
