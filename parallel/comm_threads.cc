@@ -59,10 +59,12 @@ struct World {
 
   // Nobody is left to wake those that wait: what each waits for, or nothing.
   std::string deadlock() const {
+    for (const Rank& rank : ranks) {
+      if (!rank.finished && !rank.waiting) return "";
+    }
     std::string text;
     for (size_t r = 0; r < ranks.size(); ++r) {
       const Rank& rank = ranks[r];
-      if (!rank.finished && !rank.waiting) return "";
       text += "\n  rank " + std::to_string(r) +
               (rank.finished ? " has ended" : std::string(" waits in ") + rank.what + " of group " + rank.group);
     }

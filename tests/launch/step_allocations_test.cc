@@ -1,0 +1,96 @@
+// The plan is the allocation: after the first step, a step takes no memory.
+#include <gtest/gtest.h>
+#include <malloc.h>
+
+#include "launch/assembly.h"
+#include "launch/bench/synthetic_source.h"
+#include "launch/run.pb.h"
+#include "parallel/comm_threads.h"
+#include "parallel/pipeline.h"
+#include "tests/support/allocations.h"
+
+namespace tessera::testing {
+namespace {
+
+RunConfig config(ModelConfig::Family family, RunSection::ComputeDtype dtype) {
+  RunConfig run;
+  run.mutable_run()->set_compute_dtype(dtype);
+  ModelConfig& model = *run.mutable_model();
+  model.set_family(family);
+  model.set_hidden_size(64);
+  model.set_num_hidden_layers(2);
+  model.set_num_attention_heads(4);
+  model.set_num_key_value_heads(4);
+  model.set_head_dim(16);
+  model.set_intermediate_size(128);
+  model.set_vocab_size(101);
+  model.set_max_position_embeddings(64);
+  model.set_tie_word_embeddings(false);
+  run.mutable_data()->set_sequence_length(64);
+  run.mutable_data()->set_global_batch_size(4);
+  run.mutable_data()->set_micro_batch_size(1);
+  return run;
+}
+
+struct Counts {
+  int64_t second = 0, third = 0;  // calls of operator new in a step
+  int64_t products = 0;           // matrix products of a step
+  int64_t heap_growth = 0;        // bytes in use after the third step against after the second
+};
+
+Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp, int dp) {
+  Counts counts;
+  run_ranks(tp * dp, [&](Comm& world) {
+    RunConfig run = config(family, dtype);
+    run.mutable_parallel()->set_tp(tp);
+    run.mutable_parallel()->set_dp(dp);
+    Assembly parts(run, world, 1);
+    SyntheticSource source({.vocab = 101,
+                            .sequence_length = 64,
+                            .global_batch_size = 4,
+                            .dp = dp,
+                            .dp_rank = parts.mesh().coordinate(Axis::Dp)});
+    Pipeline pipeline(parts.mesh(), parts.model(), source, parts.optimizer(),
+                      accumulation_schedule(source.microbatches()));
+    int64_t before[4];
+    int64_t heap[4];
+    for (int step = 0; step < 4; ++step) {
+      world.barrier();
+      before[step] = allocations();
+      heap[step] = static_cast<int64_t>(mallinfo2().uordblks);
+      world.barrier();
+      if (step < 3) pipeline.step(parts.context(), 4 * step, 1e-3, step + 1);
+    }
+    if (world.rank() != 0) return;
+    counts.second = before[2] - before[1];
+    counts.third = before[3] - before[2];
+    counts.heap_growth = heap[3] - heap[2];
+    counts.products =
+        source.microbatches() * (3 * (4 * 2) + 3) * tp * dp;  // per rank: four linears a block, and the head
+  });
+  return counts;
+}
+
+TEST(StepAllocations, NothingIsAllocatedInAStep) {
+  for (const auto family : {ModelConfig::LLAMA, ModelConfig::GPT2}) {
+    for (const auto& [tp, dp] : {std::pair{1, 1}, {2, 2}}) {
+      const Counts counts = count(family, RunSection::F64, tp, dp);
+      EXPECT_EQ(counts.second, 0) << ModelConfig::Family_Name(family) << " tp " << tp << " dp " << dp;
+      EXPECT_EQ(counts.third, 0) << ModelConfig::Family_Name(family) << " tp " << tp << " dp " << dp;
+    }
+  }
+}
+
+// oneDNN itself takes and returns a handful of small blocks to run a primitive; nothing else may, and nothing stays.
+TEST(StepAllocations, OnlyTheMatrixLibraryTakesMemoryForAMoment) {
+  constexpr int64_t kPerProduct = 16;
+  for (const auto dtype : {RunSection::F32, RunSection::BF16}) {
+    const Counts counts = count(ModelConfig::LLAMA, dtype, 1, 1);
+    EXPECT_EQ(counts.second, counts.third);
+    EXPECT_LE(counts.third, kPerProduct * counts.products);
+    EXPECT_EQ(counts.heap_growth, 0);
+  }
+}
+
+}  // namespace
+}  // namespace tessera::testing
