@@ -23,6 +23,7 @@ namespace {
 struct BenchTrainArguments {
   RunArguments run;
   int steps = 3;
+  int microbatches = 1;  // 0: as many as the config's global batch needs
   bool as_json = false;
 };
 
@@ -32,8 +33,12 @@ double median(std::vector<double> values) {
   return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
 }
 
-int bench_train(const BenchTrainArguments& arguments, const RunConfig& config, Session& session) {
+int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session& session) {
   Comm& world = session.world;
+  if (arguments.microbatches > 0) {
+    config.mutable_data()->set_global_batch_size(config.parallel().dp() * config.data().micro_batch_size() *
+                                                 arguments.microbatches);
+  }
   Assembly parts(config, world, session.threads);
   const ModelShape& shape = parts.model().shape();
   SyntheticSource source({.vocab = shape.vocab,
@@ -138,6 +143,11 @@ void add_bench(CLI::App& program, Selected& selected) {
   train_command->add_option("--steps", train->steps, "Measured steps, after one that warms up")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  train_command
+      ->add_option("--microbatches", train->microbatches,
+                   "Microbatches of a step on each data-parallel rank; 0: what the config's global batch needs")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   train_command->add_flag("--json", train->as_json, "Last line: one JSON object");
   train_command->callback([train, &selected] {
     selected = [train] {
