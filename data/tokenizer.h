@@ -27,9 +27,10 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  // Appends the tokens of `text` to `tokens`. Special tokens in the text are treated as plain text. text must be UTF-8
-  // (else DataError with the byte offset) unless this is a plain byte tokenizer. Safe to call from several threads at
-  // once.
+  // Appends the tokens of `text` to `tokens`, and nothing around them: a file's post_processor (which adds special
+  // tokens) is not applied. Special tokens in the text are treated as plain text; added tokens that the file does not
+  // call special are found. text must be UTF-8 (else DataError with the byte offset) unless this is a plain byte
+  // tokenizer. Safe to call from several threads at once: each call borrows scratch memory, which is kept.
   void encode(std::string_view text, std::vector<int32_t>& tokens) const;
 
   // The bytes of the tokens; special tokens give their name. Throws DataError for a token outside the vocabulary.
