@@ -146,6 +146,23 @@ void assign(const Assignment& assignment, Message& config) {
   ref.message->MergeFrom(*parsed);
 }
 
+// Gives `where` as origin to the field, and to all that is set in it and has none.
+void note_origin(RunConfig config, const std::string& path, const std::string& where, Origins& origins) {
+  origins.set(path, where);
+  const auto set_if_new = [&](const std::string& inner) {
+    if (origins.of(inner).empty()) origins.set(inner, where);
+  };
+  const FieldRef ref = find_field(config, path);
+  if (ref.field->is_repeated()) {
+    for (int i = 0; i < ref.message->GetReflection()->FieldSize(*ref.message, ref.field); ++i)
+      set_if_new(fmt::format("{}[{}]", path, i));
+  }
+  for_each_scalar(config, [&](const std::string& inner, const FieldRef& value) {
+    const bool inside = inner.starts_with(path) && (inner[path.size()] == '.' || inner[path.size()] == '[');
+    if (inside && is_set(value)) set_if_new(inner);
+  });
+}
+
 }  // namespace
 
 void apply_override(const std::string& text, RunConfig& config, Origins& origins, Problems& problems) {
@@ -156,11 +173,7 @@ void apply_override(const std::string& text, RunConfig& config, Origins& origins
     assign(assignment, changed);
     config.Swap(&changed);
     if (!assignment.append) origins.erase(assignment.path);
-    // Whatever has no origin now was set here, unless it is a default.
-    origins.set(assignment.path, where);
-    for_each_scalar(changed = config, [&](const std::string& path, const FieldRef& ref) {
-      if (path.starts_with(assignment.path) && is_set(ref) && origins.of(path).empty()) origins.set(path, where);
-    });
+    note_origin(config, assignment.path, where, origins);
   } catch (const UsageError& error) {
     problems.add(where + ": " + error.what());
   }

@@ -93,6 +93,11 @@ Explained explain(Position position, const std::string& message, const std::vect
     const std::string hint = field ? "; " + did_you_mean(value, value_names(*field)) : "";
     return {back_to(value), fmt::format("unknown value \"{}\" of {}{}", value, name, hint)};
   }
+  static const std::regex not_boolean(R"re(Invalid value for boolean field "(\w+)"\. Value: "([^"]+)"\.)re");
+  if (std::regex_match(message, match, not_boolean)) {
+    const std::string name = match[1], value = match[2];
+    return {back_to(value), fmt::format("unknown value \"{}\" of {}; choose true or false", value, name)};
+  }
   static const std::regex field_before(R"re((\w+)\s*:\s*$)re");
   if (position.line < static_cast<int>(lines.size())) {
     const std::string before = lines[position.line].substr(0, position.column);
@@ -104,8 +109,8 @@ Explained explain(Position position, const std::string& message, const std::vect
 class Collector : public google::protobuf::io::ErrorCollector {
  public:
   void AddError(int line, int column, const std::string& message) override {
-    add({std::max(line, 0), std::max(column, 0)}, message);
-    if (!first_error) first_error = Position{std::max(line, 0), std::max(column, 0)};
+    const Position position = add({std::max(line, 0), std::max(column, 0)}, message);
+    if (!first_error) first_error = position;
   }
   void AddWarning(int line, int column, const std::string& message) override {
     add({std::max(line, 0), std::max(column, 0)}, message);
@@ -116,9 +121,10 @@ class Collector : public google::protobuf::io::ErrorCollector {
   std::optional<Position> first_error;  // where the parser gave up
 
  private:
-  void add(Position position, const std::string& message) {
+  Position add(Position position, const std::string& message) {
     const Explained explained = explain(position, message, *lines);
     found.emplace(explained.position, explained.message);
+    return explained.position;
   }
 };
 

@@ -77,7 +77,9 @@ void resolve_model(RunConfig& config, const Origins& origins, const Surroundings
     if (surroundings.tokenizer_vocab_size > 0)
       model.set_vocab_size(surroundings.tokenizer_vocab_size);
     else
-      problems.add("model.vocab_size is not set, and there is no data.tokenizer to take it from; set one of them");
+      problems.add(
+          "model.vocab_size is not set, and neither data.tokenizer nor data.train is there to take it from; set one of "
+          "them");
   }
 }
 

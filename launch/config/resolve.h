@@ -15,7 +15,7 @@ struct Surroundings {
   enum class Cuda : uint8_t { NotBuilt, NoGpu, Present };
 
   int world_size = 1;
-  int64_t tokenizer_vocab_size = 0;  // of data.tokenizer; 0: there is none
+  int64_t tokenizer_vocab_size = 0;  // of data.tokenizer, else of the token shards; 0: there is neither
   Data data = Data::Needed;
   Cuda cuda = Cuda::NotBuilt;
 };

@@ -257,8 +257,9 @@ void check_relations(const RunConfig& config, const Origins& origins, const Surr
   check_sources(config.data().validation(), "data.validation", rules);
   rules.require(config.model().vocab_size() >= surroundings.tokenizer_vocab_size,
                 {"model.vocab_size", "data.tokenizer"},
-                fmt::format("model.vocab_size = {}: must be at least the tokenizer's {} ({})",
-                            config.model().vocab_size(), surroundings.tokenizer_vocab_size, config.data().tokenizer()));
+                fmt::format("model.vocab_size = {}: must be at least {}, the vocabulary of {}",
+                            config.model().vocab_size(), surroundings.tokenizer_vocab_size,
+                            config.data().has_tokenizer() ? config.data().tokenizer() : "the token shards"));
   if (surroundings.data == Surroundings::Data::Needed)
     rules.require(
         config.data().train_size() > 0, {"data.train"},

@@ -78,8 +78,7 @@ TEST(ParseConfig, AllMistakesAreListedInTheOrderOfTheFile) {
                       "run.textproto:3:10: steps: Expected integer, got: many",
                       "run.textproto:6:3: unknown field \"familly\"; did you mean \"family\"?",
                       "run.textproto:7:16: hidden_size: Expected integer, got: 1.5",
-                      "run.textproto:8:24: tie_word_embeddings: Invalid value for boolean field "
-                      "\"tie_word_embeddings\". Value: \"perhaps\".",
+                      "run.textproto:8:24: unknown value \"perhaps\" of tie_word_embeddings; choose true or false",
                       "run.textproto:10:21: unknown value \"COSIN\" of kind; did you mean \"COSINE\"?"}));
 }
 

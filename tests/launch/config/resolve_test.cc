@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "launch/config/override.h"
 #include "launch/config/text.h"
 #include "launch/run.pb.h"
@@ -160,7 +162,7 @@ TEST(Resolve, ModelSizesMustFitEachOther) {
                  "--set model.max_position_embeddings=1000: model.max_position_embeddings = 1000: must be at least "
                  "data.sequence_length = 1024, as every position has an embedding of its own");
   expect_problem({"model.vocab_size=256", "data.tokenizer=t.json"},
-                 "--set model.vocab_size=256: model.vocab_size = 256: must be at least the tokenizer's 257 (t.json)");
+                 "--set model.vocab_size=256: model.vocab_size = 256: must be at least 257, the vocabulary of t.json");
 }
 
 TEST(Resolve, TheLayoutMustFitModelAndRanks) {
@@ -223,8 +225,8 @@ TEST(Resolve, WhatThisVersionLacksIsSaid) {
 
 TEST(Resolve, DataAreNeededOnlyWhereTheyAreRead) {
   expect_problem({"data.train="},
-                 "data.train is empty: name a token shard, e.g. --set data.train=PATH (`tessera data "
-                 "build` makes one)");
+                 "--set data.train=: data.train is empty: name a token shard, e.g. --set "
+                 "data.train=PATH (`tessera data build` makes one)");
   Made made({"data.train=", "model.vocab_size=1000"});
   made.surroundings = {.data = Surroundings::Data::NotNeeded};
   resolve(made.config, made.origins, made.surroundings);
@@ -239,7 +241,8 @@ TEST(Resolve, AVocabularyMustComeFromSomewhere) {
     FAIL();
   } catch (const UsageError& error) {
     EXPECT_STREQ(error.what(),
-                 "model.vocab_size is not set, and there is no data.tokenizer to take it from; set one of them");
+                 "model.vocab_size is not set, and neither data.tokenizer nor data.train is there to take it from; set "
+                 "one of them");
   }
 }
 
