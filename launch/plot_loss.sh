@@ -13,22 +13,27 @@ points=$(mktemp -d)
 trap 'rm -rf "$points"' EXIT
 python3 - "$metrics" "$points" <<'PYTHON'
 import json, sys
-with open(sys.argv[1]) as lines, open(sys.argv[2] + "/train", "w") as train, \
-     open(sys.argv[2] + "/validation", "w") as validation:
+files = {}
+with open(sys.argv[1]) as lines:
     for line in map(json.loads, lines):
-        if line.get("loss") is not None:
-            print(line["step"], line["loss"], file=train)
-        elif line.get("validation_loss") is not None:
-            print(line["step"], line["validation_loss"], file=validation)
+        loss, curve = line.get("loss"), "training"
+        if "validation_loss" in line:
+            loss, curve = line["validation_loss"], "validation " + line.get("dataset", "").replace("/", "_")
+        if loss is None:
+            continue
+        if curve not in files:
+            files[curve] = open(f"{sys.argv[2]}/{curve}", "w")
+        files[curve].write(f"{line['step']} {loss}\n")
 PYTHON
 
 curves=()
-if [[ -s $points/train ]]; then
-  curves+=("'$points/train' with lines linewidth 1 linecolor rgb '#9ecae1' title 'training loss'")
+if [[ -f $points/training ]]; then
+  curves+=("'$points/training' with lines linewidth 1 linecolor rgb '#9ecae1' title 'training'")
 fi
-if [[ -s $points/validation ]]; then
-  curves+=("'$points/validation' with linespoints linewidth 2 pointtype 7 pointsize 0.7 linecolor rgb '#08519c' title 'validation loss'")
-fi
+for file in "$points"/validation*; do
+  [[ -f $file ]] || continue
+  curves+=("'$file' with linespoints linewidth 2 pointtype 7 pointsize 0.7 title '${file##*/}' noenhanced")
+done
 if [[ ${#curves[@]} -eq 0 ]]; then
   echo "plot_loss.sh: $metrics has no losses" >&2
   exit 1
@@ -42,7 +47,8 @@ set output '$picture.tmp'
 set title '$title' noenhanced
 set xlabel 'step'
 set ylabel 'loss (nats per token)'
-set grid linecolor rgb '#dddddd'
+set linetype 2 linecolor rgb '#08519c'
+set grid linetype 1 linewidth 1 linecolor rgb '#dddddd'
 set key top right
 plot ${list#, }
 GNUPLOT
