@@ -70,7 +70,7 @@ def with_whole_pieces(tokenizer, names):
 def mixed_text(size, seed):
     """Words of many scripts (as of Unicode 14, which PCRE2 10.42 knows), white space of all kinds, and odd things."""
     draw = random.Random(seed)
-    assigned = [c for c in range(0x110000)
+    assigned = [c for c in range(1, 0x110000)
                 if not 0xD800 <= c < 0xE000 and unicodedata.category(chr(c)) not in ("Cn", "Co")]
     known = set(assigned)
     blocks = [(0x20, 0x7F), (0xA0, 0x250), (0x370, 0x400), (0x400, 0x530), (0x590, 0x600), (0x600, 0x700),
