@@ -41,14 +41,7 @@ struct Roundoff {
 
   explicit Roundoff(DType compute)
       : accumulation(unit_roundoff(accumulation_dtype(compute))),
-        result(compute == DType::BF16 ? half_the_gap_after_one() : 0) {}
-
-  // Of bfloat16, read off its bits: 2^-8.
-  static double half_the_gap_after_one() {
-    bf16 next(1.0f);
-    ++next.bits;
-    return (static_cast<double>(next) - 1) / 2;
-  }
+        result(compute == accumulation_dtype(compute) ? 0 : unit_roundoff(compute)) {}
 };
 // Room for the products of two or more roundings, which first-order bounds leave out.
 constexpr double kHigherOrder = 1.01;
