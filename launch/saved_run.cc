@@ -6,6 +6,7 @@
 #include "checkpoint/names.h"
 #include "checkpoint/storage.h"
 #include "launch/config/parse.h"
+#include "launch/run.pb.h"
 
 namespace tessera {
 

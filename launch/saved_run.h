@@ -6,9 +6,10 @@
 
 #include "checkpoint/reader.h"
 #include "launch/assembly.h"
-#include "launch/run.pb.h"
 
 namespace tessera {
+
+class RunConfig;  // launch/run.proto
 
 // The checkpoint that `path` names: a checkpoint itself, a checkpoints/ folder, or a run directory (the newest valid
 // one). Warnings about passed-over ones go to standard error, on rank 0. Throws CheckpointError when there is none.

@@ -9,6 +9,7 @@
 
 #include "launch/commands/command.h"
 #include "launch/config/resolve.h"
+#include "launch/run.pb.h"
 #include "launch/sampler.h"
 #include "launch/saved_run.h"
 #include "launch/session.h"
