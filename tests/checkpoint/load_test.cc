@@ -210,9 +210,12 @@ INSTANTIATE_TEST_SUITE_P(
                false},
         Damage{"AnotherStepsFiles", "says in its manifest that it is step",
                [](const auto& c) {
-                 fs::copy(fs::path(c).parent_path() / "step-00000010", c,
-                          fs::copy_options::overwrite_existing | fs::copy_options::recursive);
-                 if (c.ends_with("10")) spill(c + "/manifest.textproto", "says in its manifest that it is step\n");
+                 if (c.ends_with("10")) {
+                   spill(c + "/manifest.textproto", "says in its manifest that it is step\n");
+                 } else {
+                   fs::copy(fs::path(c).parent_path() / "step-00000010", c,
+                            fs::copy_options::overwrite_existing | fs::copy_options::recursive);
+                 }
                }},
         Damage{"ADirectoryForAFile", "it is not a file",
                [](const auto& c) {
