@@ -53,20 +53,20 @@ std::string receive_text(Comm& world, int from) {
   return text_of(words, bytes);
 }
 
-std::optional<Failure> try_together(Comm& world, FunctionRef<void()> work) {
-  std::optional<Failure> own;
+std::optional<RankFailure> try_together(Comm& world, FunctionRef<void()> work) {
+  std::optional<RankFailure> own;
   try {
     work();
   } catch (const Error& error) {
-    own = Failure{error.code(), error.what()};
+    own = RankFailure{error.code(), error.what()};
   } catch (const std::exception& error) {
-    own = Failure{ExitCode::Internal, error.what()};
+    own = RankFailure{ExitCode::Internal, error.what()};
   }
   // The lowest rank that failed has the largest number here; zero: none did.
   const double worst = world.max(own ? static_cast<double>(world.size() - world.rank()) : 0.0);
   if (worst == 0) return std::nullopt;
   const int speaker = world.size() - static_cast<int>(worst);
-  Failure failure;
+  RankFailure failure;
   failure.code = static_cast<ExitCode>(
       std::stoi(broadcast_text(world, own ? std::to_string(static_cast<int>(own->code)) : std::string(), speaker)));
   failure.message = broadcast_text(world, own ? own->message : std::string(), speaker);
@@ -74,7 +74,7 @@ std::optional<Failure> try_together(Comm& world, FunctionRef<void()> work) {
   return failure;
 }
 
-void throw_failure(const Failure& failure) {
+void throw_failure(const RankFailure& failure) {
   switch (failure.code) {
     case ExitCode::Usage:
       throw UsageError(failure.message);

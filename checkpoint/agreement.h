@@ -11,17 +11,17 @@
 
 namespace tessera {
 
-struct Failure {
+struct RankFailure {
   ExitCode code = ExitCode::Internal;
   std::string message;
 };
 
 // Runs work on this rank. When it threw on any rank, the failure of the lowest such rank, on every rank; its message
 // begins with "rank R: " when there are several ranks.
-std::optional<Failure> try_together(Comm& world, FunctionRef<void()> work);
+std::optional<RankFailure> try_together(Comm& world, FunctionRef<void()> work);
 
 // Throws the subclass of Error that the failure was.
-[[noreturn]] void throw_failure(const Failure& failure);
+[[noreturn]] void throw_failure(const RankFailure& failure);
 
 // try_together, then throw_failure: the same error on every rank.
 void together(Comm& world, FunctionRef<void()> work);

@@ -14,7 +14,7 @@ namespace {
 using Reader = std::unique_ptr<CheckpointReader>;
 
 // Every rank reads manifest and indexes; one of them looks at all files' sizes.
-std::optional<Failure> try_open(Comm& world, Storage& storage, const std::string& path, Reader& reader) {
+std::optional<RankFailure> try_open(Comm& world, Storage& storage, const std::string& path, Reader& reader) {
   return try_together(world, [&] {
     reader = world.rank() == 0 ? open_complete(storage, path) : std::make_unique<CheckpointReader>(storage, path);
   });
@@ -58,7 +58,7 @@ void match_all(Comm& world, const CheckpointReader& reader, const State& state, 
   }
 }
 
-std::optional<Failure> try_read(Comm& world, CheckpointReader& reader, State& state) {
+std::optional<RankFailure> try_read(Comm& world, CheckpointReader& reader, State& state) {
   return try_together(world, [&] {
     for (const StateSlice& slice : state.slices) {
       const StoredTensor& tensor = *reader.find(slice.name);
@@ -113,7 +113,7 @@ CheckpointInfo load(Comm& world, Storage& storage, const std::string& path, Stat
 
 Found find_newest_valid(Comm& world, Storage& storage, const std::string& directory) {
   return first_usable(world, storage, directory,
-                      [](const CheckpointReader&) -> std::optional<Failure> { return std::nullopt; });
+                      [](const CheckpointReader&) -> std::optional<RankFailure> { return std::nullopt; });
 }
 
 Found resume(Comm& world, Storage& storage, const std::string& directory, State& state, const Accept& accept) {

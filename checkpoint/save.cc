@@ -38,7 +38,8 @@ std::vector<Contribution> gather(Comm& world, Contribution own) {
   return all;
 }
 
-std::optional<Failure> try_save(Comm& world, Storage& storage, const State& state, const SaveInfo& info, Saved& saved) {
+std::optional<RankFailure> try_save(Comm& world, Storage& storage, const State& state, const SaveInfo& info,
+                                    Saved& saved) {
   const std::string temporary = join(info.directory, temporary_name(info.step, info.id));
   std::vector<Piece> pieces;
   auto failure = try_together(world, [&] {
