@@ -20,6 +20,7 @@
 #include "launch/diagnosis.h"
 #include "launch/host.h"
 #include "launch/version.h"
+#include "tensor/device.h"
 #include "tensor/threads.h"
 
 namespace tessera {
@@ -120,9 +121,7 @@ std::string find_in_path(const std::string& program) {
 
 // Asks the driver library itself, so that a machine without the CUDA toolkit can tell too.
 void read_cuda(MachineFacts& facts) {
-#ifdef TESSERA_HAS_CUDA
-  facts.built_with_cuda = true;
-#endif
+  facts.built_with_cuda = kHasCuda;
   void* driver = ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (driver == nullptr) {
     facts.cuda_missing_why = "no NVIDIA driver is installed (libcuda.so.1 is not found)";
