@@ -38,11 +38,25 @@ class Spool {
   Spool(const Spool&) = delete;
   Spool& operator=(const Spool&) = delete;
 
+  // Appends values as T, which holds each of them.
+  template <class T, class V>
+  void append(std::span<const V> values) {
+    while (!values.empty()) {
+      const size_t room = (kBlockBytes - buffer_.size()) / sizeof(T), count = std::min(room, values.size());
+      if (count == 0) {
+        flush();
+        continue;
+      }
+      const size_t begin = buffer_.size();
+      buffer_.resize(begin + count * sizeof(T));
+      auto* out = reinterpret_cast<T*>(buffer_.data() + begin);  // aligned: the buffer holds nothing but T
+      for (size_t i = 0; i < count; ++i) out[i] = static_cast<T>(values[i]);
+      values = values.subspan(count);
+    }
+  }
   template <class T>
   void append(T value) {
-    if (buffer_.size() + sizeof(T) > kBlockBytes) flush();
-    const auto* bytes = reinterpret_cast<const std::byte*>(&value);
-    buffer_.insert(buffer_.end(), bytes, bytes + sizeof(T));
+    append<T, T>(std::span(&value, 1));
   }
 
   void flush() {
@@ -163,18 +177,16 @@ int64_t TokenShardWriter::documents() const { return parts_->documents; }
 
 void TokenShardWriter::append(std::span<const int32_t> tokens) {
   Parts& parts = *parts_;
-  const auto put = [&](int32_t token) {
-    if (parts.dtype == DType::U16)
-      parts.token_spool.append(static_cast<uint16_t>(token));
-    else
-      parts.token_spool.append(static_cast<uint32_t>(token));
-  };
   for (const int32_t token : tokens)
     if (token < 0 || token >= parts.format.vocab_size)
       throw DataError(fmt::format("token shard {}: token {} of document {} is outside the vocabulary of {}", parts.path,
                                   token, parts.documents, parts.format.vocab_size));
-  for (const int32_t token : tokens) put(token);
-  put(parts.format.end_of_text);
+  for (const auto part : {tokens, std::span<const int32_t>(&parts.format.end_of_text, 1)}) {
+    if (parts.dtype == DType::U16)
+      parts.token_spool.append<uint16_t>(part);
+    else
+      parts.token_spool.append<uint32_t>(part);
+  }
   parts.tokens += std::ssize(tokens) + 1;
   ++parts.documents;
   parts.offset_spool.append(static_cast<uint64_t>(parts.tokens));
