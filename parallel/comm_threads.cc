@@ -29,7 +29,7 @@ struct World {
     std::condition_variable wake;
     bool waiting = false;
     bool finished = false;
-    std::string group;  // of the call in which it waits
+    const std::string* group = nullptr;  // of the call in which it waits
     const char* what = "";
   };
 
@@ -57,16 +57,21 @@ struct World {
     if (failed) throw PeerFailed(failure);
   }
 
-  // Nobody is left to wake those that wait: what each waits for, or nothing.
-  std::string deadlock() const {
+  // Some rank waits, and nobody is left to wake it.
+  bool stuck() const {
+    bool waited_for = false;
     for (const Rank& rank : ranks) {
-      if (!rank.finished && !rank.waiting) return "";
+      if (!rank.finished && !rank.waiting) return false;
+      waited_for |= rank.waiting;
     }
-    std::string text;
+    return waited_for;
+  }
+  std::string deadlock() const {
+    std::string text = "deadlock: every rank waits for another or has ended";
     for (size_t r = 0; r < ranks.size(); ++r) {
-      const Rank& rank = ranks[r];
       text += "\n  rank " + std::to_string(r) +
-              (rank.finished ? " has ended" : std::string(" waits in ") + rank.what + " of group " + rank.group);
+              (ranks[r].finished ? " has ended"
+                                 : std::string(" waits in ") + ranks[r].what + " of group " + *ranks[r].group);
     }
     return text;
   }
@@ -81,13 +86,12 @@ struct World {
     while (!ready()) {
       if (abort == Abort::Yes) check_peers();
       self.waiting = true;
-      self.group = group;
+      self.group = &group;
       self.what = what;
-      if (!failed) {
-        if (const std::string stuck = deadlock(); !stuck.empty()) {
-          self.waiting = false;
-          throw InternalError("deadlock: every rank waits for another" + stuck);
-        }
+      if (!failed && stuck()) {
+        const InternalError error(deadlock());
+        self.waiting = false;
+        throw error;
       }
       self.wake.wait(lock, [&] { return !self.waiting; });
     }
@@ -115,7 +119,9 @@ struct Message final : Request::Pending {
 // What the ranks of one group share.
 struct Group {
   Group(std::shared_ptr<World> world_, std::vector<int> members)
-      : world(std::move(world_)), world_ranks(std::move(members)), slots(world_ranks.size()) {}
+      : world(std::move(world_)), world_ranks(std::move(members)), slots(world_ranks.size()) {
+    unmatched.reserve(16 * slots.size());  // more may be under way at once; they are rare
+  }
 
   struct Slot {
     Call call;
@@ -408,11 +414,8 @@ void run_ranks(int n, const std::function<void(Comm& world)>& body) {
     const std::scoped_lock lock(world->mutex);
     if (errors[rank]) world->fail("rank " + std::to_string(rank) + " failed: " + describe(errors[rank]));
     world->ranks[rank].finished = true;
-    if (world->failed) return;
-    const bool waited_for =
-        std::any_of(world->ranks.begin(), world->ranks.end(), [](const World::Rank& r) { return r.waiting; });
-    if (const std::string stuck = world->deadlock(); waited_for && !stuck.empty()) {
-      const std::string text = "deadlock: a rank has ended while others wait" + stuck;
+    if (!world->failed && world->stuck()) {
+      const std::string text = world->deadlock();
       errors[rank] = std::make_exception_ptr(InternalError(text));
       world->fail(text);
     }
