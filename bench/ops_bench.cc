@@ -4,7 +4,8 @@
 // Bytes are those that an operation must read and write once. Counters come from the fastest iteration:
 //   op_GBps, memcpy_GBps, ratio (op over memcpy; 1 is the speed of memory).
 // glibc's memcpy writes past the cache at this size and so moves 2 bytes per byte copied, while an operation's stores
-// first read the line: one that writes as much as it reads cannot pass 2/3. Operands are larger than the caches.
+// first read the line: one that writes as much as it reads cannot pass 2/3. Operands of 8192 tokens are larger than the
+// caches, those of 64 tokens stay in the second level and show what the arithmetic costs.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -29,13 +30,16 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kTokens = 8192, kHidden = 2048, kVocabulary = 32768, kTile = 512;
+constexpr int64_t kHidden = 2048, kVocabulary = 32768;
 
 // Operands of one benchmark, in memory of their own.
 class Operands {
  public:
-  explicit Operands(int threads)
-      : context({.threads = threads, .workspace_bytes = 1 << 24}), arena_("bench", Device::Cpu, int64_t{3} << 30) {}
+  Operands(int threads, int64_t rows)
+      : tokens(rows),
+        tile(std::max<int64_t>(rows / 16, 4)),
+        context({.threads = threads, .workspace_bytes = 1 << 24}),
+        arena_("bench", Device::Cpu, int64_t{3} << 30) {}
 
   Tensor random(const Shape& shape, DType dtype) {
     const Tensor tensor = zeros(shape, dtype);
@@ -49,6 +53,8 @@ class Operands {
   }
   Tensor zeros(const Shape& shape, DType dtype) { return arena_.take(shape, dtype); }
 
+  const int64_t tokens;
+  const int64_t tile;  // tokens whose logits are handled at once
   Context context;
 
  private:
@@ -94,67 +100,67 @@ void measure(benchmark::State& state, Operands& operands, int64_t bytes, const s
 }
 
 void bench_add(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor a = o.random({kTokens, kHidden}, dtype), b = o.random({kTokens, kHidden}, dtype);
+  const Tensor a = o.random({o.tokens, kHidden}, dtype), b = o.random({o.tokens, kHidden}, dtype);
   measure(state, o, total({a, b, a}), [&] { add(o.context, a, b, a); });
 }
 
 void bench_cast(benchmark::State& state, Operands& o, DType dtype) {
   const DType other = dtype == DType::BF16 ? DType::F32 : DType::BF16;
-  const Tensor x = o.random({kTokens, kHidden}, other), y = o.zeros({kTokens, kHidden}, dtype);
+  const Tensor x = o.random({o.tokens, kHidden}, other), y = o.zeros({o.tokens, kHidden}, dtype);
   measure(state, o, total({x, y}), [&] { cast(o.context, x, y); });
 }
 
 void bench_rms_norm(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor x = o.random({kTokens, kHidden}, dtype), y = o.zeros({kTokens, kHidden}, dtype);
-  const Tensor weight = o.random({kHidden}, dtype), rstd = o.zeros({kTokens}, accumulation_dtype(dtype));
+  const Tensor x = o.random({o.tokens, kHidden}, dtype), y = o.zeros({o.tokens, kHidden}, dtype);
+  const Tensor weight = o.random({kHidden}, dtype), rstd = o.zeros({o.tokens}, accumulation_dtype(dtype));
   measure(state, o, total({x, y}), [&] { rms_norm(o.context, x, weight, 1e-5, y, rstd); });
 }
 
 void bench_layer_norm(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor x = o.random({kTokens, kHidden}, dtype), y = o.zeros({kTokens, kHidden}, dtype);
+  const Tensor x = o.random({o.tokens, kHidden}, dtype), y = o.zeros({o.tokens, kHidden}, dtype);
   const Tensor weight = o.random({kHidden}, dtype), bias = o.random({kHidden}, dtype);
-  const Tensor statistics = o.zeros({2, kTokens}, accumulation_dtype(dtype));
-  const Tensor mean = statistics.rows(0, 1).reshape({kTokens}), rstd = statistics.rows(1, 2).reshape({kTokens});
+  const Tensor statistics = o.zeros({2, o.tokens}, accumulation_dtype(dtype));
+  const Tensor mean = statistics.rows(0, 1).reshape({o.tokens}), rstd = statistics.rows(1, 2).reshape({o.tokens});
   measure(state, o, total({x, y}), [&] { layer_norm(o.context, x, weight, bias, 1e-5, y, mean, rstd); });
 }
 
 void bench_rms_norm_backward(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor x = o.random({kTokens, kHidden}, dtype), dy = o.random({kTokens, kHidden}, dtype);
-  const Tensor dx = o.random({kTokens, kHidden}, dtype), weight = o.random({kHidden}, dtype);
-  const Tensor rstd = o.random({kTokens}, accumulation_dtype(dtype));
+  const Tensor x = o.random({o.tokens, kHidden}, dtype), dy = o.random({o.tokens, kHidden}, dtype);
+  const Tensor dx = o.random({o.tokens, kHidden}, dtype), weight = o.random({kHidden}, dtype);
+  const Tensor rstd = o.random({o.tokens}, accumulation_dtype(dtype));
   const Tensor dweight = o.zeros({kHidden}, accumulation_dtype(dtype));
   measure(state, o, total({x, dy, dx, dx}),
           [&] { rms_norm_backward(o.context, dy, x, weight, rstd, dx, dx, dweight); });
 }
 
 void bench_layer_norm_backward(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor x = o.random({kTokens, kHidden}, dtype), dy = o.random({kTokens, kHidden}, dtype);
-  const Tensor dx = o.random({kTokens, kHidden}, dtype), weight = o.random({kHidden}, dtype);
-  const Tensor mean = o.random({kTokens}, accumulation_dtype(dtype)), dweight = o.zeros({kHidden}, mean.dtype());
+  const Tensor x = o.random({o.tokens, kHidden}, dtype), dy = o.random({o.tokens, kHidden}, dtype);
+  const Tensor dx = o.random({o.tokens, kHidden}, dtype), weight = o.random({kHidden}, dtype);
+  const Tensor mean = o.random({o.tokens}, accumulation_dtype(dtype)), dweight = o.zeros({kHidden}, mean.dtype());
   const Tensor dbias = o.zeros({kHidden}, mean.dtype());
   measure(state, o, total({x, dy, dx, dx}),
           [&] { layer_norm_backward(o.context, dy, x, weight, mean, mean, dx, dx, dweight, dbias); });
 }
 
 void bench_swiglu(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor gate_up = o.random({kTokens, kHidden, 2}, dtype), y = o.zeros({kTokens, kHidden}, dtype);
+  const Tensor gate_up = o.random({o.tokens, kHidden, 2}, dtype), y = o.zeros({o.tokens, kHidden}, dtype);
   measure(state, o, total({gate_up, y}), [&] { swiglu(o.context, gate_up, y); });
 }
 
 void bench_swiglu_backward(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor gate_up = o.random({kTokens, kHidden, 2}, dtype), dy = o.random({kTokens, kHidden}, dtype);
-  const Tensor dgate_up = o.zeros({kTokens, kHidden, 2}, dtype);
+  const Tensor gate_up = o.random({o.tokens, kHidden, 2}, dtype), dy = o.random({o.tokens, kHidden}, dtype);
+  const Tensor dgate_up = o.zeros({o.tokens, kHidden, 2}, dtype);
   measure(state, o, total({gate_up, dy, dgate_up}), [&] { swiglu_backward(o.context, dy, gate_up, dgate_up); });
 }
 
 void bench_gelu(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor x = o.random({kTokens, kHidden}, dtype), y = o.zeros({kTokens, kHidden}, dtype);
+  const Tensor x = o.random({o.tokens, kHidden}, dtype), y = o.zeros({o.tokens, kHidden}, dtype);
   measure(state, o, total({x, y}), [&] { gelu(o.context, x, y); });
 }
 
 void bench_gelu_backward(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor x = o.random({kTokens, kHidden}, dtype), dy = o.random({kTokens, kHidden}, dtype);
-  const Tensor dx = o.zeros({kTokens, kHidden}, dtype);
+  const Tensor x = o.random({o.tokens, kHidden}, dtype), dy = o.random({o.tokens, kHidden}, dtype);
+  const Tensor dx = o.zeros({o.tokens, kHidden}, dtype);
   measure(state, o, total({x, dy, dx}), [&] { gelu_backward(o.context, dy, x, dx); });
 }
 
@@ -169,64 +175,64 @@ std::vector<int32_t> scattered(int64_t count, int64_t bound) {
 }
 
 void bench_embedding(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor table = o.random({kVocabulary, kHidden}, dtype), y = o.zeros({kTokens, kHidden}, dtype);
-  const std::vector<int32_t> index = scattered(kTokens, kVocabulary);
+  const Tensor table = o.random({kVocabulary, kHidden}, dtype), y = o.zeros({o.tokens, kHidden}, dtype);
+  const std::vector<int32_t> index = scattered(o.tokens, kVocabulary);
   measure(state, o, total({y, y}), [&] { embedding(o.context, index, table, 0, y); });
 }
 
 void bench_embedding_backward(benchmark::State& state, Operands& o, DType dtype) {
   const Tensor dtable = o.random({kVocabulary, kHidden}, accumulation_dtype(dtype));
-  const Tensor dy = o.random({kTokens, kHidden}, dtype);
-  const std::vector<int32_t> index = scattered(kTokens, kVocabulary);
-  const int64_t bytes = dy.bytes() + 2 * kTokens * kHidden * size_of(dtable.dtype());
+  const Tensor dy = o.random({o.tokens, kHidden}, dtype);
+  const std::vector<int32_t> index = scattered(o.tokens, kVocabulary);
+  const int64_t bytes = dy.bytes() + 2 * o.tokens * kHidden * size_of(dtable.dtype());
   measure(state, o, bytes, [&] { embedding_backward(o.context, index, dy, 0, dtable); });
 }
 
 const HeadLayout kLayout = {.kv_heads = 4, .q_per_kv = 2, .head_dim = 128};
 
 void bench_split_heads(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor qkv = o.random({kTokens, kLayout.width()}, dtype);
-  const Tensor q = o.zeros({kLayout.q_heads(), kTokens, kLayout.head_dim}, dtype);
-  const Tensor k = o.zeros({kLayout.kv_heads, kTokens, kLayout.head_dim}, dtype), v = o.zeros(k.shape(), dtype);
-  const Tensor table = o.random({kTokens, kLayout.head_dim}, accumulation_dtype(dtype));
+  const Tensor qkv = o.random({o.tokens, kLayout.width()}, dtype);
+  const Tensor q = o.zeros({kLayout.q_heads(), o.tokens, kLayout.head_dim}, dtype);
+  const Tensor k = o.zeros({kLayout.kv_heads, o.tokens, kLayout.head_dim}, dtype), v = o.zeros(k.shape(), dtype);
+  const Tensor table = o.random({o.tokens, kLayout.head_dim}, accumulation_dtype(dtype));
   measure(state, o, total({qkv, q, k, v, table}), [&] { split_heads(o.context, qkv, kLayout, table, q, k, v); });
 }
 
 void bench_split_heads_backward(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor qkv = o.zeros({kTokens, kLayout.width()}, dtype);
-  const Tensor q = o.random({kLayout.q_heads(), kTokens, kLayout.head_dim}, dtype);
-  const Tensor k = o.random({kLayout.kv_heads, kTokens, kLayout.head_dim}, dtype), v = o.random(k.shape(), dtype);
-  const Tensor table = o.random({kTokens, kLayout.head_dim}, accumulation_dtype(dtype));
+  const Tensor qkv = o.zeros({o.tokens, kLayout.width()}, dtype);
+  const Tensor q = o.random({kLayout.q_heads(), o.tokens, kLayout.head_dim}, dtype);
+  const Tensor k = o.random({kLayout.kv_heads, o.tokens, kLayout.head_dim}, dtype), v = o.random(k.shape(), dtype);
+  const Tensor table = o.random({o.tokens, kLayout.head_dim}, accumulation_dtype(dtype));
   measure(state, o, total({qkv, q, k, v, table}),
           [&] { split_heads_backward(o.context, q, k, v, kLayout, table, qkv); });
 }
 
 // A tile of logits in the accumulation dtype; dlogits in `dtype`.
 void bench_cross_entropy_sums(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor logits = o.random({kTile, kVocabulary}, accumulation_dtype(dtype));
-  const Tensor maximum = o.zeros({kTile}, logits.dtype()), sums = o.zeros({2, kTile}, logits.dtype());
-  const std::vector<int32_t> target = scattered(kTile, kVocabulary);
+  const Tensor logits = o.random({o.tile, kVocabulary}, accumulation_dtype(dtype));
+  const Tensor maximum = o.zeros({o.tile}, logits.dtype()), sums = o.zeros({2, o.tile}, logits.dtype());
+  const std::vector<int32_t> target = scattered(o.tile, kVocabulary);
   measure(state, o, total({logits}), [&] { cross_entropy_sums(o.context, logits, target, 0, maximum, sums); });
 }
 
 void bench_cross_entropy_maximum(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor logits = o.random({kTile, kVocabulary}, accumulation_dtype(dtype));
-  const Tensor maximum = o.zeros({kTile}, logits.dtype());
+  const Tensor logits = o.random({o.tile, kVocabulary}, accumulation_dtype(dtype));
+  const Tensor maximum = o.zeros({o.tile}, logits.dtype());
   measure(state, o, total({logits}), [&] { cross_entropy_maximum(o.context, logits, maximum); });
 }
 
 void bench_cross_entropy_backward(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor logits = o.random({kTile, kVocabulary}, accumulation_dtype(dtype));
-  const Tensor dlogits = o.zeros({kTile, kVocabulary}, dtype);
-  const Tensor maximum = o.zeros({kTile}, logits.dtype()), sums = o.random({2, kTile}, logits.dtype());
-  const std::vector<int32_t> target = scattered(kTile, kVocabulary);
+  const Tensor logits = o.random({o.tile, kVocabulary}, accumulation_dtype(dtype));
+  const Tensor dlogits = o.zeros({o.tile, kVocabulary}, dtype);
+  const Tensor maximum = o.zeros({o.tile}, logits.dtype()), sums = o.random({2, o.tile}, logits.dtype());
+  const std::vector<int32_t> target = scattered(o.tile, kVocabulary);
   measure(state, o, total({logits, dlogits}),
           [&] { cross_entropy_backward(o.context, logits, target, 0, maximum, sums, 1, dlogits); });
 }
 
 void bench_adamw(benchmark::State& state, Operands& o, DType dtype) {
   const DType accumulation = accumulation_dtype(dtype);
-  const Shape shape = {kTokens, kHidden};
+  const Shape shape = {o.tokens, kHidden};
   const Tensor gradient = o.random(shape, accumulation), master = o.random(shape, accumulation);
   const Tensor exp_avg = o.zeros(shape, accumulation), exp_avg_sq = o.zeros(shape, accumulation);
   const Tensor compute = o.zeros(shape, dtype);
@@ -236,17 +242,17 @@ void bench_adamw(benchmark::State& state, Operands& o, DType dtype) {
 }
 
 void bench_sum_of_squares(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor x = o.random({kTokens, kHidden}, dtype);
+  const Tensor x = o.random({o.tokens, kHidden}, dtype);
   measure(state, o, total({x}), [&] { benchmark::DoNotOptimize(sum_of_squares(o.context, x)); });
 }
 
 void bench_all_finite(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor x = o.random({kTokens, kHidden}, dtype);
+  const Tensor x = o.random({o.tokens, kHidden}, dtype);
   measure(state, o, total({x}), [&] { benchmark::DoNotOptimize(all_finite(o.context, x)); });
 }
 
 void bench_add_column_sums(benchmark::State& state, Operands& o, DType dtype) {
-  const Tensor x = o.random({kTokens, kHidden}, dtype), sums = o.zeros({kHidden}, accumulation_dtype(dtype));
+  const Tensor x = o.random({o.tokens, kHidden}, dtype), sums = o.zeros({kHidden}, accumulation_dtype(dtype));
   measure(state, o, total({x}), [&] { add_column_sums(o.context, x, sums); });
 }
 
@@ -289,12 +295,11 @@ int main(int argc, char** argv) {
       const std::string label = std::string(bench.name) + "/" + name(dtype);
       benchmark::RegisterBenchmark(label.c_str(),
                                    [&bench, dtype](benchmark::State& state) {
-                                     Operands operands(static_cast<int>(state.range(0)));
+                                     Operands operands(static_cast<int>(state.range(0)), state.range(1));
                                      bench.run(state, operands, dtype);
                                    })
-          ->ArgName("threads")
-          ->Arg(1)
-          ->Arg(usable_cores())
+          ->ArgNames({"threads", "tokens"})
+          ->ArgsProduct({{1, usable_cores()}, {64, 8192}})
           ->UseManualTime()
           ->Unit(benchmark::kMillisecond);
     }

@@ -19,9 +19,9 @@ struct bf16 {
   bf16() = default;
   explicit bf16(float value) {
     const uint32_t u = std::bit_cast<uint32_t>(value);
-    const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    const uint32_t quiet_nan = (u >> 16) | 0x0040u;
-    bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? quiet_nan : rounded);
+    const uint32_t rounded = u + 0x7fffu + ((u >> 16) & 1u);
+    const uint32_t quiet_nan = u | 0x00400000u;
+    bits = static_cast<uint16_t>((value != value ? quiet_nan : rounded) >> 16);
   }
   explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
   explicit operator double() const { return static_cast<float>(*this); }

@@ -37,20 +37,13 @@ void swiglu_backward_range(const T* dy, const T* gate_up, T* dgate_up, int64_t c
 // GELU's tanh form as x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): (1 + tanh u) / 2 = sigmoid(2u), and unlike
 // 1 + tanh u it does not cancel at negative u.
 template <class A>
-struct GeluGate {
-  A s;   // sigmoid(2u)
-  A du;  // d(2u)/dx
-};
+constexpr A kGeluSlope = static_cast<A>(2 * std::numbers::sqrt2 * std::numbers::inv_sqrtpi);  // 2 sqrt(2/pi)
+template <class A>
+constexpr A kGeluCubic = static_cast<A>(0.044715);
 
 template <class A>
-[[gnu::always_inline]] inline GeluGate<A> gelu_gate(A x) {
-  constexpr A kSlope = static_cast<A>(2 * std::numbers::sqrt2 * std::numbers::inv_sqrtpi);  // 2 sqrt(2/pi)
-  constexpr A kCubic = static_cast<A>(0.044715);
-  // The gate is 0 or 1 to the last bit long before, and its slope must not overflow: infinity times 0 is NaN.
-  constexpr A kSaturated = 64;
-  const A c = std::abs(x) > kSaturated ? std::copysign(kSaturated, x) : x;
-  const A square = c * c;
-  return {simd::sigmoid(kSlope * c * (A(1) + kCubic * square)), kSlope * (A(1) + 3 * kCubic * square)};
+[[gnu::always_inline]] inline A gelu_gate(A x) {
+  return simd::sigmoid(kGeluSlope<A> * x * (A(1) + kGeluCubic<A> * (x * x)));
 }
 
 template <class T>
@@ -59,19 +52,22 @@ void gelu_range(const T* x, T* y, int64_t count) {
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
     const A value = static_cast<A>(x[i]);
-    y[i] = round_to<T>(value * gelu_gate(value).s);
+    y[i] = round_to<T>(value * gelu_gate(value));
   }
 }
 
+// With s = sigmoid(2u): y' = s + s (1 - s) x (2u)'.
 template <class T>
 void gelu_backward_range(const T* dy, const T* x, T* dx, int64_t count) {
   using A = Acc<T>;
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
     const A value = static_cast<A>(x[i]);
-    const GeluGate<A> gate = gelu_gate(value);
-    const A slope = gate.s + value * gate.s * (A(1) - gate.s) * gate.du;
-    dx[i] = round_to<T>(static_cast<A>(dy[i]) * slope);
+    const A s = gelu_gate(value);
+    // Beyond 64 s is 0 or 1 to the last bit, and the square may overflow: infinity times 0 is NaN.
+    const A slope = kGeluSlope<A> * value * (A(1) + A(3) * kGeluCubic<A> * (value * value));
+    const A bounded = std::abs(value) < A(64) ? slope : A(0);
+    dx[i] = round_to<T>(static_cast<A>(dy[i]) * (s + s * (A(1) - s) * bounded));
   }
 }
 

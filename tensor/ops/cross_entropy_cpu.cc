@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "tensor/ops/cross_entropy_kernels.h"
 #include "tensor/ops/lanes.h"
@@ -34,7 +35,10 @@ void cpu::cross_entropy_maximum(const Context& context, const ConstTensor& logit
     const A* from = logits.as<A>();
     A* to = maximum.as<A>();
     parallel_for(context, logits.dim(0), token_grain(columns), [=](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) to[t] = lane_max(columns, from + t * columns);
+      for (int64_t t = begin; t < end; ++t) {
+        const A* row = from + t * columns;
+        to[t] = lane_max(columns, -std::numeric_limits<A>::infinity(), [row](int64_t i) { return row[i]; });
+      }
     });
   });
 }

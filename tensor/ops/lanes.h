@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <limits>
 
 namespace tessera {
 
@@ -47,17 +46,23 @@ template <class A, class F>
       n, [&](int64_t i) __attribute__((always_inline)) { return std::array<A, 1>{f(i)}; })[0];
 }
 
-// Maximum of x, NaN left out; minus infinity when n is 0.
-template <class A>
-[[gnu::always_inline]] inline A lane_max(int64_t n, const A* x) {
+// Largest of `least` and f(i) over i in [0, n); f(i) that compare with nothing (NaN) are left out.
+template <class A, class F>
+[[gnu::always_inline]] inline A lane_max(int64_t n, A least, F&& f) {
   A lane[kLanes];
-  std::fill_n(lane, kLanes, -std::numeric_limits<A>::infinity());
+  std::fill_n(lane, kLanes, least);
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    for (int l = 0; l < kLanes; ++l) lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+    for (int l = 0; l < kLanes; ++l) {
+      const A value = f(i + l);
+      lane[l] = value > lane[l] ? value : lane[l];
+    }
   }
   const int rest = static_cast<int>(n - i);
-  for (int l = 0; l < rest; ++l) lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
+  for (int l = 0; l < rest; ++l) {
+    const A value = f(i + l);
+    lane[l] = value > lane[l] ? value : lane[l];
+  }
   return *std::max_element(lane, lane + kLanes);
 }
 

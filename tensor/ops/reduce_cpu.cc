@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cmath>
+#include <bit>
+#include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "tensor/ops/lanes.h"
 #include "tensor/ops/reduce_kernels.h"
@@ -41,18 +43,20 @@ double cpu::sum_of_squares(const Context& context, const ConstTensor& x) {
 
 bool cpu::all_finite(const Context& context, const ConstTensor& x) {
   return dispatch_float(x.dtype(), [&]<class T>(T) {
+    // Without its sign, a number is NaN or infinite when its bits, as an integer, reach those of infinity.
     using A = Acc<T>;
+    using Bits = std::conditional_t<std::is_same_v<A, double>, uint64_t, uint32_t>;
+    constexpr Bits kMagnitude = std::numeric_limits<Bits>::max() >> 1;
+    constexpr Bits kInfinity = std::bit_cast<Bits>(std::numeric_limits<A>::infinity());
     const T* data = x.as<T>();
     std::atomic<bool> finite = true;
     parallel_for(context, x.size(), 4 * kBlock, [&finite, data](int64_t begin, int64_t end) {
       for (int64_t first = begin; first < end && finite.load(std::memory_order_relaxed); first += kBlock) {
-        const int64_t last = std::min(end, first + kBlock);
-        int bad = 0;
-#pragma omp simd reduction(| : bad)
-        for (int64_t i = first; i < last; ++i) {
-          bad |= std::abs(static_cast<A>(data[i])) <= std::numeric_limits<A>::max() ? 0 : 1;
-        }
-        if (bad) finite.store(false, std::memory_order_relaxed);
+        const T* block = data + first;
+        const Bits largest = lane_max(std::min(end - first, kBlock), Bits{0}, [block](int64_t i) {
+          return std::bit_cast<Bits>(static_cast<A>(block[i])) & kMagnitude;
+        });
+        if (largest >= kInfinity) finite.store(false, std::memory_order_relaxed);
       }
     });
     return finite.load();

@@ -8,10 +8,6 @@
 namespace tessera {
 namespace {
 
-// Tokens handled together: long enough that a head's rows make a few pages' worth of contiguous writes, short enough
-// that the fused rows stay in the second-level cache meanwhile.
-constexpr int64_t kTokenTile = 16;
-
 enum class Direction { Forward, Backward };  // rotation by the angle, or by minus the angle
 
 // Copies one head's row, rotated when `angles` (head_dim/2 cosines, then sines) is given.
@@ -32,28 +28,28 @@ void move_row(const T* from, const Acc<T>* angles, int64_t head_dim, T* to) {
   }
 }
 
-// Moves all rows between the fused projection and the head-major operands.
+// Moves all rows between the fused projection and the head-major operands, token by token: reading (or writing) the
+// fused rows in order was faster than any tile of tokens with longer runs inside a head.
 template <Direction direction, class T>
 void move_heads(const Context& context, T* fused, const HeadLayout& layout, const Acc<T>* table, int64_t tokens, T* q,
                 T* k, T* v) {
-  const int64_t head_dim = layout.head_dim, width = layout.width(), group = layout.q_per_kv + 2;
-  parallel_for(context, tokens, kTokenTile, [=](int64_t begin, int64_t end) {
-    for (int64_t first = begin; first < end; first += kTokenTile) {
-      const int64_t last = std::min(end, first + kTokenTile);
-      for (int64_t slot = 0; slot < layout.kv_heads * group; ++slot) {
-        const int64_t kv_head = slot / group, member = slot % group;
-        const bool is_query = member < layout.q_per_kv, is_value = member == layout.q_per_kv + 1;
-        const int64_t head = is_query ? kv_head * layout.q_per_kv + member : kv_head;
-        T* rows = (is_query ? q : is_value ? v : k) + head * tokens * head_dim;
-        const Acc<T>* angles = is_value ? nullptr : table;
-        for (int64_t t = first; t < last; ++t) {
-          const Acc<T>* angle = angles ? angles + t * head_dim : nullptr;
-          T *wide = fused + t * width + slot * head_dim, *narrow = rows + t * head_dim;
-          if constexpr (direction == Direction::Forward)
-            move_row<direction>(wide, angle, head_dim, narrow);
-          else
-            move_row<direction>(narrow, angle, head_dim, wide);
-        }
+  const int64_t head_dim = layout.head_dim, head_size = tokens * head_dim;
+  parallel_for(context, tokens, 1 + 16384 / (layout.width() + 1), [=](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const Acc<T>* angles = table ? table + t * head_dim : nullptr;
+      T* wide = fused + t * layout.width();
+      const auto move = [&](T* head, const Acc<T>* by) {
+        T* narrow = head + t * head_dim;
+        if constexpr (direction == Direction::Forward)
+          move_row<direction>(wide, by, head_dim, narrow);
+        else
+          move_row<direction>(narrow, by, head_dim, wide);
+        wide += head_dim;
+      };
+      for (int64_t h = 0; h < layout.kv_heads; ++h) {
+        for (int64_t m = 0; m < layout.q_per_kv; ++m) move(q + (h * layout.q_per_kv + m) * head_size, angles);
+        move(k + h * head_size, angles);
+        move(v + h * head_size, nullptr);
       }
     }
   });

