@@ -19,7 +19,7 @@ RunConfig resolved_example(const std::string& name) {
   // The largest are laid out over a pipeline, which the rules accept only when there is one.
   const std::string no_pipeline[] = {"parallel.pp=1"};
   read_config(std::string(TESSERA_SOURCE_DIR) + "/configs/" + name + ".textproto", no_pipeline, config, origins);
-  const int ranks = config.parallel().tp() * 2;  // two data-parallel replicas
+  const int ranks = config.parallel().tp();
   resolve(config, origins, {.world_size = ranks, .tokenizer_vocab_size = 4096, .data = Surroundings::Data::NotNeeded});
   return config;
 }
