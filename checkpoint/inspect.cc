@@ -92,6 +92,7 @@ class Comparison {
     difference.elements = a.shape.size();
     const size_t size = static_cast<size_t>(size_of(a.dtype));
     double squares = 0, a_squares = 0;
+    bool incomparable = false;
     std::vector<double> a_values, b_values;
     for_each_chunk(a_, a, a_buffer_, [&](int64_t at, std::span<const std::byte> a_bytes) {
       b_buffer_.resize(kBlockBytes);
@@ -107,10 +108,11 @@ class Comparison {
         ++difference.differing;
         const double gap = std::abs(a_values[i] - b_values[i]);
         squares += gap * gap;
-        // A NaN stays.
-        if (!(gap <= difference.max_difference)) difference.max_difference = std::isfinite(gap) ? gap : NAN;
+        if (std::isfinite(gap)) difference.max_difference = std::max(difference.max_difference, gap);
+        incomparable = incomparable || !std::isfinite(gap);
       }
     });
+    if (incomparable) difference.max_difference = NAN;
     difference.relative_norm = difference.differing == 0 ? 0 : std::sqrt(squares / a_squares);
   }
 

@@ -28,7 +28,7 @@ struct TensorDifference {
   int64_t differing = 0;  // elements whose bits differ
   int64_t elements = 0;
   double max_difference = 0;  // largest |a - b|; NaN when either is not finite where they differ
-  double relative_norm = 0;   // norm of a - b over norm of a
+  double relative_norm = 0;   // norm of a - b over norm of a; not finite when that says nothing
 };
 
 struct CheckpointDifference {

@@ -208,14 +208,11 @@ INSTANTIATE_TEST_SUITE_P(
                  spill(c + "/shard-00001.h5", std::string(fs::file_size(c + "/shard-00001.h5"), '\0'));
                },
                false},
-        Damage{"AnotherStepsFiles", "says in its manifest that it is step",
+        Damage{"AnotherStepsFiles", "says in its manifest that it is step 1",
                [](const auto& c) {
-                 if (c.ends_with("10")) {
-                   spill(c + "/manifest.textproto", "says in its manifest that it is step\n");
-                 } else {
-                   fs::copy(fs::path(c).parent_path() / "step-00000010", c,
-                            fs::copy_options::overwrite_existing | fs::copy_options::recursive);
-                 }
+                 save_filled(c + ".other", 1, 1, {});
+                 fs::remove_all(c);
+                 fs::rename(c + ".other/step-00000001", c);
                }},
         Damage{"ADirectoryForAFile", "it is not a file",
                [](const auto& c) {

@@ -1,0 +1,131 @@
+// tessera checkpoint list, inspect, verify and diff, through the command line.
+#include <gtest/gtest.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "launch/commands/command.h"
+#include "tests/checkpoint/rig.h"
+
+namespace tessera {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Output {
+  int code = -1;
+  std::string out;
+
+  nlohmann::json last_line() const {
+    const size_t end = out.find_last_not_of('\n'), begin = out.rfind('\n', end);
+    return nlohmann::json::parse(out.substr(begin == std::string::npos ? 0 : begin + 1));
+  }
+  bool has(const std::string& text) const { return out.find(text) != std::string::npos; }
+};
+
+Output run(std::vector<std::string> arguments) {
+  CLI::App program;
+  Selected selected;
+  add_checkpoint(program, selected);
+  arguments.insert(arguments.begin(), "checkpoint");
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants a vector
+  program.parse(arguments);
+  Output output;
+  testing::internal::CaptureStdout();
+  try {
+    output.code = selected();
+  } catch (...) {
+    testing::internal::GetCapturedStdout();
+    throw;
+  }
+  output.out = testing::internal::GetCapturedStdout();
+  return output;
+}
+
+TEST(CheckpointCommand, ListsStepsWithTheirState) {
+  const std::string run_directory = fresh_directory();
+  const std::string folder = run_directory + "/checkpoints";
+  save_filled(folder, 10, 1, {.parts = 2});
+  save_filled(folder, 20, 1, {.parts = 2});
+  fs::remove(folder + "/step-00000020/shard-00000.h5");
+  fs::create_directories(folder + "/step-00000030.tmp-x");
+  for (const std::string& path : {run_directory, folder}) {
+    const Output output = run({"list", path, "--json"});
+    EXPECT_EQ(output.code, 0);
+    EXPECT_TRUE(output.has("shard-00000.h5 is missing")) << output.out;
+    const auto rows = output.last_line().at("checkpoints");
+    ASSERT_EQ(rows.size(), 3u);
+    EXPECT_EQ(rows[0].at("step"), 10);
+    EXPECT_EQ(rows[0].at("state"), "valid");
+    EXPECT_EQ(rows[0].at("layout"), save_info("", 10).layout);
+    EXPECT_GT(rows[0].at("size"), 0);
+    EXPECT_GE(rows[0].at("age"), 0);
+    EXPECT_EQ(rows[1].at("state"), "broken");
+    EXPECT_EQ(rows[2].at("state"), "unfinished");
+  }
+  EXPECT_TRUE(run({"list", fresh_directory()}).has("no checkpoint in"));
+  EXPECT_THROW(run({"list", run_directory + "/none"}), CheckpointError);
+}
+
+TEST(CheckpointCommand, InspectsTensors) {
+  const std::string run_directory = fresh_directory();
+  const std::string folder = run_directory + "/checkpoints";
+  save_filled(folder, 10, 1, {.parts = 2});
+  save_filled(folder, 20, 2, {.parts = 2});
+  const Output output = run({"inspect", folder + "/step-00000010", "--json"});
+  EXPECT_EQ(output.code, 0);
+  EXPECT_TRUE(output.has("master/blocks.0.attention.qkv  [13, 4]")) << output.out;
+  const auto object = output.last_line();
+  EXPECT_EQ(object.at("step"), 10);
+  EXPECT_EQ(object.at("elements"), 13 * 4 * 2 + 3 + 30);
+  EXPECT_EQ(object.at("tensors").size(), 4u);
+  EXPECT_EQ(object.at("tensors")[0].at("tensor"), "counts");
+  EXPECT_EQ(object.at("tensors")[0].at("shape"), (std::vector<int>{5, 2, 3}));
+  EXPECT_EQ(object.at("cursors").at("samples_seen"), 100);
+  EXPECT_EQ(run({"inspect", run_directory, "--json"}).last_line().at("step"), 20) << "the newest";
+  fs::remove(folder + "/step-00000020/manifest.textproto");
+  EXPECT_EQ(run({"inspect", run_directory, "--json"}).last_line().at("step"), 10) << "the newest valid one";
+  EXPECT_THROW(run({"inspect", folder + "/step-00000020"}), CheckpointError);
+  EXPECT_THROW(run({"inspect", fresh_directory()}), CheckpointError);
+}
+
+TEST(CheckpointCommand, VerifiesOneOrAll) {
+  const std::string run_directory = fresh_directory();
+  const std::string folder = run_directory + "/checkpoints";
+  for (const int step : {10, 20}) save_filled(folder, step, 1, {.parts = 2});
+  EXPECT_EQ(run({"verify", run_directory}).code, 0);
+  std::string bytes = slurp(folder + "/step-00000020/shard-00001.h5");
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  spill(folder + "/step-00000020/shard-00001.h5", bytes);
+  const Output all = run({"verify", run_directory, "--json"});
+  EXPECT_EQ(all.code, 4);
+  EXPECT_TRUE(all.has("step-00000020/shard-00001.h5")) << all.out;
+  EXPECT_EQ(all.last_line().at("valid"), false);
+  EXPECT_EQ(all.last_line().at("checkpoints")[0].at("state"), "valid");
+  EXPECT_EQ(all.last_line().at("checkpoints")[1].at("state"), "broken");
+  EXPECT_EQ(run({"verify", folder + "/step-00000010/"}).code, 0);
+  EXPECT_EQ(run({"verify", folder + "/step-00000020"}).code, 4);
+  EXPECT_EQ(run({"verify", folder + "/step-00000030"}).code, 4);
+  EXPECT_THROW(run({"verify", run_directory + "/none"}), CheckpointError);
+}
+
+TEST(CheckpointCommand, ComparesTwo) {
+  const std::string directory = fresh_directory();
+  const std::string a = directory + "/a", b = directory + "/b", c = directory + "/c";
+  save_filled(a + "/checkpoints", 10, 1, {.parts = 1});
+  save_filled(b + "/checkpoints", 10, 1, {.parts = 3});
+  save_filled(c + "/checkpoints", 10, 2, {.parts = 3});
+  const Output equal = run({"diff", a, b + "/checkpoints/step-00000010", "--json"});
+  EXPECT_EQ(equal.code, 0) << equal.out;
+  EXPECT_EQ(equal.last_line().at("equal"), true);
+  EXPECT_EQ(equal.last_line().at("tensors_compared"), 4);
+  const Output differing = run({"diff", a, c, "--json"});
+  EXPECT_EQ(differing.code, 1);
+  EXPECT_TRUE(differing.has("samples_seen: 100 against 200")) << differing.out;
+  EXPECT_EQ(differing.last_line().at("tensors").size(), 4u);
+  EXPECT_GT(differing.last_line().at("tensors")[0].at("differing"), 0);
+}
+
+}  // namespace
+}  // namespace tessera
