@@ -1,6 +1,7 @@
 #include "launch/commands/run_arguments.h"
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 
 #include "data/token_dataset.h"
 #include "launch/config/read.h"
@@ -10,9 +11,15 @@
 namespace tessera {
 namespace {
 
-// Of the tokenizer that the config names, else of the token shards; 0 when there is neither.
-int64_t tokenizer_vocabulary(const RunConfig& config) {
-  if (config.data().has_tokenizer()) return open_tokenizer(config.data().tokenizer()).vocab_size();
+// Of the tokenizer that the config names, else of the token shards; 0 when there is neither. Where no data are needed,
+// a tokenizer that is not there is no mistake: the config may give the vocabulary itself.
+int64_t tokenizer_vocabulary(const RunConfig& config, Surroundings::Data data) {
+  const std::string& tokenizer = config.data().tokenizer();
+  if (data == Surroundings::Data::NotNeeded) {
+    const bool there = tokenizer == "bytes" || (!tokenizer.empty() && std::filesystem::exists(tokenizer));
+    return there ? open_tokenizer(tokenizer).vocab_size() : 0;
+  }
+  if (config.data().has_tokenizer()) return open_tokenizer(tokenizer).vocab_size();
   return config.data().train_size() > 0 ? vocab_size(open_sources(config.data().train())) : 0;
 }
 
@@ -33,7 +40,7 @@ int run_with_config(const RunArguments& arguments, Surroundings::Data data,
   Origins origins;
   read_config(arguments.config, arguments.overrides, config, origins);
   const SessionOptions options{.threads = config.run().threads(), .local_ranks = arguments.local_ranks};
-  const int64_t vocabulary = data == Surroundings::Data::Needed ? tokenizer_vocabulary(config) : 0;
+  const int64_t vocabulary = tokenizer_vocabulary(config, data);
   return run_session(options, [&](Session& session) {
     RunConfig resolved = config;
     resolve(resolved, origins, {.world_size = session.world.size(), .tokenizer_vocab_size = vocabulary, .data = data});

@@ -75,7 +75,7 @@ TEST(CheckpointCommand, InspectsTensors) {
   save_filled(folder, 20, 2, {.parts = 2});
   const Output output = run({"inspect", folder + "/step-00000010", "--json"});
   EXPECT_EQ(output.code, 0);
-  EXPECT_TRUE(output.has("master/blocks.0.attention.qkv  [13, 4]")) << output.out;
+  EXPECT_TRUE(output.has("master/blocks.0.attention.qkv   [13, 4]")) << output.out;
   const auto object = output.last_line();
   EXPECT_EQ(object.at("step"), 10);
   EXPECT_EQ(object.at("elements"), 13 * 4 * 2 + 3 + 30);
