@@ -86,6 +86,8 @@ void Pipeline::run(Context& context, const Action& action, int64_t step, double 
       return;
     case ActionKind::Step:
       return reducer_.step(context, learning_rate, step);
+    default:
+      throw InternalError("the pipeline cannot run " + to_string(action));
   }
 }
 

@@ -6,6 +6,8 @@
 #include "parallel/mesh.h"
 #include "parallel/reducer.h"
 #include "parallel/schedule.h"
+#include "parallel/schedule_text.h"
+#include "parallel/schedule_verify.h"
 #include "parallel/source.h"
 #include "parallel/stage.h"
 

@@ -109,7 +109,7 @@ TEST(Pipeline, AMicrobatchKeepsItsSlot) {
     FakeSource source(log, 4, 1);
     FakeStage stage(log, source, 3, 0.0);
     FakeReducer reducer(log, 0.0);
-    const Schedule schedule = parse_schedule("F0 F1 F2 B1 B0 W0 F3 B2 W1 W2 B3 W3 R N S");
+    const Schedule schedule = parse_schedule("F0 F1 F2 B0 B1 W0 F3 B2 W1 W2 B3 W3 R N S");
     Pipeline pipeline(mesh, stage, source, reducer, schedule);
     Context context({});
     for (int step = 1; step <= 2; ++step) {
@@ -118,7 +118,7 @@ TEST(Pipeline, AMicrobatchKeepsItsSlot) {
       // F3 takes the slot that W0 freed.
       EXPECT_EQ(
           std::vector<std::string>(log.lines.begin() + 2, log.lines.end() - 3),
-          (std::vector<std::string>{"F0 slot 0", "F1 slot 1", "F2 slot 2", "B1 slot 1", "B0 slot 0", "W0 slot 0",
+          (std::vector<std::string>{"F0 slot 0", "F1 slot 1", "F2 slot 2", "B0 slot 0", "B1 slot 1", "W0 slot 0",
                                     "F3 slot 0", "B2 slot 2", "W1 slot 1", "W2 slot 2", "B3 slot 0", "W3 slot 0"}));
     }
   });

@@ -1,0 +1,136 @@
+#include "parallel/schedule_passes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "tensor/check.h"
+
+namespace tessera {
+namespace {
+
+// What to put around the actions of one list.
+class Insertions {
+ public:
+  explicit Insertions(const Schedule& list) : list_(list), before_(list.size()), after_(list.size()) {}
+
+  void before(size_t at, const Action& action) { before_[at].push_back(action); }
+  void after(size_t at, const Action& action) { after_[at].push_back(action); }
+
+  Schedule result() const {
+    Schedule merged;
+    merged.reserve(2 * list_.size());
+    for (size_t i = 0; i < list_.size(); ++i) {
+      merged.insert(merged.end(), before_[i].begin(), before_[i].end());
+      merged.push_back(list_[i]);
+      merged.insert(merged.end(), after_[i].begin(), after_[i].end());
+    }
+    return merged;
+  }
+
+ private:
+  const Schedule& list_;
+  std::vector<Schedule> before_, after_;
+};
+
+bool takes_time(ActionKind kind) { return is_compute(kind) || kind == ActionKind::Recompute; }
+
+bool same_but_blocks(const Action& a, const Action& b) {
+  return a.kind == b.kind && a.stage == b.stage && a.microbatch == b.microbatch;
+}
+
+// Where the compute before the one at `at` begins, blocks of one stage taken together; `at` if there is none.
+size_t compute_before(const Schedule& list, size_t at) {
+  size_t found = at;
+  for (size_t i = at; i-- > 0;) {
+    if (!takes_time(list[i].kind)) continue;
+    if (found != at && !same_but_blocks(list[i], list[found])) break;
+    found = i;
+  }
+  return found;
+}
+
+Schedule with_messages(const PipelineSchedule& schedule, int rank) {
+  const Schedule& list = schedule.ranks[rank];
+  Insertions insertions(list);
+  // Where FORWARD of (stage, microbatch) ended, for stages that send their output.
+  std::vector<size_t> forward_at(static_cast<size_t>(schedule.stages()) * schedule.microbatches, 0);
+  for (size_t i = 0; i < list.size(); ++i) {
+    const Action& a = list[i];
+    TESSERA_CHECK(!is_message(a.kind), "the schedule has messages already");
+    if (!is_compute(a.kind)) continue;
+    const size_t key = static_cast<size_t>(a.stage) * schedule.microbatches + a.microbatch;
+    const auto with = [&](ActionKind kind) { return Action{.kind = kind, .stage = a.stage, .microbatch = a.microbatch}; };
+    if (a.kind == ActionKind::Forward) {
+      if (a.blocks.first == 0 && schedule.receives(a.stage)) {
+        insertions.before(compute_before(list, i), with(ActionKind::ReceiveForward));
+      }
+      if (a.blocks.last == BlockRange::kToEnd && schedule.sends(a.stage)) {
+        forward_at[key] = i;
+        insertions.after(i, with(ActionKind::SendForward));
+      }
+    } else if (a.kind == ActionKind::BackwardInput) {
+      if (a.blocks.last == BlockRange::kToEnd && schedule.sends(a.stage)) {
+        const size_t at = compute_before(list, i);
+        if (at > forward_at[key]) {
+          insertions.before(at, with(ActionKind::ReceiveBackward));
+        } else {
+          insertions.after(forward_at[key], with(ActionKind::ReceiveBackward));
+        }
+      }
+      if (a.blocks.first == 0 && schedule.receives(a.stage)) insertions.after(i, with(ActionKind::SendBackward));
+    }
+  }
+  return insertions.result();
+}
+
+}  // namespace
+
+PipelineSchedule insert_messages(PipelineSchedule schedule) {
+  std::vector<Schedule> ranks;
+  for (int r = 0; r < static_cast<int>(schedule.ranks.size()); ++r) ranks.push_back(with_messages(schedule, r));
+  schedule.ranks = std::move(ranks);
+  return schedule;
+}
+
+PipelineSchedule append_step(PipelineSchedule schedule, TiedEnds tied) {
+  const int last = schedule.stages() - 1;
+  for (int r = 0; r < static_cast<int>(schedule.ranks.size()); ++r) {
+    Schedule& list = schedule.ranks[r];
+    for (int s = 0; s <= last; ++s) {
+      if (schedule.rank_of_stage[s] != r) continue;
+      const auto reduces = [&](const Action& a) { return a.kind == ActionKind::Reduce && a.stage == s; };
+      if (std::any_of(list.begin(), list.end(), reduces)) continue;
+      const auto weight = std::find_if(list.rbegin(), list.rend(), [&](const Action& a) {
+        return a.kind == ActionKind::BackwardWeight && a.stage == s;
+      });
+      const bool at_end = weight == list.rend() || (tied == TiedEnds::Yes && (s == 0 || s == last));
+      if (!at_end) list.insert(weight.base(), {.kind = ActionKind::Reduce, .stage = s});
+    }
+    for (int s = 0; s <= last; ++s) {
+      const auto reduces = [&](const Action& a) { return a.kind == ActionKind::Reduce && a.stage == s; };
+      if (schedule.rank_of_stage[s] == r && std::none_of(list.begin(), list.end(), reduces)) {
+        list.push_back({.kind = ActionKind::Reduce, .stage = s});
+      }
+    }
+    list.push_back({.kind = ActionKind::Norm});
+    list.push_back({.kind = ActionKind::Step});
+  }
+  return schedule;
+}
+
+PipelineSchedule forward_only_schedule(std::vector<int> rank_of_stage, int microbatches, int group) {
+  TESSERA_CHECK(microbatches >= 1 && group >= 1, fmt::format("{} microbatches by {}", microbatches, group));
+  PipelineSchedule schedule{.microbatches = microbatches, .rank_of_stage = std::move(rank_of_stage), .ranks = {}};
+  schedule.ranks.resize(*std::max_element(schedule.rank_of_stage.begin(), schedule.rank_of_stage.end()) + 1);
+  for (int begin = 0; begin < microbatches; begin += group) {
+    for (int s = 0; s < schedule.stages(); ++s) {
+      for (int m = begin; m < std::min(begin + group, microbatches); ++m) {
+        schedule.ranks[schedule.rank_of_stage[s]].push_back({.kind = ActionKind::Forward, .stage = s, .microbatch = m});
+      }
+    }
+  }
+  return insert_messages(std::move(schedule));
+}
+
+}  // namespace tessera
