@@ -1,6 +1,12 @@
 #include "launch/assembly.h"
 
+#include <algorithm>
+
+#include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
+#include "model/cost.h"
+#include "parallel/schedule_passes.h"
+#include "parallel/schedule_verify.h"
 #include "tensor/ops/gemm.h"
 
 namespace tessera {
@@ -11,8 +17,20 @@ ModelShape shape_of(const RunConfig& config, const Mesh& mesh) {
                      config.data().micro_batch_size() * config.data().sequence_length(), compute_dtype(config));
 }
 
-// Microbatches that are alive at once: one, as every pipeline has one stage.
-constexpr int kLiveMicrobatches = 1;
+// The most blocks of a stage that are between RECOMPUTE and BACKWARD_WEIGHT at once.
+int most_recomputed(const Schedule& actions, const StagePart& part, const std::vector<Recompute>& modes) {
+  int now = 0, most = 0;
+  for (const Action& action : actions) {
+    if (action.stage != part.stage) continue;
+    const bool makes = action.kind == ActionKind::Recompute, frees = action.kind == ActionKind::BackwardWeight;
+    if (!makes && !frees) continue;
+    for (int block = action.blocks.first; block < std::min(action.blocks.last, part.blocks()); ++block) {
+      if (modes[part.first_block + block] != Recompute::None) now += makes ? 1 : -1;
+    }
+    most = std::max(most, now);
+  }
+  return most;
+}
 
 }  // namespace
 
@@ -31,24 +49,75 @@ DType compute_dtype(const RunConfig& config) {
 }
 
 Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
-    : microbatches_per_step_(config.data().global_batch_size() / config.data().micro_batch_size()),
-      mesh_(world, MeshShape::resolve(config.parallel(), world.size())),
+    : mesh_(world, MeshShape::resolve(config.parallel(), world.size())),
       context_({.threads = threads}),
-      model_(shape_of(config, mesh_), kLiveMicrobatches) {
-  const DType compute = model_.shape().compute;
-  model_.allocate(context_, mesh_.tp());
-  context_.resize_workspace(model_.workspace_bytes(context_));
+      shape_(shape_of(config, mesh_)),
+      schedule_(training_schedule(config)) {
+  const int rank = mesh_.coordinate(Axis::Pp);
+  const ScheduleFigures figures = verify(schedule_);
+  const std::vector<StagePart> parts = stage_parts(config, stage_cost(shape_, config.data().sequence_length()));
+  const std::vector<Recompute> modes = recompute_plan(config.parallel().recompute(), static_cast<int>(shape_.layers));
+  for (const StagePart& part : parts) {
+    if (schedule_.rank_of_stage[part.stage] != rank) continue;
+    Transformer* embedding_stage = !stages_.empty() && stages_.front()->index() == 0 ? stages_.front().get() : nullptr;
+    stages_.push_back(std::make_unique<Transformer>(
+        shape_, Transformer::Options{.part = part,
+                                     .recompute = modes,
+                                     .slots = figures.stages[part.stage].slots,
+                                     .areas = most_recomputed(schedule_.ranks[rank], part, modes),
+                                     .embedding_stage = embedding_stage}));
+  }
+  int64_t workspace = 0;
+  for (const auto& stage : stages_) {
+    stage->allocate(context_, mesh_.tp());
+    workspace = std::max(workspace, stage->workspace_bytes(context_));
+    parameters_.insert(parameters_.end(), stage->parameters().begin(), stage->parameters().end());
+  }
+  context_.resize_workspace(workspace);
   optimizer_ = std::make_unique<ZeroOptimizer>(
-      context_, mesh_, model_.parameters(), config.optimizer(),
+      context_, mesh_, parameters_, config.optimizer(),
       ZeroOptimizer::Options{
-          .seed = config.run().seed(), .compute = compute, .zero_stage = config.parallel().zero_stage()});
+          .seed = config.run().seed(), .compute = shape_.compute, .zero_stage = config.parallel().zero_stage()});
+
+  int64_t elements = 0;  // each once, over all ranks
+  for (const Parameter* parameter : parameters_) {
+    if (parameter->tied_to != nullptr) continue;
+    const Comm& replicas = mesh_.group(parameter->replicas);
+    elements += shard(parameter->rows, replicas.size(), replicas.rank()).size() * parameter->global_shape.row_size();
+  }
+  model_parameters_ = world.sum(elements);
+}
+
+std::vector<Stage*> Assembly::stages() {
+  std::vector<Stage*> stages;
+  for (const auto& stage : stages_) stages.push_back(stage.get());
+  return stages;
+}
+
+std::unique_ptr<Pipeline> Assembly::training(Source& source, Reducer& reducer) {
+  auto pipeline = std::make_unique<Pipeline>(mesh_, stages(), source, &reducer, schedule_);
+  message_bytes_ += pipeline->message_bytes();
+  return pipeline;
+}
+
+std::unique_ptr<Pipeline> Assembly::evaluation(Source& source) {
+  auto pipeline = std::make_unique<Pipeline>(mesh_, stages(), source, nullptr,
+                                             forward_only_schedule(schedule_.rank_of_stage, source.microbatches()));
+  message_bytes_ += pipeline->message_bytes();
+  return pipeline;
 }
 
 std::vector<MemoryLine> Assembly::memory() const {
-  return {{"weights", model_.weights_bytes()},
+  int64_t weights = 0, activations = 0;
+  for (const auto& stage : stages_) {
+    weights += stage->weights_bytes();
+    activations += stage->activations_bytes();
+  }
+  return {{"weights", weights},
           {"gradients", optimizer_->gradient_arena().capacity()},
           {"optimizer state", optimizer_->arena().capacity()},
-          {"activations", model_.activations_bytes()},
+          {"activations", activations},
+          {"messages between stages", message_bytes_},
           {"workspace", context_.workspace().capacity()},
           {"matrix library scratch", context_.matrix_library().scratchpad_bytes()}};
 }
@@ -57,18 +126,6 @@ int64_t Assembly::arena_bytes() const {
   int64_t bytes = 0;
   for (const MemoryLine& line : memory()) bytes += line.bytes;
   return bytes;
-}
-
-double Assembly::step_flops(int64_t pairs) const {
-  const ModelShape& shape = model_.shape();
-  // Of one rank; the vocabulary's rows may be shared unevenly, so its part is counted from the whole.
-  const int64_t head_here = gemm_flops(shape.slots, shape.vocab_rows().size(), shape.hidden);
-  const int64_t head = gemm_flops(shape.slots, shape.vocab, shape.hidden);
-  const double matrices =
-      static_cast<double>(model_.cost().matrix_flops - head_here) * shape.tp + static_cast<double>(head);
-  const double attention = static_cast<double>(attention_forward_flops(pairs, shape.head_dim)) *
-                           static_cast<double>(shape.heads * shape.layers);
-  return 3 * (static_cast<double>(microbatches_per_step_) * matrices + attention);
 }
 
 }  // namespace tessera

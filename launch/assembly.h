@@ -8,6 +8,7 @@
 #include "model/transformer.h"
 #include "optim/zero.h"
 #include "parallel/mesh.h"
+#include "parallel/pipeline.h"
 #include "tensor/context.h"
 
 namespace tessera {
@@ -17,30 +18,43 @@ class RunConfig;  // launch/run.proto
 // The compute dtype that a config names.
 DType compute_dtype(const RunConfig& config);
 
+
 class Assembly {
  public:
-  // Makes the mesh, the model and the optimizer with initial weights; all memory of a step is taken here. The world
-  // must outlive the assembly. Throws UsageError when ranks and layout do not match, before anything is allocated.
+  // Makes the mesh, this rank's stages and the optimizer with initial weights; all memory of a step is taken here, but
+  // for the messages that the pipelines take. The world must outlive the assembly. Throws UsageError when ranks and
+  // layout do not match, before anything is allocated.
   Assembly(const RunConfig& config, Comm& world, int threads);
 
   Context& context() { return context_; }
   Mesh& mesh() { return mesh_; }
-  Transformer& model() { return model_; }
+  const ModelShape& shape() const { return shape_; }
+  Transformer& stage(size_t i) { return *stages_.at(i); }  // of this rank, in ascending order
   ZeroOptimizer& optimizer() { return *optimizer_; }
+  const Parameters& parameters() const { return parameters_; }  // of all stages of this rank
+  int64_t model_parameters() const { return model_parameters_; }  // elements of the whole model
+  const PipelineSchedule& schedule() const { return schedule_; }
+
+  // The training step on a source, and the mean loss on another one. Collective over the world.
+  std::unique_ptr<Pipeline> training(Source& source) { return training(source, *optimizer_); }
+  std::unique_ptr<Pipeline> training(Source& source, Reducer& reducer);
+  std::unique_ptr<Pipeline> evaluation(Source& source);
 
   // Arena bytes of this rank by category, then what the matrix library holds.
   std::vector<MemoryLine> memory() const;
   int64_t arena_bytes() const;
 
-  // FLOPs that MFU counts for one step over all ranks: three times forward's matrix products (head included), and three
-  // times attention's by the actual mask. `pairs`: visible (query, key) pairs of the step, over all samples.
-  double step_flops(int64_t pairs) const;
-
  private:
-  int64_t microbatches_per_step_;  // over all data-parallel ranks
+  std::vector<Stage*> stages();
+
   Mesh mesh_;
   Context context_;
-  Transformer model_;
+  ModelShape shape_;
+  PipelineSchedule schedule_;
+  std::vector<std::unique_ptr<Transformer>> stages_;
+  Parameters parameters_;
+  int64_t model_parameters_ = 0;
+  int64_t message_bytes_ = 0;  // of the pipelines made so far
   std::unique_ptr<ZeroOptimizer> optimizer_;
 };
 

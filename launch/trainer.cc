@@ -18,6 +18,7 @@
 #include "launch/run.pb.h"
 #include "launch/tokenizer_file.h"
 #include "launch/version.h"
+#include "model/cost.h"
 #include "optim/lr_schedule.h"
 #include "tensor/ops/attention.h"
 
@@ -78,9 +79,8 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
                                                    .dp_count = parts_->mesh().extent(Axis::Dp),
                                                    .order = Order::Shuffled,
                                                    .history = history_});
-  validation_ = open_validation(config, parts_->mesh(), config.evaluation().samples(), fingerprint);
-  pipeline_ = std::make_unique<Pipeline>(parts_->mesh(), parts_->model(), *loader_, parts_->optimizer(),
-                                         accumulation_schedule(loader_->microbatches()));
+  validation_ = open_validation(config, *parts_, config.evaluation().samples(), fingerprint);
+  pipeline_ = parts_->training(*loader_);
   progress_ = std::make_unique<Progress>(position_.step, config.run().steps());
 }
 
@@ -141,11 +141,9 @@ void Trainer::open_run_directory() {
 
 void Trainer::say_what_runs() {
   const Mesh& mesh = parts_->mesh();
-  int64_t parameters = 0;
-  for (const Parameter* p : parts_->model().parameters()) parameters += p->global_shape.size();
   const auto plural = [](int64_t n, const char* thing) { return fmt::format("{} {}{}", n, thing, n == 1 ? "" : "s"); };
   console_->info("{}: {} parameters, {}; a step is {} of {} tokens, in {} x {} on each data-parallel rank",
-                 config_.run().name(), parameters, RunSection::ComputeDtype_Name(config_.run().compute_dtype()),
+                 config_.run().name(), parts_->model_parameters(), RunSection::ComputeDtype_Name(config_.run().compute_dtype()),
                  plural(config_.data().global_batch_size(), "sequence"), config_.data().sequence_length(),
                  loader_->microbatches(), config_.data().micro_batch_size());
   console_->info("{} ({}), {} each on the CPU", plural(session_.world.size(), "rank"), layout_text(mesh.shape()),
@@ -163,7 +161,7 @@ int64_t Trainer::visible_pairs() const {
   int64_t pairs = 0;
   for (int m = 0; m < loader_->microbatches(); ++m) {
     const Batch& batch = loader_->batch(m);
-    pairs += attention_pairs({batch.position, batch.document}, parts_->model().shape().window);
+    pairs += attention_pairs({batch.position, batch.document}, parts_->shape().window);
   }
   return parts_->mesh().group(kTokenAxes).sum(pairs);
 }
@@ -171,28 +169,51 @@ int64_t Trainer::visible_pairs() const {
 void Trainer::train_step() {
   const int64_t step = position_.step + 1;
   watchdog_->progress("step", step);
-  const Clock::time_point start = Clock::now();
   const double learning_rate = learning_rate_at(config_.lr_schedule(), step);
+  const std::map<std::string, Traffic> before = parts_->mesh().traffic();
+  const Clock::time_point start = Clock::now();
   const StepResult result = pipeline_->step(parts_->context(), position_.samples, learning_rate, step);
   const double seconds = seconds_since(start);
+  StepMetrics metrics = accounted(result.times, seconds, before);
   position_.step = step;
   position_.samples += config_.data().global_batch_size();
   position_.tokens += result.targets;
   watchdog_->progress("measure", step);
   if (gemm_peak_ == 0 && config_.logging().measure_peak()) {
     gemm_peak_ =
-        session_.world.sum(measure_gemm_peak(parts_->context(), parts_->model().shape().compute, kPeakSeconds));
+        session_.world.sum(measure_gemm_peak(parts_->context(), parts_->shape().compute, kPeakSeconds));
   }
-  const double flops = parts_->step_flops(visible_pairs());
-  log_step({.step = step,
-            .tokens = position_.tokens,
-            .loss = result.loss,
-            .grad_norm = result.gradient_norm,
-            .learning_rate = learning_rate,
-            .step_seconds = seconds,
-            .tokens_per_second = static_cast<double>(result.targets) / seconds,
-            .mfu = gemm_peak_ > 0 ? flops / seconds / gemm_peak_ : 0.0,
-            .memory_bytes = process_memory().resident});
+  const auto slots = static_cast<double>(config_.data().global_batch_size() * config_.data().sequence_length());
+  const double flops = step_flops(parts_->shape(), slots, static_cast<double>(visible_pairs()));
+  metrics.step = step;
+  metrics.tokens = position_.tokens;
+  metrics.loss = result.loss;
+  metrics.grad_norm = result.gradient_norm;
+  metrics.learning_rate = learning_rate;
+  metrics.tokens_per_second = static_cast<double>(result.targets) / seconds;
+  metrics.mfu = gemm_peak_ > 0 ? flops / seconds / gemm_peak_ : 0.0;
+  metrics.memory_bytes = process_memory().resident;
+  log_step(metrics);
+}
+
+StepMetrics Trainer::accounted(const StepTimes& times, double seconds,
+                               const std::map<std::string, Traffic>& before) const {
+  StepMetrics metrics;
+  metrics.step_seconds = seconds;
+  metrics.compute_seconds = times.compute;
+  metrics.bubble_seconds = times.bubble;
+  metrics.data_seconds = times.data;
+  metrics.optimizer_seconds = times.optimizer;
+  metrics.host_seconds = seconds - times.sum();
+  for (const auto& [group, now] : parts_->mesh().traffic()) {
+    const auto earlier = before.find(group);
+    const Traffic use = earlier == before.end() ? now : now - earlier->second;
+    if (use.seconds > 0) metrics.traffic[group] = use;
+  }
+  // The groups do not know of sends that were waited for.
+  const double waited = times.communication - metrics.communication_seconds();
+  if (waited > 0) metrics.traffic["pp"].seconds += waited;
+  return metrics;
 }
 
 void Trainer::log_step(const StepMetrics& metrics) {

@@ -47,6 +47,8 @@ class Trainer {
   void resume(const TrainOptions& options);
   void say_what_runs();
   void train_step();
+  // Where a step's time and bytes went; `before`: the traffic when it began.
+  StepMetrics accounted(const StepTimes& times, double seconds, const std::map<std::string, Traffic>& before) const;
   void log_step(const StepMetrics& metrics);
   void evaluate_all();
   void save();

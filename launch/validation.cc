@@ -6,7 +6,7 @@
 
 namespace tessera {
 
-std::vector<ValidationSet> open_validation(const RunConfig& config, const Mesh& mesh, int64_t samples,
+std::vector<ValidationSet> open_validation(const RunConfig& config, Assembly& parts, int64_t samples,
                                            const std::string& fingerprint) {
   std::vector<ValidationSet> sets;
   const int64_t batch = config.data().global_batch_size();
@@ -19,21 +19,21 @@ std::vector<ValidationSet> open_validation(const RunConfig& config, const Mesh& 
     set.name = opened.front().name;
     set.loader = std::make_unique<Loader>(config.data(), std::move(opened),
                                           LoaderOptions{.seed = config.run().seed(),
-                                                        .dp_rank = mesh.coordinate(Axis::Dp),
-                                                        .dp_count = mesh.extent(Axis::Dp),
+                                                        .dp_rank = parts.mesh().coordinate(Axis::Dp),
+                                                        .dp_count = parts.mesh().extent(Axis::Dp),
                                                         .order = Order::Sequential,
                                                         .history = {}});
     const int64_t available = set.loader->samples();
     const int64_t wanted = samples == 0 ? available : std::min(samples, available);
     set.batches = (wanted + batch - 1) / batch;
+    set.pipeline = parts.evaluation(*set.loader);
     sets.push_back(std::move(set));
   }
   return sets;
 }
 
 EvaluationResult evaluate(Assembly& parts, const RunConfig& config, ValidationSet& set) {
-  return evaluate(parts.context(), parts.mesh(), parts.model(), *set.loader, 0, set.batches,
-                  config.data().global_batch_size());
+  return set.pipeline->evaluate(parts.context(), 0, set.batches, config.data().global_batch_size());
 }
 
 }  // namespace tessera

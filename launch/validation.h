@@ -14,12 +14,13 @@ namespace tessera {
 struct ValidationSet {
   std::string name;
   std::unique_ptr<Loader> loader;
+  std::unique_ptr<Pipeline> pipeline;
   int64_t batches = 0;  // global batches that are evaluated
 };
 
 // Opens every validation source of the config; `samples` of each (rounded up to whole global batches), or all when 0.
 // Throws DataError when a source was made with another tokenizer than `fingerprint` (empty: not checked).
-std::vector<ValidationSet> open_validation(const RunConfig& config, const Mesh& mesh, int64_t samples,
+std::vector<ValidationSet> open_validation(const RunConfig& config, Assembly& parts, int64_t samples,
                                            const std::string& fingerprint);
 
 // Mean loss of the set under the weights as they are. Collective over the mesh.

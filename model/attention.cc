@@ -39,12 +39,11 @@ void MicrobatchPlan::make(const ModelShape& shape, const Context& context, const
       make_attention_tiles(places, places, shape.window, offset_.span<int32_t>(), key_tile_.span<int32_t>(), full);
 }
 
-Attention::Attention(const ModelShape& shape, const std::string& name, int block)
+Attention::Attention(const ModelShape& shape, const std::string& name)
     : shape_(shape),
       layout_(shape.local_heads()),
-      qkv_(shape, name + ".qkv", {shape.kv_heads, shape.heads / shape.kv_heads + 2, shape.head_dim, shape.hidden},
-           block),
-      out_(shape, name + ".out", shape.heads * shape.head_dim, shape.hidden, block) {}
+      qkv_(shape, name + ".qkv", {shape.kv_heads, shape.heads / shape.kv_heads + 2, shape.head_dim, shape.hidden}),
+      out_(shape, name + ".out", shape.heads * shape.head_dim, shape.hidden) {}
 
 Attention::Heads Attention::heads_in(const Tensor& qkv) const {
   const Tensor flat = qkv.reshape({qkv.size()});
@@ -57,16 +56,23 @@ Attention::Heads Attention::heads_in(const Tensor& qkv) const {
 
 void Attention::forward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const Saved& saved,
                         const Tensor& y) const {
+  project(run, plan, x, saved);
+  attend(run, plan, saved);
+  output(run, saved, y);
+}
+
+void Attention::project(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const Saved& saved) const {
   const Heads heads = heads_in(saved.qkv);
-  {
-    ArenaScope scope(run.context.workspace());
-    const Tensor projected = run.context.workspace().take({shape_.slots, layout_.width()}, shape_.compute);
-    qkv_.forward(run, x, projected);
-    split_heads(run.context, projected, layout_, plan.rope(), heads.q, heads.k, heads.v);
-  }
+  ArenaScope scope(run.context.workspace());
+  const Tensor projected = run.context.workspace().take({shape_.slots, layout_.width()}, shape_.compute);
+  qkv_.forward(run, x, projected);
+  split_heads(run.context, projected, layout_, plan.rope(), heads.q, heads.k, heads.v);
+}
+
+void Attention::attend(LayerRun run, const MicrobatchPlan& plan, const Saved& saved) const {
+  const Heads heads = heads_in(saved.qkv);
   attention(run.context, plan.problem(), heads.q, heads.k, heads.v,
             saved.out.reshape({shape_.slots, layout_.q_heads(), shape_.head_dim}), saved.lse);
-  out_.forward(run, saved.out, y);
 }
 
 void Attention::backward_input(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dy, const Saved& saved,
@@ -93,12 +99,13 @@ void Attention::backward_weight(LayerRun run, const ConstTensor& dy, const Const
   qkv_.backward_weight(run, saved.qkv, x);
 }
 
-Attention::Saved Attention::allocate(Arena& arena) const {
-  Saved saved;
+void Attention::allocate_projected(Arena& arena, Saved& saved) const {
   saved.qkv = arena.take({shape_.slots, layout_.width()}, shape_.compute);
+}
+
+void Attention::allocate_attended(Arena& arena, Saved& saved) const {
   saved.out = arena.take({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute);
   saved.lse = arena.take({layout_.q_heads(), shape_.slots}, shape_.accumulation());
-  return saved;
 }
 
 void Attention::prepare(Context& context) const {
@@ -114,13 +121,7 @@ int64_t Attention::workspace(const Context& context) const {
   return projection + std::max(qkv_.workspace(), out + std::max(kernel, out_.workspace()));
 }
 
-Cost Attention::cost() const {
-  Cost cost = qkv_.cost() + out_.cost();
-  cost.saved_bytes += Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) +
-                      Arena::bytes({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute) +
-                      Arena::bytes({layout_.q_heads(), shape_.slots}, shape_.accumulation());
-  return cost;
-}
+Cost Attention::cost() const { return qkv_.cost() + out_.cost(); }
 
 void Attention::add_parameters(Parameters& parameters) {
   qkv_.add_parameters(parameters);

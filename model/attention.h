@@ -37,17 +37,25 @@ class Attention {
     Tensor lse;  // [q_heads, slots]
   };
 
-  Attention(const ModelShape& shape, const std::string& name, int block);
+  Attention(const ModelShape& shape, const std::string& name);
 
-  // x [slots/tp, hidden] -> overwrites y [slots/tp, hidden] and saved.
+  // x [slots/tp, hidden] -> overwrites y [slots/tp, hidden] and saved: project, attend, then the output projection.
   void forward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const Saved& saved,
                const Tensor& y) const;
+  // Overwrites saved.qkv.
+  void project(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const Saved& saved) const;
+  // Overwrites saved.out and saved.lse from saved.qkv; no matrix product with weights and no communication.
+  void attend(LayerRun run, const MicrobatchPlan& plan, const Saved& saved) const;
+  // Overwrites y from saved.out.
+  void output(LayerRun run, const Saved& saved, const Tensor& y) const { out_.forward(run, saved.out, y); }
   // Overwrites dx [slots/tp, hidden]; leaves in saved what backward_weight needs.
   void backward_input(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dy, const Saved& saved,
                       const Tensor& dx) const;
   void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved);
 
-  Saved allocate(Arena& arena) const;
+  // The two halves of Saved: what project() and what attend() writes.
+  void allocate_projected(Arena& arena, Saved& saved) const;
+  void allocate_attended(Arena& arena, Saved& saved) const;
   void prepare(Context& context) const;
   int64_t workspace(const Context& context) const;
   Cost cost() const;

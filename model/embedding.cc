@@ -6,9 +6,9 @@
 namespace tessera {
 
 Embedding::Embedding(const ModelShape& shape)
-    : shape_(shape), table_(split_parameter(shape, "embedding", {shape.vocab, shape.hidden}, -1)) {
+    : shape_(shape), table_(split_parameter(shape, "embedding", {shape.vocab, shape.hidden})) {
   if (shape.position == PositionKind::Learned) {
-    positions_ = whole_parameter("positions", {shape.positions, shape.hidden}, -1);
+    positions_ = whole_parameter("positions", {shape.positions, shape.hidden});
     positions_.standard_deviation = shape.initializer_range;
   }
 }

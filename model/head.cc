@@ -24,12 +24,15 @@ int64_t Head::tile_tokens(const ModelShape& shape) {
   return std::min(shape.slots, (equal + kTileMultiple - 1) / kTileMultiple * kTileMultiple);
 }
 
-Head::Head(const ModelShape& shape, Parameter* tied_table)
+Head::Head(const ModelShape& shape, Tie tie, Parameter* embedding)
     : shape_(shape),
-      norm_(shape, "final_norm", static_cast<int>(shape.layers)),
-      tied_(tied_table),
-      table_(split_parameter(shape, "head", {shape.vocab, shape.hidden}, static_cast<int>(shape.layers))),
-      rows_(shape.vocab_rows()) {}
+      norm_(shape, "final_norm"),
+      tied_(tie == Tie::SameStage ? embedding : nullptr),
+      table_(split_parameter(shape, tie == Tie::Free ? "head" : "embedding", {shape.vocab, shape.hidden})),
+      rows_(shape.vocab_rows()) {
+  table_.tied_to = tie == Tie::OtherStage ? embedding : nullptr;
+  if (tie == Tie::OtherRank) table_.replicas = table_.replicas.with(Axis::Ends);
+}
 
 double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, const Saved& saved, double loss_scale,
                      Mode mode) {
@@ -119,7 +122,6 @@ Cost Head::cost() const {
   Cost cost = norm_.cost();
   cost.parameters += tied_ ? 0 : rows_.size() * shape_.hidden;
   cost.matrix_flops = gemm_flops(shape_.slots, rows_.size(), shape_.hidden);
-  cost.saved_bytes += Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute);
   cost.forward_sent = 2 * tp_sent(shape_, elements);
   const int64_t tile = tile_tokens(shape_);
   for (int64_t begin = 0; begin < shape_.slots; begin += tile) {  // maxima, one a token, and sums, two

@@ -20,8 +20,15 @@ class Head {
     Tensor h;  // [slots/tp, hidden] norm(x); after a training forward, the gradient that reaches it
   };
 
-  // table: the embedding's, when the model is tied; else the head makes its own.
-  Head(const ModelShape& shape, Parameter* tied_table);
+  // Where the table comes from.
+  enum class Tie : uint8_t {
+    Free,        // the head's own
+    SameStage,   // it is the embedding's
+    OtherStage,  // the embedding's lies on this rank in another stage: its value, and a gradient of the head's own
+    OtherRank,   // the embedding's lies on another pipeline rank: a second copy that gets the same updates
+  };
+  // embedding: the embedding's table, when it is on this rank; else null.
+  Head(const ModelShape& shape, Tie tie, Parameter* embedding);
 
   enum class Mode : uint8_t { Train, Evaluate };
 
@@ -51,8 +58,8 @@ class Head {
 
   ModelShape shape_;
   Norm norm_;
-  Parameter* tied_;
-  Parameter table_;  // [vocab, hidden]; unused when tied
+  Parameter* tied_;  // the embedding's table, when it is of the same stage
+  Parameter table_;  // [vocab, hidden]; unused then
   Interval rows_;    // of the vocabulary, on this rank
 };
 

@@ -5,7 +5,6 @@ namespace tessera {
 Cost& Cost::operator+=(const Cost& other) {
   parameters += other.parameters;
   matrix_flops += other.matrix_flops;
-  saved_bytes += other.saved_bytes;
   forward_sent += other.forward_sent;
   backward_input_sent += other.backward_input_sent;
   backward_weight_sent += other.backward_weight_sent;
@@ -15,8 +14,8 @@ Cost& Cost::operator+=(const Cost& other) {
 Cost operator+(Cost a, const Cost& b) { return a += b; }
 
 Cost operator*(int64_t times, const Cost& cost) {
-  return {times * cost.parameters,   times * cost.matrix_flops,        times * cost.saved_bytes,
-          times * cost.forward_sent, times * cost.backward_input_sent, times * cost.backward_weight_sent};
+  return {times * cost.parameters, times * cost.matrix_flops, times * cost.forward_sent,
+          times * cost.backward_input_sent, times * cost.backward_weight_sent};
 }
 
 int64_t tp_sent(const ModelShape& shape, int64_t elements) {
@@ -29,24 +28,22 @@ int64_t tp_all_reduce_sent(const ModelShape& shape, int64_t elements, DType dtyp
   return (elements + (shape.tp - 2) * own) * size_of(dtype);
 }
 
-Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global, int block) {
+Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global) {
   Parameter parameter;
   parameter.name = std::move(name);
   parameter.global_shape = global;
   parameter.rows = shard({0, global[0]}, shape.tp, shape.tp_rank);
   parameter.replicas = {Axis::Dp, Axis::Cp};
   parameter.standard_deviation = shape.initializer_range;
-  parameter.block = block;
   return parameter;
 }
 
-Parameter whole_parameter(std::string name, const Shape& global, int block) {
+Parameter whole_parameter(std::string name, const Shape& global) {
   Parameter parameter;
   parameter.name = std::move(name);
   parameter.global_shape = global;
   parameter.rows = {0, global[0]};
   parameter.replicas = {Axis::Dp, Axis::Cp, Axis::Tp};
-  parameter.block = block;
   return parameter;
 }
 

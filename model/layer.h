@@ -27,7 +27,6 @@ struct LayerRun {
 struct Cost {
   int64_t parameters = 0;    // elements on this rank
   int64_t matrix_flops = 0;  // of forward's matrix products, 2 m n k; backward_input and backward_weight: the same each
-  int64_t saved_bytes = 0;   // kept from forward to backward_weight, as Arena::bytes counts
   int64_t forward_sent = 0;  // bytes sent over tp
   int64_t backward_input_sent = 0;
   int64_t backward_weight_sent = 0;
@@ -43,8 +42,8 @@ int64_t tp_sent(const ModelShape& shape, int64_t elements);
 int64_t tp_all_reduce_sent(const ModelShape& shape, int64_t elements, DType dtype);
 
 // A parameter whose dim 0 is split over tp.
-Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global, int block);
+Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global);
 // A parameter that every tp rank holds whole.
-Parameter whole_parameter(std::string name, const Shape& global, int block);
+Parameter whole_parameter(std::string name, const Shape& global);
 
 }  // namespace tessera

@@ -16,11 +16,11 @@ Shape without_last(const Shape& shape) { return Shape(shape.dims().first(shape.r
 
 }  // namespace
 
-ColumnLinear::ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight, int block)
-    : shape_(shape), in_(weight[weight.rank() - 1]), weight_(split_parameter(shape, name, weight, block)) {
+ColumnLinear::ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight)
+    : shape_(shape), in_(weight[weight.rank() - 1]), weight_(split_parameter(shape, name, weight)) {
   out_ = weight_.local_shape().size() / in_;
   if (shape.bias == BiasKind::Bias) {
-    bias_ = split_parameter(shape, name + ".bias", without_last(weight), block);
+    bias_ = split_parameter(shape, name + ".bias", without_last(weight));
     bias_.initialisation = Initialisation::Zero;
     bias_.decay = false;
   }
@@ -74,11 +74,11 @@ void ColumnLinear::add_parameters(Parameters& parameters) {
   if (shape_.bias == BiasKind::Bias) parameters.push_back(&bias_);
 }
 
-RowLinear::RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out, int block)
-    : shape_(shape), in_(in / shape.tp), out_(out), weight_(split_parameter(shape, name, {in, out}, block)) {
+RowLinear::RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out)
+    : shape_(shape), in_(in / shape.tp), out_(out), weight_(split_parameter(shape, name, {in, out})) {
   weight_.standard_deviation = shape.residual_deviation();
   if (shape.bias == BiasKind::Bias) {
-    bias_ = whole_parameter(name + ".bias", {out}, block);
+    bias_ = whole_parameter(name + ".bias", {out});
     bias_.initialisation = Initialisation::Zero;
     bias_.decay = false;
   }

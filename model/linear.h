@@ -15,7 +15,7 @@ namespace tessera {
 class ColumnLinear {
  public:
   // weight: global shape, last dim `in`; the bias has the weight's shape without its last dim.
-  ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight, int block);
+  ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight);
 
   // Gathers x over tp; overwrites y.
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
@@ -41,7 +41,7 @@ class ColumnLinear {
 class RowLinear {
  public:
   // in, out: global. Writes to the residual stream, hence the smaller initial weights.
-  RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out, int block);
+  RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out);
 
   // Overwrites y [slots/tp, out], summed over tp.
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;

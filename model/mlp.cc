@@ -13,21 +13,25 @@ Shape up_weight(const ModelShape& shape) {
 
 }  // namespace
 
-Mlp::Mlp(const ModelShape& shape, const std::string& name, int block)
+Mlp::Mlp(const ModelShape& shape, const std::string& name)
     : shape_(shape),
       up_shape_{shape.slots, (shape.mlp == MlpKind::SwiGlu ? 2 : 1) * shape.local_ffn()},
       activation_shape_{shape.slots, shape.local_ffn()},
-      up_(shape, name + (shape.mlp == MlpKind::SwiGlu ? ".gate_up" : ".up"), up_weight(shape), block),
-      down_(shape, name + ".down", shape.ffn, shape.hidden, block) {}
+      up_(shape, name + (shape.mlp == MlpKind::SwiGlu ? ".gate_up" : ".up"), up_weight(shape)),
+      down_(shape, name + ".down", shape.ffn, shape.hidden) {}
 
 void Mlp::forward(LayerRun run, const ConstTensor& x, const Saved& saved, const Tensor& y) const {
-  up_.forward(run, x, saved.up);
+  expand(run, x, saved);
+  activate(run, saved);
+  down_.forward(run, saved.activation, y);
+}
+
+void Mlp::activate(LayerRun run, const Saved& saved) const {
   if (shape_.mlp == MlpKind::SwiGlu) {
     swiglu(run.context, saved.up.reshape({shape_.slots, shape_.local_ffn(), 2}), saved.activation);
   } else {
     gelu(run.context, saved.up, saved.activation);
   }
-  down_.forward(run, saved.activation, y);
 }
 
 void Mlp::backward_input(LayerRun run, const ConstTensor& dy, const Saved& saved, const Tensor& dx) const {
@@ -48,11 +52,10 @@ void Mlp::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor
   up_.backward_weight(run, saved.up, x);
 }
 
-Mlp::Saved Mlp::allocate(Arena& arena) const {
-  Saved saved;
-  saved.up = arena.take(up_shape_, shape_.compute);
+void Mlp::allocate_expanded(Arena& arena, Saved& saved) const { saved.up = arena.take(up_shape_, shape_.compute); }
+
+void Mlp::allocate_activated(Arena& arena, Saved& saved) const {
   saved.activation = arena.take(activation_shape_, shape_.compute);
-  return saved;
 }
 
 void Mlp::prepare(Context& context) const {
@@ -64,11 +67,7 @@ int64_t Mlp::workspace() const {
   return Arena::bytes(activation_shape_, shape_.compute) + std::max(up_.workspace(), down_.workspace());
 }
 
-Cost Mlp::cost() const {
-  Cost cost = up_.cost() + down_.cost();
-  cost.saved_bytes += Arena::bytes(up_shape_, shape_.compute) + Arena::bytes(activation_shape_, shape_.compute);
-  return cost;
-}
+Cost Mlp::cost() const { return up_.cost() + down_.cost(); }
 
 void Mlp::add_parameters(Parameters& parameters) {
   up_.add_parameters(parameters);

@@ -15,15 +15,21 @@ class Mlp {
     Tensor activation;  // [slots, ffn/tp]
   };
 
-  Mlp(const ModelShape& shape, const std::string& name, int block);
+  Mlp(const ModelShape& shape, const std::string& name);
 
-  // x [slots/tp, hidden] -> overwrites y [slots/tp, hidden] and saved.
+  // x [slots/tp, hidden] -> overwrites y [slots/tp, hidden] and saved: expand, activate, then the down projection.
   void forward(LayerRun run, const ConstTensor& x, const Saved& saved, const Tensor& y) const;
+  // Overwrites saved.up.
+  void expand(LayerRun run, const ConstTensor& x, const Saved& saved) const { up_.forward(run, x, saved.up); }
+  // Overwrites saved.activation from saved.up.
+  void activate(LayerRun run, const Saved& saved) const;
   // Overwrites dx [slots/tp, hidden]; leaves in saved what backward_weight needs.
   void backward_input(LayerRun run, const ConstTensor& dy, const Saved& saved, const Tensor& dx) const;
   void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved);
 
-  Saved allocate(Arena& arena) const;
+  // The two halves of Saved: what expand() and what activate() writes.
+  void allocate_expanded(Arena& arena, Saved& saved) const;
+  void allocate_activated(Arena& arena, Saved& saved) const;
   void prepare(Context& context) const;
   int64_t workspace() const;
   Cost cost() const;

@@ -4,12 +4,12 @@
 
 namespace tessera {
 
-Norm::Norm(const ModelShape& shape, const std::string& name, int block)
-    : shape_(shape), weight_(whole_parameter(name, {shape.hidden}, block)) {
+Norm::Norm(const ModelShape& shape, const std::string& name)
+    : shape_(shape), weight_(whole_parameter(name, {shape.hidden})) {
   weight_.initialisation = Initialisation::One;
   weight_.decay = false;
   if (shape.norm == NormKind::Layer) {
-    bias_ = whole_parameter(name + ".bias", {shape.hidden}, block);
+    bias_ = whole_parameter(name + ".bias", {shape.hidden});
     bias_.initialisation = Initialisation::Zero;
     bias_.decay = false;
   }
@@ -47,8 +47,7 @@ int64_t Norm::workspace(const Context& context) const {
 
 Cost Norm::cost() const {
   const int64_t parts = shape_.norm == NormKind::Layer ? 2 : 1;
-  return {.parameters = parts * shape_.hidden,
-          .saved_bytes = parts * Arena::bytes({shape_.local_slots()}, shape_.accumulation())};
+  return {.parameters = parts * shape_.hidden};
 }
 
 void Norm::add_parameters(Parameters& parameters) {

@@ -12,7 +12,7 @@ class Norm {
     Tensor mean, rstd;  // [slots/tp]; mean for LayerNorm only
   };
 
-  Norm(const ModelShape& shape, const std::string& name, int block);
+  Norm(const ModelShape& shape, const std::string& name);
 
   // x [slots/tp, hidden] -> overwrites y and saved.
   void forward(Context& context, const ConstTensor& x, const Saved& saved, const Tensor& y) const;

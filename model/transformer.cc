@@ -3,39 +3,121 @@
 #include <algorithm>
 
 namespace tessera {
+namespace {
 
-Transformer::Transformer(const ModelShape& shape, int microbatch_slots)
-    : shape_(shape),
-      microbatch_slots_(microbatch_slots),
-      embedding_(shape),
-      head_(shape, shape.tied ? &embedding_.table() : nullptr) {
-  for (int i = 0; i < shape.layers; ++i) blocks_.push_back(std::make_unique<Block>(shape, i));
-  embedding_.add_parameters(parameters_);
-  for (const auto& block : blocks_) block->add_parameters(parameters_);
-  head_.add_parameters(parameters_);
+Head::Tie tie_of(const ModelShape& shape, const StagePart& part, const Transformer* embedding_stage) {
+  if (!shape.tied) return Head::Tie::Free;
+  if (part.stages == 1) return Head::Tie::SameStage;
+  return embedding_stage != nullptr ? Head::Tie::OtherStage : Head::Tie::OtherRank;
+}
+
+}  // namespace
+
+Transformer::Transformer(const ModelShape& shape, Options options) : shape_(shape), options_(std::move(options)) {
+  const StagePart& part = options_.part;
+  TESSERA_CHECK(0 <= part.first_block && part.first_block < part.last_block && part.last_block <= shape.layers,
+                "a stage has blocks of the model");
+  if (options_.recompute.empty()) options_.recompute.assign(shape.layers, Recompute::None);
+  TESSERA_CHECK_EQ(static_cast<int64_t>(options_.recompute.size()), shape.layers, "modes of recomputation by block");
+  const Head::Tie tie = tie_of(shape, part, options_.embedding_stage);
+  if (first()) {
+    embedding_.emplace(shape);
+    // Another pipeline rank makes the same updates to its copy.
+    if (tie == Head::Tie::OtherRank) embedding_->table().replicas = embedding_->table().replicas.with(Axis::Ends);
+  }
+  for (int i = part.first_block; i < part.last_block; ++i)
+    blocks_.push_back(std::make_unique<Block>(shape, i, options_.recompute[i]));
+  if (last()) {
+    Transformer* holder = tie == Head::Tie::SameStage ? this : options_.embedding_stage;
+    head_.emplace(shape, tie, holder != nullptr && shape.tied ? &holder->embedding_->table() : nullptr);
+  }
+  number_parameters();
+}
+
+// Numbers as if one rank held the whole model, in this order: table, positions, blocks, final norm, head.
+void Transformer::number_parameters() {
+  constexpr int64_t kBeforeBlocks = 2, kAfterBlocks = 3;  // norms have up to two parameters
+  Parameters of_block;
+  blocks_.front()->add_parameters(of_block);
+  const auto per_block = static_cast<int64_t>(of_block.size());
+  const auto add = [&](auto& layer, int64_t ordinal, int block) {
+    const size_t begin = parameters_.size();
+    layer.add_parameters(parameters_);
+    for (size_t i = begin; i < parameters_.size(); ++i) {
+      Parameter& parameter = *parameters_[i];
+      // A tied table has one number wherever it lies.
+      parameter.ordinal = parameter.name == "embedding" ? 0 : ordinal + static_cast<int64_t>(i - begin);
+      parameter.ordinals = kBeforeBlocks + shape_.layers * per_block + kAfterBlocks;
+      parameter.stage = options_.part.stage;
+      parameter.block = block;
+    }
+  };
+  if (embedding_) add(*embedding_, 0, 0);
+  for (int i = 0; i < blocks(); ++i)
+    add(*blocks_[i], kBeforeBlocks + (options_.part.first_block + i) * per_block, i);
+  if (head_) add(*head_, kBeforeBlocks + shape_.layers * per_block, blocks() - 1);
 }
 
 int64_t Transformer::weights_bytes() const {
   int64_t bytes = 0;
-  for (const Parameter* parameter : parameters_) bytes += Arena::bytes(parameter->local_shape(), shape_.compute);
+  for (const Parameter* parameter : parameters_) {
+    if (parameter->tied_to == nullptr) bytes += Arena::bytes(parameter->local_shape(), shape_.compute);
+  }
   return bytes;
+}
+
+int64_t Transformer::slot_bytes() const {
+  Arena tally = Arena::tally();
+  take_slot(tally);
+  return tally.used();
+}
+
+int64_t Transformer::area_bytes() const {
+  int64_t most = 0;
+  for (const auto& block : blocks_) most = std::max(most, block->saved_bytes(Block::Portion::MadeAgain));
+  return most;
 }
 
 int64_t Transformer::activations_bytes() const {
-  const int64_t last = Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute);
-  return microbatch_slots_ * (MicrobatchPlan::bytes(shape_) + cost().saved_bytes + last);
+  return options_.slots * slot_bytes() + options_.areas * area_bytes();
 }
 
 int64_t Transformer::workspace_bytes(const Context& context) const {
-  int64_t bytes = std::max(embedding_.workspace(), head_.workspace(context));
-  if (!blocks_.empty()) bytes = std::max(bytes, blocks_.front()->workspace(context));
-  return bytes;
+  int64_t bytes = 0;
+  if (embedding_) bytes = std::max(bytes, embedding_->workspace());
+  if (head_) bytes = std::max(bytes, head_->workspace(context));
+  // Forward has what it does not keep in the workspace.
+  return std::max(bytes, area_bytes() + blocks_.front()->workspace(context));
 }
 
 Cost Transformer::cost() const {
-  Cost cost = embedding_.cost() + head_.cost();
-  if (!blocks_.empty()) cost += shape_.layers * blocks_.front()->cost();
+  Cost cost = blocks() * blocks_.front()->cost();
+  if (embedding_) cost += embedding_->cost();
+  if (head_) cost += head_->cost();
   return cost;
+}
+
+Transformer::Slot Transformer::take_slot(Arena& arena) const {
+  Slot slot;
+  const Shape residual{shape_.local_slots(), shape_.hidden};
+  slot.plan = MicrobatchPlan(shape_, arena);
+  for (const auto& block : blocks_) slot.kept.push_back(block->allocate(arena, Block::Portion::Kept));
+  slot.residual.push_back(first() ? arena.take(residual, shape_.compute) : Tensor());
+  for (int i = 0; i < blocks(); ++i) slot.residual.push_back(arena.take(residual, shape_.compute));
+  if (head_) slot.head = head_->allocate(arena);
+  slot.area.assign(blocks(), -1);
+  return slot;
+}
+
+Transformer::Area Transformer::take_area(Arena& arena) const {
+  Area area;
+  for (const auto& block : blocks_) {
+    ArenaScope same_memory(arena);
+    const Block::Saved views = block->allocate(arena, Block::Portion::MadeAgain);
+    (block->recompute_mode() == Recompute::Full ? area.full : area.selective) = views;
+  }
+  arena.take({area_bytes() / size_of(DType::U32)}, DType::U32);
+  return area;
 }
 
 void Transformer::allocate(Context& context, Comm& tp) {
@@ -43,61 +125,109 @@ void Transformer::allocate(Context& context, Comm& tp) {
   TESSERA_CHECK_EQ(tp.rank(), shape_.tp_rank, "tensor-parallel rank");
   tp_ = &tp;
   weights_ = Arena("weights", context.device(), weights_bytes());
-  for (Parameter* parameter : parameters_) parameter->value = weights_.take(parameter->local_shape(), shape_.compute);
+  for (Parameter* parameter : parameters_) {
+    parameter->value = parameter->tied_to != nullptr ? parameter->tied_to->value
+                                                     : weights_.take(parameter->local_shape(), shape_.compute);
+    TESSERA_CHECK(parameter->value.data() != nullptr, "the stage with the embedding is allocated first");
+  }
   activations_ = Arena("activations", context.device(), activations_bytes());
-  slots_.resize(microbatch_slots_);
-  for (Slot& slot : slots_) {
-    slot.plan = MicrobatchPlan(shape_, activations_);
-    for (const auto& block : blocks_) slot.blocks.push_back(block->allocate(activations_));
-    slot.last = activations_.take({shape_.local_slots(), shape_.hidden}, shape_.compute);
-    slot.head = head_.allocate(activations_);
+  const int64_t slot_words = slot_bytes() / size_of(DType::U32);
+  for (int i = 0; i < options_.slots; ++i) {
+    Tensor memory;
+    {
+      ArenaScope same_memory(activations_);
+      memory = activations_.take({slot_words}, DType::U32);
+    }
+    slots_.push_back(take_slot(activations_));
+    slots_.back().memory = memory;
   }
+  for (int i = 0; i < options_.areas; ++i) areas_.push_back(take_area(activations_));
   TESSERA_CHECK_EQ(activations_.used(), activations_.capacity(), "the layers' statements of saved bytes");
-  if (!blocks_.empty()) blocks_.front()->prepare(context);
-  head_.prepare(context);
+  blocks_.front()->prepare(context);
+  if (head_) head_->prepare(context);
 }
 
-void Transformer::forward_blocks(Context& context, const Batch& batch, Slot& slot) {
+Block::Saved Transformer::saved(const Slot& slot, int block) const {
+  const Recompute mode = blocks_[block]->recompute_mode();
+  if (mode == Recompute::None) return slot.kept[block];
+  TESSERA_CHECK(slot.area[block] >= 0, "RECOMPUTE comes before backward");
+  const Area& area = areas_[slot.area[block]];
+  return Block::joined(slot.kept[block], mode == Recompute::Full ? area.full : area.selective);
+}
+
+void Transformer::forward_blocks(Context& context, const Batch& batch, const Place& place, BlockRange range) {
   TESSERA_CHECK_EQ(batch.slots(), shape_.slots, "token slots of a microbatch");
-  slot.plan.make(shape_, context, batch);
-  embedding_.forward(run(context), batch, residual(slot, 0));
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    blocks_[i]->forward(run(context), slot.plan, slot.blocks[i], residual(slot, i + 1));
+  Slot& slot = slots_.at(place.slot);
+  if (range.first == 0) {
+    // A step that threw may have left memory taken.
+    for (int& area : slot.area) {
+      if (area >= 0) areas_[area].taken = false;
+      area = -1;
+    }
+    slot.plan.make(shape_, context, batch);
+    if (embedding_) embedding_->forward(run(context), batch, slot.residual[0]);
+  }
+  for (int i = range.first; i < range.last; ++i) {
+    ArenaScope scope(context.workspace());
+    const Block::Saved saved =
+        Block::joined(slot.kept[i], blocks_[i]->allocate(context.workspace(), Block::Portion::MadeAgain));
+    blocks_[i]->forward(run(context), slot.plan, before(slot, place, i), saved, slot.residual[i + 1]);
   }
 }
 
-double Transformer::forward(Context& context, const Batch& batch, int slot, double loss_scale) {
-  Slot& saved = slots_.at(slot);
-  forward_blocks(context, batch, saved);
-  return head_.forward(run(context), batch, saved.last, saved.head, loss_scale, Head::Mode::Train);
+double Transformer::forward(Context& context, const Batch& batch, const Place& place, BlockRange range,
+                            double loss_scale) {
+  forward_blocks(context, batch, place, range);
+  if (!head_ || range.last < blocks()) return 0;
+  const Slot& slot = slots_.at(place.slot);
+  return head_->forward(run(context), batch, slot.residual.back(), *slot.head, loss_scale, Head::Mode::Train);
 }
 
-double Transformer::evaluate(Context& context, const Batch& batch, double loss_scale) {
-  Slot& scratch = slots_.front();  // no microbatch is alive between steps
-  forward_blocks(context, batch, scratch);
-  return head_.forward(run(context), batch, scratch.last, scratch.head, loss_scale, Head::Mode::Evaluate);
+double Transformer::evaluate(Context& context, const Batch& batch, const Place& place, double loss_scale) {
+  forward_blocks(context, batch, place, {0, blocks()});
+  if (!head_) return 0;
+  const Slot& slot = slots_.at(place.slot);
+  return head_->forward(run(context), batch, slot.residual.back(), *slot.head, loss_scale, Head::Mode::Evaluate);
 }
 
-void Transformer::backward_input(Context& context, const Batch&, int slot) {
-  Slot& saved = slots_.at(slot);
-  head_.backward_input(run(context), saved.last, saved.head);
-  for (size_t i = blocks_.size(); i-- > 0;) {
-    blocks_[i]->backward_input(run(context), saved.plan, saved.blocks[i], residual(saved, i + 1));
+void Transformer::recompute(Context& context, const Batch&, const Place& place, BlockRange range) {
+  Slot& slot = slots_.at(place.slot);
+  for (int i = range.first; i < range.last; ++i) {
+    if (blocks_[i]->recompute_mode() == Recompute::None) continue;
+    const auto free = std::find_if(areas_.begin(), areas_.end(), [](const Area& area) { return !area.taken; });
+    TESSERA_CHECK(free != areas_.end(), "no memory is left for what RECOMPUTE makes");
+    free->taken = true;
+    slot.area[i] = static_cast<int>(free - areas_.begin());
+    blocks_[i]->recompute(run(context), slot.plan, before(slot, place, i), saved(slot, i));
   }
 }
 
-void Transformer::backward_weight(Context& context, const Batch& batch, int slot) {
-  Slot& saved = slots_.at(slot);
-  for (size_t i = blocks_.size(); i-- > 0;) {
-    blocks_[i]->backward_weight(run(context), saved.blocks[i], residual(saved, i + 1));
-  }
-  embedding_.backward_weight(run(context), batch, residual(saved, 0));
+void Transformer::backward_input(Context& context, const Batch&, const Place& place, BlockRange range) {
+  Slot& slot = slots_.at(place.slot);
+  if (head_ && range.last == blocks()) head_->backward_input(run(context), slot.residual.back(), *slot.head);
+  for (int i = range.last; i-- > range.first;)
+    blocks_[i]->backward_input(run(context), slot.plan, before(slot, place, i), saved(slot, i), slot.residual[i + 1]);
 }
 
-void Transformer::logits(Context& context, const Batch& batch, int64_t first, const Tensor& logits) {
-  Slot& scratch = slots_.front();
-  forward_blocks(context, batch, scratch);
-  head_.logits(run(context), scratch.last, first, logits);
+void Transformer::backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange range) {
+  Slot& slot = slots_.at(place.slot);
+  for (int i = range.last; i-- > range.first;) {
+    blocks_[i]->backward_weight(run(context), saved(slot, i), slot.residual[i + 1]);
+    if (slot.area[i] >= 0) areas_[slot.area[i]].taken = false;
+    slot.area[i] = -1;
+  }
+  if (embedding_ && range.first == 0) embedding_->backward_weight(run(context), batch, slot.residual[0]);
+}
+
+void Transformer::slot_restored(Context& context, const Batch& batch, int slot) {
+  // The plan's lists came back with the slot's memory, but what points at them and at the batch did not.
+  slots_.at(slot).plan.make(shape_, context, batch);
+}
+
+void Transformer::logits(Context& context, const Batch& batch, int64_t first_row, const Tensor& logits) {
+  TESSERA_CHECK(first() && last(), "logits need the whole model");
+  forward_blocks(context, batch, {}, {0, blocks()});
+  head_->logits(run(context), slots_.front().residual.back(), first_row, logits);
 }
 
 }  // namespace tessera

@@ -1,71 +1,105 @@
-// The whole model as one pipeline stage: embedding, blocks, head.
+// A pipeline stage of the model: some of its blocks, with the embedding on the first stage and the head on the last. A
+// model on one rank is the stage that has everything.
 //
 // Made in two steps: the constructor only works out shapes and parameters and can state every size; allocate() takes
 // the memory. So a plan costs nothing.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "model/block.h"
 #include "model/embedding.h"
 #include "model/head.h"
+#include "parallel/partition.h"
 #include "parallel/stage.h"
 
 namespace tessera {
 
 class Transformer : public Stage {
  public:
-  // microbatch_slots: microbatches that are alive at once. tp must outlive the model; it may be null until allocate().
-  Transformer(const ModelShape& shape, int microbatch_slots);
+  struct Options {
+    StagePart part;                         // of shape.layers blocks
+    std::vector<Recompute> recompute = {};  // by block of the whole model; empty: everything is kept
+    int slots = 1;                          // microbatches that are alive at once
+    int areas = 0;                          // blocks that are between recompute and backward_weight at once
+    // For a tied model whose stages differ: the stage that has the embedding, when it is on this rank.
+    Transformer* embedding_stage = nullptr;
+  };
+
+  Transformer(const ModelShape& shape, Options options);
 
   // Sizes in bytes, exactly what allocate() and the calls take.
   int64_t weights_bytes() const;      // compute copies of the parameters
-  int64_t activations_bytes() const;  // all microbatch slots
+  int64_t slot_bytes() const;         // activations of one microbatch
+  int64_t area_bytes() const;         // what recompute makes, of one block
+  int64_t activations_bytes() const;  // all slots and areas
   int64_t workspace_bytes(const Context& context) const;
   Cost cost() const;  // of one microbatch
 
   // Takes the memory and generates the matrix products. Gradients are assigned by the optimizer's side
-  // (Parameter::gradient), values are filled by it too.
+  // (Parameter::gradient), values are filled by it too. tp must outlive the stage.
   void allocate(Context& context, Comm& tp);
 
-  int slots() const override { return microbatch_slots_; }
-  double forward(Context& context, const Batch& batch, int slot, double loss_scale) override;
-  void backward_input(Context& context, const Batch& batch, int slot) override;
-  void backward_weight(Context& context, const Batch& batch, int slot) override;
-  double evaluate(Context& context, const Batch& batch, double loss_scale) override;
+  int index() const override { return options_.part.stage; }
+  int blocks() const override { return options_.part.blocks(); }
+  int slots() const override { return options_.slots; }
+  Tensor output(int slot) override { return slots_.at(slot).residual.back(); }
+  Tensor slot_memory(int slot) override { return slots_.at(slot).memory; }
+  void slot_restored(Context& context, const Batch& batch, int slot) override;
+  double forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
+                 double loss_scale) override;
+  void recompute(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
+  void backward_input(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
+  void backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
+  double evaluate(Context& context, const Batch& batch, const Place& place, double loss_scale) override;
   Parameters& parameters() override { return parameters_; }
 
-  // Logits [rows, vocab] (accumulation dtype) after tokens [first, first + rows) of the batch; tp = 1.
+  // Logits [rows, vocab] (accumulation dtype) after tokens [first, first + rows) of the batch; a whole model, tp = 1.
   void logits(Context& context, const Batch& batch, int64_t first, const Tensor& logits);
 
   const ModelShape& shape() const { return shape_; }
 
  private:
   struct Slot {
+    Tensor memory;  // everything below, as bytes
     MicrobatchPlan plan;
-    std::vector<Block::Saved> blocks;
-    Tensor last;  // [slots/tp, hidden] the last block's output; its gradient after the head's backward_input
-    Head::Saved head;
+    std::vector<Block::Saved> kept;      // by block
+    std::vector<Tensor> residual;        // [slots/tp, hidden] before each block and after the last; the first one is
+                                         // empty where the stage before hands it over
+    std::optional<Head::Saved> head;
+    std::vector<int> area;  // by block, between recompute and backward_weight; else -1
+  };
+  // Memory for what one block makes again, laid out for each mode.
+  struct Area {
+    Block::Saved selective, full;
+    bool taken = false;
   };
 
   LayerRun run(Context& context) const { return {context, *tp_}; }
-  // The tensor that block `index` reads: its own x0, or the head's input past the last block.
-  const Tensor& residual(const Slot& slot, size_t index) const {
-    return index < slot.blocks.size() ? slot.blocks[index].x0 : slot.last;
+  bool first() const { return options_.part.first(); }
+  bool last() const { return options_.part.last(); }
+  Slot take_slot(Arena& arena) const;
+  Area take_area(Arena& arena) const;
+  const Tensor& before(const Slot& slot, const Place& place, int block) const {
+    return block == 0 && !first() ? place.input : slot.residual[block];
   }
-  void forward_blocks(Context& context, const Batch& batch, Slot& slot);
+  Block::Saved saved(const Slot& slot, int block) const;
+  void forward_blocks(Context& context, const Batch& batch, const Place& place, BlockRange blocks);
+  void number_parameters();
 
   ModelShape shape_;
-  int microbatch_slots_;
+  Options options_;
   Comm* tp_ = nullptr;
-  Embedding embedding_;
+  std::optional<Embedding> embedding_;
   std::vector<std::unique_ptr<Block>> blocks_;
-  Head head_;
+  std::optional<Head> head_;
   Parameters parameters_;
   Arena weights_;
   Arena activations_;
   std::vector<Slot> slots_;
+  std::vector<Area> areas_;
 };
 
 }  // namespace tessera

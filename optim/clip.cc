@@ -4,25 +4,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "tensor/ops/reduce.h"
 
 namespace tessera {
 namespace {
 
-// The axes that a parameter is split along: ranks along them hold other rows. Pipeline ranks hold other parameters.
-AxisSet split_axes(const Parameter& parameter) {
-  return AxisSet{Axis::Dp, Axis::Cp, Axis::Tp}.without(parameter.replicas);
+Shape sums_shape(const Parameters& parameters) {
+  return {parameters.empty() ? 1 : parameters.front()->ordinals};
 }
-
-std::map<AxisSet, std::vector<const Parameter*>> by_split(const Parameters& parameters) {
-  std::map<AxisSet, std::vector<const Parameter*>> result;
-  for (const Parameter* parameter : parameters) result[split_axes(*parameter)].push_back(parameter);
-  return result;
-}
-
-Shape sums_shape(const std::vector<const Parameter*>& parameters) { return {static_cast<int64_t>(parameters.size())}; }
 
 }  // namespace
 
@@ -33,31 +23,28 @@ double clip_scale(double norm, double max_norm) {
 }
 
 int64_t GradientNorm::bytes(const Parameters& parameters) {
-  int64_t bytes = 0;
-  for (const auto& [axes, split] : by_split(parameters)) bytes += Arena::bytes(sums_shape(split), DType::F64);
-  return bytes;
+  return Arena::bytes(sums_shape(parameters), DType::F64);
 }
 
-GradientNorm::GradientNorm(Mesh& mesh, const Parameters& parameters, Arena& arena) {
-  std::vector<std::pair<std::string, const double*>> named;
-  for (auto& [axes, split] : by_split(parameters)) {
-    const Tensor sums = arena.take(sums_shape(split), DType::F64);
-    for (size_t i = 0; i < split.size(); ++i) named.emplace_back(split[i]->name, sums.as<double>() + i);
-    splits_.push_back({&mesh.group(axes), split, sums});
+GradientNorm::GradientNorm(Mesh& mesh, const Parameters& parameters, Arena& arena)
+    : world_(mesh.world()), sums_(arena.take(sums_shape(parameters), DType::F64)) {
+  for (const Parameter* parameter : parameters) {
+    if (parameter->tied_to != nullptr) continue;  // counted where its gradient is added
+    const Comm& replicas = mesh.group(parameter->replicas);
+    parts_.push_back({parameter, shard({0, parameter->rows.size()}, replicas.size(), replicas.rank())});
   }
-  std::sort(named.begin(), named.end());
-  for (const auto& [name, sum] : named) in_name_order_.push_back(sum);
 }
 
 double GradientNorm::compute(const Context& context) {
-  for (const Split& split : splits_) {
-    double* sums = split.sums.as<double>();
-    for (size_t i = 0; i < split.parameters.size(); ++i)
-      sums[i] = sum_of_squares(context, split.parameters[i]->gradient);
-    split.group->all_reduce_sum(split.sums);
+  const std::span<double> sums = sums_.span<double>();
+  std::fill(sums.begin(), sums.end(), 0.0);
+  for (const Part& part : parts_) {
+    const ConstTensor gradient = part.parameter->gradient;
+    sums[part.parameter->ordinal] = sum_of_squares(context, gradient.rows(part.rows.begin, part.rows.end));
   }
+  world_.all_reduce_sum(sums_);
   double total = 0;
-  for (const double* sum : in_name_order_) total += *sum;
+  for (const double sum : sums) total += sum;
   return std::sqrt(total);
 }
 

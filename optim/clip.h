@@ -1,10 +1,10 @@
 // The global L2 norm of the gradient, and clipping by it (Pascanu, Mikolov and Bengio 2013).
 //
-// norm = sqrt(sum over parameters, in name order, of the sum of squares of the global gradient)
+// norm = sqrt(sum over parameters, in the model's order, of the sum of squares of the global gradient)
 //
-// A parameter's sum is made of this rank's rows, added up over the axes that the parameter is split along; replicas
-// hold equal gradients and count once. The sums are added in name order whatever order they were made in, so the norm
-// is bitwise the same under any schedule, and on every rank.
+// Replicas hold equal gradients: each sums the squares of a part of the rows, and every element counts once. All ranks
+// add up one vector, an element a parameter, in rank order; its sum is made in the model's order. So the norm is bitwise
+// the same under any schedule of one layout, and on every rank.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ double clip_scale(double norm, double max_norm);
 
 class GradientNorm {
  public:
-  // Takes bytes(parameters) from the arena. Asks the mesh for the groups that it needs (see Mesh::group).
+  // Takes bytes(parameters) from the arena. Asks the mesh for the parameters' groups (see Mesh::make_groups).
   GradientNorm(Mesh& mesh, const Parameters& parameters, Arena& arena);
   static int64_t bytes(const Parameters& parameters);
 
@@ -30,14 +30,14 @@ class GradientNorm {
   double compute(const Context& context);
 
  private:
-  struct Split {  // the parameters that are split along the same axes: one message for all
-    Comm* group;
-    std::vector<const Parameter*> parameters;
-    Tensor sums;  // [parameters] F64
+  struct Part {
+    const Parameter* parameter;
+    Interval rows;  // of the gradient's, that this rank counts
   };
 
-  std::vector<Split> splits_;
-  std::vector<const double*> in_name_order_;  // each parameter's sum
+  Comm& world_;
+  std::vector<Part> parts_;
+  Tensor sums_;  // [parameters of the model] F64
 };
 
 }  // namespace tessera

@@ -8,9 +8,12 @@ namespace {
 
 constexpr int64_t kAlignedBytes = 64;  // a cache line, and the widest vector
 
-std::map<AxisSet, Parameters> by_group(const Parameters& parameters) {
-  std::map<AxisSet, Parameters> groups;
-  for (Parameter* parameter : parameters) groups[parameter->replicas].push_back(parameter);
+using StageGroup = std::pair<int, AxisSet>;
+
+std::map<StageGroup, Parameters> by_group(const Parameters& parameters) {
+  std::map<StageGroup, Parameters> groups;
+  for (Parameter* parameter : parameters)
+    groups[{parameter->stage, reduction_group(*parameter)}].push_back(parameter);
   return groups;
 }
 
@@ -22,16 +25,18 @@ int64_t elements(const Parameters& parameters) {
 
 }  // namespace
 
+AxisSet reduction_group(const Parameter& parameter) { return parameter.replicas.without({Axis::Ends}); }
+
 int64_t gradient_bytes(const Parameters& parameters, DType compute) {
   int64_t bytes = 0;
-  for (const auto& [replicas, group] : by_group(parameters))
+  for (const auto& [where, group] : by_group(parameters))
     bytes += Arena::bytes({elements(group)}, accumulation_dtype(compute));
   return bytes;
 }
 
 void lay_out_gradients(const Parameters& parameters, DType compute, Arena& arena) {
   const DType dtype = accumulation_dtype(compute);
-  for (auto& [replicas, group] : by_group(parameters)) {
+  for (auto& [where, group] : by_group(parameters)) {
     Parameters ordered = group;
     std::stable_partition(ordered.begin(), ordered.end(), [&](const Parameter* parameter) {
       return parameter->local_shape().size() * size_of(dtype) % kAlignedBytes == 0;
@@ -49,7 +54,7 @@ void lay_out_gradients(const Parameters& parameters, DType compute, Arena& arena
 std::vector<GradientBucket> gradient_buckets(const Parameters& parameters, int64_t max_elements) {
   TESSERA_CHECK(max_elements > 0, "a bucket holds at least one element");
   std::vector<GradientBucket> buckets;
-  for (auto& [replicas, group] : by_group(parameters)) {
+  for (auto& [where, group] : by_group(parameters)) {
     std::vector<Tensor> gradients;
     for (const Parameter* parameter : group) {
       TESSERA_CHECK_EQ(parameter->gradient.shape(), parameter->local_shape(), parameter->name + " needs a gradient");
@@ -66,7 +71,7 @@ std::vector<GradientBucket> gradient_buckets(const Parameters& parameters, int64
            ++next)
         run = Tensor(run.data(), {run.size() + gradients[next].size()}, run.dtype(), run.device());
       for (int64_t begin = 0; begin < run.size(); begin += max_elements)
-        buckets.push_back({replicas, run.rows(begin, std::min(run.size(), begin + max_elements))});
+        buckets.push_back({where.second, run.rows(begin, std::min(run.size(), begin + max_elements))});
       first = next;
     }
   }

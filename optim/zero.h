@@ -39,7 +39,7 @@ class ZeroOptimizer : public Reducer {
   ~ZeroOptimizer() override;
 
   void begin_step(Context& context) override;
-  void reduce(Context& context) override;
+  void reduce(Context& context, int stage, BlockRange blocks) override;
   double norm(Context& context) override;
   // Needs norm() of this step's gradients when clipping is on; throws NumericalError, weights untouched, when it is not
   // finite.
@@ -65,6 +65,14 @@ class ZeroOptimizer : public Reducer {
     Comm* group;
     Tensor gradients;
   };
+  struct StageReductions {
+    int stage;
+    std::vector<Reduction> whole;
+    std::vector<std::vector<Reduction>> by_block;
+  };
+
+  std::vector<Reduction> reductions_of(Mesh& mesh, const Parameters& parameters) const;
+  void join_tied(Context& context);
 
   void refresh_values(Context& context);
 
@@ -72,7 +80,9 @@ class ZeroOptimizer : public Reducer {
   Arena arena_;
   Arena gradients_;
   std::vector<Owned> owned_;
-  std::vector<Reduction> reductions_;
+  std::vector<StageReductions> reductions_;
+  std::vector<Reduction> ends_;                              // tied tables on two pipeline ranks
+  std::vector<std::pair<Parameter*, Parameter*>> tied_;      // on one: the part, and what it is added to
   GradientNorm gradient_norm_;
   std::optional<double> norm_;  // of this step's gradients, once known
 };

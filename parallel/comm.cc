@@ -1,5 +1,6 @@
 #include "parallel/comm.h"
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <exception>
@@ -51,6 +52,19 @@ int64_t all_reduce_bytes(int64_t count, DType dtype, int rank, int n) {
   return (count + (n - 2) * shard({0, count}, n, rank).size()) * size_of(dtype);
 }
 
+// Adds the time until it ends to a group's seconds.
+class Stopwatch {
+ public:
+  explicit Stopwatch(Traffic& traffic) : traffic_(traffic), start_(std::chrono::steady_clock::now()) {}
+  ~Stopwatch() {
+    traffic_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  Traffic& traffic_;
+  std::chrono::steady_clock::time_point start_;
+};
+
 }  // namespace
 
 Request& Request::operator=(Request&& other) noexcept {
@@ -92,6 +106,7 @@ void Comm::all_reduce(const Tensor& x, Reduction reduction) {
   TESSERA_CHECK(x.dtype() != DType::U16, "no reduction over ranks for U16");
   traffic_.add(Collective::AllReduce, all_reduce_bytes(x.size(), x.dtype(), rank_, size_));
   if (size_ == 1 || x.size() == 0) return;
+  const Stopwatch watch(traffic_);
   do_all_reduce(bytes_of(x), x.size(), x.dtype(), reduction);
 }
 
@@ -103,6 +118,7 @@ void Comm::all_gather(const ConstTensor& in, const Tensor& out) {
   check_alias(out, in, rank_, "all_gather");
   traffic_.add(Collective::AllGather, in.bytes() * (size_ - 1));
   if (size_ == 1) return copy(in, out);
+  const Stopwatch watch(traffic_);
   if (in.size() > 0) do_all_gather(bytes_of(in), bytes_of(out), in.bytes());
 }
 
@@ -112,6 +128,7 @@ void Comm::reduce_scatter_sum(const ConstTensor& in, const Tensor& out) {
   TESSERA_CHECK(in.dtype() != DType::U16, "no reduction over ranks for U16");
   traffic_.add(Collective::ReduceScatter, out.bytes() * (size_ - 1));
   if (size_ == 1) return copy(in, out);
+  const Stopwatch watch(traffic_);
   if (out.size() > 0) do_reduce_scatter_sum(bytes_of(in), bytes_of(out), out.size(), out.dtype());
 }
 
@@ -125,6 +142,7 @@ void Comm::all_to_all(const ConstTensor& in, const Tensor& out) {
   const int64_t block_bytes = in.bytes() / size_;
   traffic_.add(Collective::AllToAll, block_bytes * (size_ - 1));
   if (size_ == 1) return copy(in, out);
+  const Stopwatch watch(traffic_);
   if (block_bytes > 0) do_all_to_all(bytes_of(in), bytes_of(out), block_bytes);
 }
 
@@ -132,11 +150,13 @@ void Comm::broadcast(const Tensor& x, int root) {
   check_host(x, "broadcast");
   TESSERA_CHECK(root >= 0 && root < size_, "broadcast from rank " + std::to_string(root) + " of " + name_);
   traffic_.add(Collective::Broadcast, rank_ == root && size_ > 1 ? x.bytes() : 0);
+  const Stopwatch watch(traffic_);
   if (size_ > 1 && x.size() > 0) do_broadcast(bytes_of(x), x.bytes(), root);
 }
 
 void Comm::barrier() {
   traffic_.add(Collective::Barrier, 0);
+  const Stopwatch watch(traffic_);
   if (size_ > 1) do_barrier();
 }
 
@@ -149,11 +169,13 @@ void Comm::check_message(const ConstTensor& x, int peer, int tag, const char* ca
 Request Comm::send(const ConstTensor& x, int to, int tag) {
   check_message(x, to, tag, "send");
   traffic_.add(Collective::Send, to == rank_ ? 0 : x.bytes());
+  const Stopwatch watch(traffic_);
   return x.size() == 0 ? Request() : Request(do_send(bytes_of(x), x.bytes(), to, tag));
 }
 
 Request Comm::receive(const Tensor& x, int from, int tag) {
   check_message(x, from, tag, "receive");
+  const Stopwatch watch(traffic_);
   return x.size() == 0 ? Request() : Request(do_receive(bytes_of(x), x.bytes(), from, tag));
 }
 
@@ -165,6 +187,7 @@ void Comm::gather_scalars(T value) {
     std::memcpy(scalars_.data(), &value, sizeof(T));
     return;
   }
+  const Stopwatch watch(traffic_);
   do_all_gather(reinterpret_cast<const std::byte*>(&value), reinterpret_cast<std::byte*>(scalars_.data()), sizeof(T));
 }
 

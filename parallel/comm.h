@@ -45,6 +45,7 @@ class Request {
   Request& operator=(Request&& other) noexcept;  // finishes what it replaces, as the destructor does
   ~Request() { finish(); }
   void wait();
+  bool pending() const { return pending_ != nullptr; }  // wait() was not called yet
 
  private:
   void finish() noexcept;

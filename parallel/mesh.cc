@@ -7,7 +7,7 @@
 namespace tessera {
 namespace {
 
-constexpr Axis kEveryAxis[] = {Axis::Pp, Axis::Dp, Axis::Cp, Axis::Tp};  // slowest first
+constexpr Axis kGridAxes[] = {Axis::Pp, Axis::Dp, Axis::Cp, Axis::Tp};  // slowest first
 
 // What the user may do about it when `world` ranks cannot be filled by `replica` ranks a replica.
 std::string what_would_fit(int64_t replica, int world) {
@@ -29,13 +29,15 @@ const char* name(Axis axis) {
       return "cp";
     case Axis::Tp:
       return "tp";
+    case Axis::Ends:
+      return "ends";
   }
   return "?";
 }
 
 std::string AxisSet::str() const {
   std::string text;
-  for (Axis axis : kEveryAxis) {
+  for (Axis axis : {Axis::Pp, Axis::Ends, Axis::Dp, Axis::Cp, Axis::Tp}) {
     if (!has(axis)) continue;
     if (!text.empty()) text += '*';
     text += name(axis);
@@ -53,6 +55,8 @@ int MeshShape::extent(Axis axis) const {
       return cp;
     case Axis::Tp:
       return tp;
+    case Axis::Ends:
+      return pp > 1 ? 2 : 1;
   }
   return 1;
 }
@@ -97,6 +101,8 @@ int MeshShape::coordinate(Axis axis, int rank) const {
       return rank / tp % cp;
     case Axis::Tp:
       return rank % tp;
+    case Axis::Ends:
+      return pp > 1 && coordinate(Axis::Pp, rank) == pp - 1 ? 1 : 0;
   }
   return 0;
 }
@@ -110,18 +116,37 @@ Comm& Mesh::group(AxisSet axes) {
   if (!group) {
     // Ranks with equal coordinates along all other axes get the same color.
     int color = 0;
-    for (Axis axis : kEveryAxis) {
-      if (!axes.has(axis)) color = color * extent(axis) + coordinate(axis);
+    for (Axis axis : kGridAxes) {
+      if (axes.has(axis)) continue;
+      // Along Ends the last pipeline rank counts as the first.
+      const bool joined = axis == Axis::Pp && axes.has(Axis::Ends) && coordinate(Axis::Pp) == extent(Axis::Pp) - 1;
+      color = color * extent(axis) + (joined ? 0 : coordinate(axis));
     }
     group = world_.split(color, axes.str());
   }
   return *group;
 }
 
+void Mesh::make_groups(std::span<const AxisSet> sets) {
+  std::array<int32_t, AxisSet::kSets> named{};
+  for (const AxisSet set : sets) named[set.number()] = 1;
+  world_.all_reduce_max(Tensor(std::span<int32_t>(named), Shape{AxisSet::kSets}));
+  for (int number = 0; number < AxisSet::kSets; ++number) {
+    if (named[number] > 0) group(AxisSet::from_number(number));
+  }
+}
+
 std::map<std::string, Traffic> Mesh::traffic() const {
   std::map<std::string, Traffic> traffic;
   for (const auto& [axes, group] : groups_) traffic[axes.str()] = group->traffic();
+  traffic["world"] = world_.traffic();
   return traffic;
+}
+
+double Mesh::communication_seconds() const {
+  double seconds = world_.traffic().seconds;
+  for (const auto& [axes, group] : groups_) seconds += group->traffic().seconds;
+  return seconds;
 }
 
 }  // namespace tessera

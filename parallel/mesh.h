@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "parallel/comm.h"
@@ -15,8 +16,10 @@ namespace tessera {
 
 class ParallelConfig;  // parallel/parallel.proto
 
-enum class Axis : uint8_t { Pp, Dp, Cp, Tp };
-constexpr int kAxes = 4;
+// Ends is no axis of its own: along it lie the first and the last pipeline rank, which both hold a tied embedding; a
+// rank between them is alone.
+enum class Axis : uint8_t { Pp, Dp, Cp, Tp, Ends };
+constexpr int kAxes = 4;  // of the grid
 const char* name(Axis axis);
 
 // A set of axes: the ranks that differ only along them form a group.
@@ -29,12 +32,26 @@ class AxisSet {
   constexpr bool has(Axis axis) const { return bits_ >> static_cast<int>(axis) & 1u; }
   constexpr bool operator==(const AxisSet&) const = default;
   constexpr bool operator<(AxisSet other) const { return bits_ < other.bits_; }
+  constexpr AxisSet with(Axis axis) const {
+    AxisSet more = *this;
+    more.bits_ |= 1u << static_cast<int>(axis);
+    return more;
+  }
   constexpr AxisSet without(AxisSet other) const {
     AxisSet rest = *this;
     rest.bits_ &= ~other.bits_;
     return rest;
   }
   std::string str() const;  // "dp*cp"
+
+  // As a number below kSets, so that ranks can tell each other.
+  static constexpr int kSets = 32;
+  constexpr int number() const { return static_cast<int>(bits_); }
+  static constexpr AxisSet from_number(int number) {
+    AxisSet set;
+    set.bits_ = static_cast<unsigned>(number);
+    return set;
+  }
 
  private:
   unsigned bits_ = 0;
@@ -63,13 +80,19 @@ class Mesh {
   // The group along these axes through this rank, in rank order. Made on first need; every rank of the world must then
   // ask for the same one (call it before step one).
   Comm& group(AxisSet axes);
+
+  // Makes every group that any rank of the world names here: what pipeline ranks, which hold different parameters, call
+  // before each asks for its own. Collective.
+  void make_groups(std::span<const AxisSet> sets);
+
   Comm& tp() { return group({Axis::Tp}); }
   Comm& cp() { return group({Axis::Cp}); }
   Comm& dp() { return group({Axis::Dp}); }
   Comm& pp() { return group({Axis::Pp}); }
 
-  // Bytes and calls so far, by group ("tp", "dp*cp", ...).
+  // Bytes, calls and seconds so far, by group ("tp", "dp*cp", ...; the world is "world").
   std::map<std::string, Traffic> traffic() const;
+  double communication_seconds() const;  // of all groups
 
  private:
   Comm& world_;

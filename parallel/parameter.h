@@ -23,7 +23,14 @@ struct Parameter {
   bool decay = true;  // weight decay applies (not for norms and biases)
   Initialisation initialisation = Initialisation::Normal;
   double standard_deviation = 0.02;
-  int block = -1;  // transformer block that it belongs to; -1: embedding; number of blocks: final norm and head
+  int64_t ordinal = 0;   // its number among all parameters of the model, the same on every rank
+  int64_t ordinals = 1;  // how many there are
+  int stage = 0;        // pipeline stage that it belongs to
+  int block = 0;        // of that stage's blocks; the embedding goes with the first, the head with the last
+
+  // A tied table that one rank holds at both ends of its pipeline: this one's value is that of the other, and its
+  // gradient is another part of the other's. Null for all other parameters.
+  Parameter* tied_to = nullptr;
 
   Tensor value;     // [rows, ...] compute dtype
   Tensor gradient;  // [rows, ...] accumulation dtype; backward accumulates into it

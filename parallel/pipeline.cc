@@ -3,20 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+
+#include "parallel/schedule_verify.h"
 
 namespace tessera {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr AxisSet kTokenAxes{Axis::Dp, Axis::Cp};  // tp ranks see the same tokens and return the same loss
 
-Comm& token_group(Mesh& mesh) {
-  if (mesh.extent(Axis::Pp) != 1) {
-    throw UsageError(fmt::format("parallel.pp = {}; there is no schedule for more than one pipeline stage: set it to 1",
-                                 mesh.extent(Axis::Pp)));
-  }
-  return mesh.group(kTokenAxes);
-}
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // The same numbers on every rank, so that all ranks throw or none.
 void check_finite(double value, const char* what, int64_t step) {
@@ -26,91 +25,217 @@ void check_finite(double value, const char* what, int64_t step) {
   }
 }
 
+Comm& share_group(Mesh& mesh) {
+  return mesh.group(mesh.extent(Axis::Pp) == 1 ? kTokenAxes : AxisSet{Axis::Pp, Axis::Dp, Axis::Cp});
+}
+
+// The most slots that are in host memory at once.
+int most_offloaded(const Schedule& actions, int stage) {
+  int now = 0, most = 0;
+  for (const Action& action : actions) {
+    if (action.stage != stage) continue;
+    if (action.kind == ActionKind::Offload) most = std::max(most, ++now);
+    if (action.kind == ActionKind::Fetch) --now;
+  }
+  return most;
+}
+
 }  // namespace
 
-Pipeline::Pipeline(Mesh& mesh, Stage& stage, Source& source, Reducer& reducer, Schedule schedule)
-    : tokens_(token_group(mesh)),
-      stage_(stage),
+Pipeline::Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source, Reducer* reducer,
+                   const PipelineSchedule& schedule)
+    : mesh_(mesh),
+      tokens_(mesh.group(kTokenAxes)),
+      shares_(share_group(mesh)),
       source_(source),
       reducer_(reducer),
-      schedule_(std::move(schedule)),
-      slot_of_(source.microbatches(), -1),
-      microbatch_in_(stage.slots(), -1) {
-  const int alive = verify(schedule_, source_.microbatches());
-  TESSERA_CHECK(alive > 0, "a step needs a schedule with backward passes: " + to_string(schedule_));
-  TESSERA_CHECK(alive <= stage_.slots(),
-                fmt::format("the schedule keeps {} microbatches alive, the stage has {} slots", alive, stage_.slots()));
-}
+      microbatches_(schedule.microbatches),
+      runner_of_(schedule.rank_of_stage.size(), -1) {
+  const int rank = mesh.coordinate(Axis::Pp);
+  TESSERA_CHECK_EQ(static_cast<int>(schedule.ranks.size()), mesh.extent(Axis::Pp), "ranks of the schedule");
+  TESSERA_CHECK_EQ(schedule.microbatches, source.microbatches(), "microbatches of the schedule");
+  const ScheduleFigures figures = verify(schedule);
+  actions_ = schedule.ranks[rank];
+  const bool trains = std::any_of(actions_.begin(), actions_.end(),
+                                  [](const Action& action) { return action.kind == ActionKind::Step; });
+  TESSERA_CHECK(reducer != nullptr || !trains, "a step needs a reducer");
 
-int Pipeline::take_slot(int microbatch) {
-  const auto free = std::find(microbatch_in_.begin(), microbatch_in_.end(), -1);
-  TESSERA_CHECK(free != microbatch_in_.end(), "no slot is free");  // verified at construction
-  *free = microbatch;
-  return slot_of_[microbatch] = static_cast<int>(free - microbatch_in_.begin());
-}
-
-StepResult Pipeline::step(Context& context, int64_t first_sample, double learning_rate, int64_t step) {
-  reducer_.begin_step(context);
-  source_.load(first_sample);
-  StepResult result;
-  result.targets = tokens_.sum(source_.targets());
-  if (result.targets == 0) {
-    throw DataError(fmt::format("step {}: the samples from {} on hold no target token", step, first_sample));
+  std::vector<StageRunner::Wiring> wirings;
+  int64_t bytes = 0;
+  Comm& pipeline = mesh.pp();
+  for (Stage* stage : stages) {
+    const int index = stage->index();
+    TESSERA_CHECK(0 <= index && index < schedule.stages() && schedule.rank_of_stage[index] == rank,
+                  fmt::format("stage {} is not placed on pipeline rank {}", index, rank));
+    const StageFigures& needs = figures.stages[index];
+    TESSERA_CHECK(needs.slots <= stage->slots(),
+                  fmt::format("the schedule keeps {} microbatches of stage {} alive, which has {} slots", needs.slots,
+                              index, stage->slots()));
+    const auto rank_of = [&](int neighbour) {
+      return 0 <= neighbour && neighbour < schedule.stages() ? schedule.rank_of_stage[neighbour] : -1;
+    };
+    const int from = rank_of(index - 1), to = rank_of(index + 1);
+    StageRunner::Wiring wiring{.pipeline = &pipeline,
+                               .from = from == rank ? -1 : from,
+                               .to = to == rank ? -1 : to,
+                               .microbatches = microbatches_,
+                               .inputs = needs.inputs,
+                               .offloaded = most_offloaded(actions_, index)};
+    if (from == rank) wiring.before = &runner(index - 1);
+    runner_of_[index] = static_cast<int>(runners_.size());
+    runners_.push_back(std::make_unique<StageRunner>(*stage, wiring));
+    bytes += StageRunner::buffer_bytes(*stage, wiring);
   }
-  share_ = 0;
-  // A step that threw leaves its microbatches behind.
-  std::fill(microbatch_in_.begin(), microbatch_in_.end(), -1);
-  for (const Action& action : schedule_) run(context, action, step, learning_rate, result);
-  return result;
+  for (int stage = 0; stage < schedule.stages(); ++stage) {
+    TESSERA_CHECK(schedule.rank_of_stage[stage] != rank || runner_of_[stage] >= 0,
+                  fmt::format("stage {} is missing on pipeline rank {}", stage, rank));
+  }
+  buffers_ = Arena("messages", Device::Cpu, bytes);
+  for (const auto& runner : runners_) runner->take_buffers(buffers_);
 }
 
-void Pipeline::run(Context& context, const Action& action, int64_t step, double learning_rate, StepResult& result) {
-  const int m = action.microbatch;
+StageRunner& Pipeline::runner(int stage) {
+  const int index = runner_of_.at(stage);
+  TESSERA_CHECK(index >= 0, fmt::format("stage {} is not on this rank yet", stage));
+  return *runners_[index];
+}
+
+// Adds the seconds of work to a part, but for what it spent in communication.
+template <class Work>
+void Pipeline::timed(double& part, StepTimes& times, Work&& work) {
+  const Clock::time_point start = Clock::now();
+  const double before = mesh_.communication_seconds();
+  work();
+  const double communication = mesh_.communication_seconds() - before;
+  times.communication += communication;
+  part += seconds_since(start) - communication;
+}
+
+StepResult Pipeline::step(Context& context, int64_t first_sample, double learning_rate, int64_t number) {
+  TESSERA_CHECK(reducer_ != nullptr, "a step needs a reducer");
+  Step step{.number = number, .learning_rate = learning_rate, .result = {}};
+  StepTimes& times = step.result.times;
+  timed(times.optimizer, times, [&] { reducer_->begin_step(context); });
+  timed(times.data, times, [&] {
+    source_.load(first_sample);
+    step.result.targets = tokens_.sum(source_.targets());
+  });
+  if (step.result.targets == 0) {
+    throw DataError(fmt::format("step {}: the samples from {} on hold no target token", number, first_sample));
+  }
+  for (const auto& runner : runners_) runner->reset();
+  for (const Action& action : actions_) run(context, action, step);
+  for (const auto& runner : runners_) {
+    runner->drain();
+    const StageRunner::Waited waited = runner->take_waited();
+    times.bubble += waited.receives;
+    times.communication += waited.sends;
+  }
+  return step.result;
+}
+
+void Pipeline::run(Context& context, const Action& action, Step& step) {
+  StepResult& result = step.result;
+  StepTimes& times = result.times;
   switch (action.kind) {
-    case ActionKind::Forward:
-      share_ += stage_.forward(context, source_.batch(m), take_slot(m), 1.0 / static_cast<double>(result.targets));
-      return;
-    case ActionKind::BackwardInput:
-      return stage_.backward_input(context, source_.batch(m), slot_of_[m]);
-    case ActionKind::BackwardWeight:
-      stage_.backward_weight(context, source_.batch(m), slot_of_[m]);
-      microbatch_in_[slot_of_[m]] = -1;
-      return;
     case ActionKind::Reduce:
-      return reducer_.reduce(context);
+      return timed(times.optimizer, times, [&] {
+        reducer_->reduce(context, action.stage, runner(action.stage).resolved(action.blocks));
+      });
     case ActionKind::Norm:
-      result.loss = tokens_.sum(share_);
-      result.gradient_norm = reducer_.norm(context);
-      check_finite(result.loss, "loss", step);
-      check_finite(result.gradient_norm, "gradient norm", step);
+      timed(times.optimizer, times, [&] {
+        result.loss = shares_.sum(step.share);
+        result.gradient_norm = reducer_->norm(context);
+      });
+      check_finite(result.loss, "loss", step.number);
+      check_finite(result.gradient_norm, "gradient norm", step.number);
       return;
     case ActionKind::Step:
-      return reducer_.step(context, learning_rate, step);
-    default:
-      throw InternalError("the pipeline cannot run " + to_string(action));
+      return timed(times.optimizer, times, [&] { reducer_->step(context, step.learning_rate, step.number); });
+    default: {
+      timed(times.compute, times, [&] { run_on_stage(context, action, step); });
+      // What the runner waited is neither.
+      const StageRunner::Waited waited = runner(action.stage).take_waited();
+      times.bubble += waited.receives;
+      times.communication += waited.sends;
+      times.compute -= waited.receives + waited.sends;
+      return;
+    }
   }
 }
 
-EvaluationResult evaluate(Context& context, Mesh& mesh, Stage& stage, Source& source, int64_t first_sample,
-                          int64_t batches, int64_t samples_per_batch) {
-  Comm& tokens = token_group(mesh);
-  const Schedule schedule = forward_schedule(source.microbatches());
+void Pipeline::run_on_stage(Context& context, const Action& action, Step& step) {
+  StageRunner& stage = runner(action.stage);
+  const int m = action.microbatch;
+  const Batch& batch = source_.batch(m);
+  switch (action.kind) {
+    case ActionKind::Forward:
+      step.share += stage.forward(context, batch, m, action.blocks, 1.0 / static_cast<double>(step.result.targets));
+      return;
+    case ActionKind::BackwardInput:
+      return stage.backward_input(context, batch, m, action.blocks);
+    case ActionKind::BackwardWeight:
+      return stage.backward_weight(context, batch, m, action.blocks);
+    case ActionKind::SendForward:
+      return stage.send_forward(m);
+    case ActionKind::ReceiveForward:
+      return stage.receive_forward(m);
+    case ActionKind::SendBackward:
+      return stage.send_backward(m);
+    case ActionKind::ReceiveBackward:
+      return stage.receive_backward(m);
+    case ActionKind::Recompute:
+      return stage.recompute(context, batch, m, action.blocks);
+    case ActionKind::Offload:
+      return stage.offload(m);
+    case ActionKind::Fetch:
+      return stage.fetch(context, batch, m);
+    case ActionKind::Gather:
+    case ActionKind::Release:
+      throw InternalError(std::string("this version's reducer keeps whole weights: no ") + name(action.kind));
+    case ActionKind::Reduce:
+    case ActionKind::Norm:
+    case ActionKind::Step:
+      break;
+  }
+  throw InternalError(std::string("no action of a stage: ") + name(action.kind));
+}
+
+EvaluationResult Pipeline::evaluate(Context& context, int64_t first_sample, int64_t batches,
+                                    int64_t samples_per_batch) {
   double sum = 0;
   int64_t targets = 0;
   for (int64_t b = 0; b < batches; ++b) {
-    source.load(first_sample + b * samples_per_batch);
-    targets += source.targets();
-    for (const Action& action : schedule) {
-      sum += stage.evaluate(context, source.batch(action.microbatch), 1.0);
+    source_.load(first_sample + b * samples_per_batch);
+    targets += source_.targets();
+    for (const auto& runner : runners_) runner->reset();
+    for (const Action& action : actions_) {
+      StageRunner& stage = runner(action.stage);
+      const int m = action.microbatch;
+      switch (action.kind) {
+        case ActionKind::Forward:
+          sum += stage.evaluate(context, source_.batch(m), m, 1.0);
+          break;
+        case ActionKind::SendForward:
+          stage.send_forward(m);
+          break;
+        case ActionKind::ReceiveForward:
+          stage.receive_forward(m);
+          break;
+        default:
+          throw InternalError(std::string("an evaluation has no ") + name(action.kind));
+      }
     }
+    // The last messages are read before the next load's tokens are.
+    for (const auto& runner : runners_) runner->drain();
   }
   EvaluationResult result;
-  result.targets = tokens.sum(targets);
+  result.targets = tokens_.sum(targets);
   if (result.targets == 0) {
     throw DataError(
         fmt::format("evaluation: {} batches from sample {} on hold no target token", batches, first_sample));
   }
-  result.loss = tokens.sum(sum) / static_cast<double>(result.targets);
+  result.loss = shares_.sum(sum) / static_cast<double>(result.targets);
   if (!std::isfinite(result.loss)) throw NumericalError(fmt::format("evaluation: the loss is {}", result.loss));
   return result;
 }

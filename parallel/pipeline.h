@@ -1,56 +1,89 @@
-// The interpreter: runs a schedule on a stage, a source and a reducer. Knows no model and no optimizer.
+// The interpreter: runs one rank's list of a pipeline schedule on its stages, a source and a reducer. Knows no model
+// and no optimizer.
+//
+// Messages are posted where the schedule says and waited for where their content is needed: a receive by the compute
+// that reads it, a send when its memory is to be written again. Stages that follow each other on one rank share the
+// boundary tensor and send nothing.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "parallel/mesh.h"
 #include "parallel/reducer.h"
 #include "parallel/schedule.h"
-#include "parallel/schedule_text.h"
-#include "parallel/schedule_verify.h"
 #include "parallel/source.h"
-#include "parallel/stage.h"
+#include "parallel/stage_runner.h"
 
 namespace tessera {
+
+// Where a step's time went on this rank, in seconds. Communication inside compute, reductions and the optimizer is not
+// counted there but as communication.
+struct StepTimes {
+  double compute = 0;        // FORWARD, RECOMPUTE, BACKWARD_INPUT, BACKWARD_WEIGHT, OFFLOAD, FETCH
+  double communication = 0;  // in calls of any group, and waiting for sends to be taken up
+  double bubble = 0;         // waiting for a message from another stage: that it is not ready yet, and its transfer
+  double data = 0;           // the source
+  double optimizer = 0;      // zeroing gradients, their norm, the update
+
+  double sum() const { return compute + communication + bubble + data + optimizer; }
+};
 
 struct StepResult {
   double loss = 0;           // mean over the step's target tokens, the same on every rank
   double gradient_norm = 0;  // before clipping
   int64_t targets = 0;       // target tokens of the step, over all ranks
+  StepTimes times;
+};
+
+struct EvaluationResult {
+  double loss = 0;  // mean over the target tokens, the same on every rank
+  int64_t targets = 0;
 };
 
 class Pipeline {
  public:
-  // The schedule is verified here, against the source's microbatches and the stage's slots. All must outlive the
-  // pipeline. Collective over the mesh's world: the groups are made here. Throws UsageError when the mesh has more than
-  // one stage (parallel.pp).
-  Pipeline(Mesh& mesh, Stage& stage, Source& source, Reducer& reducer, Schedule schedule);
+  // The schedule of all ranks is verified here, against the source's microbatches and the stages' slots. stages: those
+  // that it places on this rank, in ascending order. reducer: may be null when the schedule is forward only. All must
+  // outlive the pipeline. Takes message_bytes() of memory. Collective over the mesh's world.
+  Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source, Reducer* reducer,
+           const PipelineSchedule& schedule);
 
   // One optimizer step on the samples from `first_sample` on. Throws NumericalError, on every rank alike, when loss or
   // gradient norm is not finite; the weights are then as they were. Throws DataError when the step has no targets.
   StepResult step(Context& context, int64_t first_sample, double learning_rate, int64_t step);
 
+  // Mean loss over the target tokens of the source's next `batches` loads from `first_sample` on, weights untouched;
+  // for forward-only schedules. Throws NumericalError when it is not finite, DataError when there are no targets.
+  EvaluationResult evaluate(Context& context, int64_t first_sample, int64_t batches, int64_t samples_per_batch);
+
+  // Memory of the boundary tensors that other ranks send to this one, and of slots in host memory.
+  int64_t message_bytes() const { return buffers_.capacity(); }
+
  private:
-  int take_slot(int microbatch);
-  void run(Context& context, const Action& action, int64_t step, double learning_rate, StepResult& result);
+  struct Step {  // under way
+    int64_t number = 0;
+    double learning_rate = 0;
+    StepResult result;
+    double share = 0;  // this rank's share of the loss so far
+  };
 
+  StageRunner& runner(int stage);
+  void run(Context& context, const Action& action, Step& step);
+  void run_on_stage(Context& context, const Action& action, Step& step);
+  template <class Work>
+  void timed(double& part, StepTimes& times, Work&& work);
+
+  Mesh& mesh_;
   Comm& tokens_;  // the ranks that hold different tokens: dp*cp
-  Stage& stage_;
+  Comm& shares_;  // the ranks that hold different shares of the loss: those, and along pp
   Source& source_;
-  Reducer& reducer_;
-  Schedule schedule_;
-  std::vector<int> slot_of_;        // by microbatch, while it is alive
-  std::vector<int> microbatch_in_;  // by slot; -1: free
-  double share_ = 0;                // this rank's share of the loss so far
+  Reducer* reducer_;
+  int microbatches_;
+  Schedule actions_;  // of this rank
+  std::vector<int> runner_of_;  // by stage of the whole pipeline; -1: on another rank
+  std::vector<std::unique_ptr<StageRunner>> runners_;
+  Arena buffers_;
 };
-
-// Mean loss over the target tokens of `source`'s next `batches` loads from `first_sample` on, weights untouched. The
-// same on every rank. Throws NumericalError when it is not finite, DataError when there are no targets.
-struct EvaluationResult {
-  double loss = 0;
-  int64_t targets = 0;
-};
-EvaluationResult evaluate(Context& context, Mesh& mesh, Stage& stage, Source& source, int64_t first_sample,
-                          int64_t batches, int64_t samples_per_batch);
 
 }  // namespace tessera

@@ -1,6 +1,7 @@
 // Gradients from backward to the optimizer's step: the seam that optim/ implements (plain data parallelism, ZeRO).
 #pragma once
 
+#include "parallel/schedule.h"
 #include "parallel/state.h"
 #include "tensor/context.h"
 
@@ -13,10 +14,12 @@ class Reducer {
   // Zeroes the gradients, before the first microbatch.
   virtual void begin_step(Context& context) = 0;
 
-  // Adds every gradient over the ranks that hold the same rows.
-  virtual void reduce(Context& context) = 0;
+  // Adds the gradients of blocks [first, last) of a stage over the ranks that hold the same rows. Every block of every
+  // stage once a step, in the same order on the ranks of a group.
+  virtual void reduce(Context& context, int stage, BlockRange blocks) = 0;
 
-  // Global L2 norm of the gradient, each element counted once, the same on every rank. After reduce().
+  // Global L2 norm of the gradient, each element counted once, the same on every rank. After all reduce() of this rank;
+  // first adds up what two stages share (a tied table), since they come to their ends at different times.
   virtual double norm(Context& context) = 0;
 
   // Clips by the norm found, updates the weights, and refreshes the compute copies. learning_rate is the schedule's

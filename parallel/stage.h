@@ -1,29 +1,59 @@
-// The part of a model that one pipeline rank runs: the seam that model/ implements.
+// A part of a model that a pipeline rank runs as one: the seam that model/ implements. A rank may hold several.
+//
+// Boundary tensors [slots/tp, hidden] are what stages hand each other: a stage's input, and its output. Each is
+// overwritten by its gradient on the way back, so that one message buffer serves both directions.
 #pragma once
 
 #include "parallel/batch.h"
 #include "parallel/parameter.h"
+#include "parallel/schedule.h"
 #include "tensor/context.h"
 
 namespace tessera {
+
+// Where a microbatch's activations lie on a stage.
+struct Place {
+  int slot = 0;  // from forward to backward_weight
+  Tensor input;  // [slots/tp, hidden] the boundary tensor from the stage before, whole from forward to backward_input;
+                 // empty on the first stage
+};
 
 class Stage {
  public:
   virtual ~Stage() = default;
 
+  virtual int index() const = 0;   // its number in the pipeline; stage 0 takes tokens
+  virtual int blocks() const = 0;  // the embedding goes with the first, the head with the last
+
   // Number of microbatches whose saved activations fit: slots 0 .. slots() - 1. A microbatch keeps its slot from
   // forward to backward_weight.
   virtual int slots() const = 0;
 
-  // loss_scale: 1 / (target tokens of the whole step, over all ranks), so that every later reduction is a plain sum.
-  // Returns this rank's share of the loss (already scaled): the sum over the ranks that hold different tokens is the
-  // step's mean loss.
-  virtual double forward(Context& context, const Batch& batch, int slot, double loss_scale) = 0;
-  virtual void backward_input(Context& context, const Batch& batch, int slot) = 0;
-  virtual void backward_weight(Context& context, const Batch& batch, int slot) = 0;
+  // [slots/tp, hidden] the stage's output in a slot; before backward_input it must hold the gradient. On the last
+  // stage it never leaves the stage.
+  virtual Tensor output(int slot) = 0;
 
-  // Forward without saving anything for backward; returns the same share of the loss.
-  virtual double evaluate(Context& context, const Batch& batch, double loss_scale) = 0;
+  // All of a slot's memory, for offloading: bytes as U32.
+  virtual Tensor slot_memory(int slot) = 0;
+  // After slot_memory(slot) was filled with what another slot held for this microbatch.
+  virtual void slot_restored(Context& context, const Batch& batch, int slot) = 0;
+
+  // Each call runs blocks [first, last) of the stage, in ascending order forward and in descending order backward; the
+  // caller calls ranges in that order, and resolves BlockRange's default.
+  //
+  // loss_scale: 1 / (target tokens of the whole step, over all ranks), so that every later reduction is a plain sum.
+  // Returns this rank's share of the loss (already scaled), 0 where the range does not end the model: the sum over the
+  // ranks that hold different tokens is the step's mean loss.
+  virtual double forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
+                         double loss_scale) = 0;
+  // Makes again what forward did not keep; due before backward_input for blocks that keep less than everything.
+  virtual void recompute(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
+  virtual void backward_input(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
+  virtual void backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
+
+  // Forward of the whole stage without keeping anything for backward (the slot is used as scratch, its output is left
+  // there); returns the same share of the loss.
+  virtual double evaluate(Context& context, const Batch& batch, const Place& place, double loss_scale) = 0;
 
   virtual Parameters& parameters() = 0;
 };

@@ -24,6 +24,16 @@ const char* name(Collective collective) {
   return "?";
 }
 
+Traffic Traffic::operator-(const Traffic& earlier) const {
+  Traffic difference = *this;
+  for (int kind = 0; kind < kCollectives; ++kind) {
+    difference.calls[kind] -= earlier.calls[kind];
+    difference.bytes[kind] -= earlier.bytes[kind];
+  }
+  difference.seconds -= earlier.seconds;
+  return difference;
+}
+
 int64_t Traffic::total_bytes() const { return std::accumulate(bytes.begin(), bytes.end(), int64_t{0}); }
 
 }  // namespace tessera

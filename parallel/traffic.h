@@ -1,4 +1,5 @@
-// Counts of what communication puts on the wire, by axis and kind of call. Tests compare them with closed formulas.
+// Counts of what communication puts on the wire, by axis and kind of call, and the time spent in it. Tests compare the
+// bytes with closed formulas.
 //
 // Bytes are those that this rank sends, n being the size of the group and b the bytes of the whole (gathered or
 // reduced) tensor:
@@ -24,11 +25,13 @@ const char* name(Collective collective);
 struct Traffic {
   std::array<int64_t, kCollectives> calls{};
   std::array<int64_t, kCollectives> bytes{};
+  double seconds = 0;  // in calls of this group; waiting for a message under way is not among them
 
   void add(Collective kind, int64_t sent_bytes) {
     ++calls[static_cast<int>(kind)];
     bytes[static_cast<int>(kind)] += sent_bytes;
   }
+  Traffic operator-(const Traffic& earlier) const;
   int64_t total_bytes() const;
   int64_t calls_of(Collective kind) const { return calls[static_cast<int>(kind)]; }
   int64_t bytes_of(Collective kind) const { return bytes[static_cast<int>(kind)]; }

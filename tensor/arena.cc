@@ -10,8 +10,19 @@ int64_t Arena::bytes(const Shape& shape, DType dtype) {
   return (shape.size() * size_of(dtype) + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+Arena Arena::tally(Device device) {
+  Arena arena("tally", device, 0);
+  arena.tally_ = true;
+  return arena;
+}
+
 Tensor Arena::take(const Shape& shape, DType dtype) {
   const int64_t need = bytes(shape, dtype);
+  if (tally_) {
+    used_ += need;
+    high_water_ = std::max(high_water_, used_);
+    return Tensor(nullptr, shape, dtype, buffer_.device());
+  }
   TESSERA_CHECK(used_ + need <= capacity(), "arena '" + name_ + "' of " + std::to_string(capacity()) + " bytes has " +
                                                 std::to_string(capacity() - used_) + " left, and " + shape.str() + " " +
                                                 tessera::name(dtype) + " needs " + std::to_string(need));

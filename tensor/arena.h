@@ -21,6 +21,10 @@ class Arena {
   Arena() = default;
   Arena(std::string name, Device device, int64_t capacity);
 
+  // An arena without memory or end: its tensors' data is null, and used() says what the same calls take from a real
+  // one. So a layer states its bytes by the code that will take them.
+  static Arena tally(Device device = Device::Cpu);
+
   // Uninitialised memory (zero when never used before). Throws InternalError naming the arena when it does not fit:
   // a statement of size was wrong.
   Tensor take(const Shape& shape, DType dtype);
@@ -38,6 +42,7 @@ class Arena {
 
   std::string name_;
   Buffer buffer_;
+  bool tally_ = false;
   int64_t used_ = 0;
   int64_t high_water_ = 0;
 };

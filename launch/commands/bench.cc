@@ -15,6 +15,7 @@
 #include "launch/host.h"
 #include "launch/metrics/progress.h"
 #include "launch/run.pb.h"
+#include "model/cost.h"
 #include "parallel/pipeline.h"
 
 namespace tessera {
@@ -40,7 +41,7 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
                                                  arguments.microbatches);
   }
   Assembly parts(config, world, session.threads);
-  const ModelShape& shape = parts.model().shape();
+  const ModelShape& shape = parts.shape();
   SyntheticSource source({.vocab = shape.vocab,
                           .sequence_length = config.data().sequence_length(),
                           .micro_batch_size = config.data().micro_batch_size(),
@@ -48,8 +49,7 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
                           .dp = parts.mesh().extent(Axis::Dp),
                           .dp_rank = parts.mesh().coordinate(Axis::Dp),
                           .seed = config.run().seed()});
-  Pipeline pipeline(parts.mesh(), parts.model(), source, parts.optimizer(),
-                    accumulation_schedule(source.microbatches()));
+  const std::unique_ptr<Pipeline> pipeline = parts.training(source);
   const auto peak = [&] { return world.sum(measure_gemm_peak(parts.context(), shape.compute)); };
   // Measured before and after the steps, as a shared machine's speed drifts; the better of the two counts.
   const double peak_before = peak();
@@ -58,7 +58,7 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
   for (int step = 0; step <= arguments.steps; ++step) {  // the first warms up
     world.barrier();
     const auto start = std::chrono::steady_clock::now();
-    const StepResult result = pipeline.step(parts.context(), step * config.data().global_batch_size(),
+    const StepResult result = pipeline->step(parts.context(), step * config.data().global_batch_size(),
                                             config.lr_schedule().learning_rate(), step + 1);
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     if (step > 0) seconds.push_back(world.max(took.count()));
@@ -71,7 +71,9 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
 
   const double step_seconds = median(seconds);
   const double tokens = static_cast<double>(config.data().global_batch_size() * config.data().sequence_length());
-  const double flops = parts.step_flops(config.data().global_batch_size() * source.pairs_of_sample(shape.window));
+  const double flops =
+      step_flops(shape, tokens,
+                 static_cast<double>(config.data().global_batch_size() * source.pairs_of_sample(shape.window)));
   const double rate = flops / step_seconds, mfu = rate / gemm_peak;
   const auto arenas = static_cast<double>(parts.arena_bytes());
   fmt::print("{}\n", memory_table(parts.memory()));

@@ -49,7 +49,7 @@ int run_eval(const EvalArguments& arguments) {
     if (speaks)
       fmt::print("{}  step {}\n{:<24}{:>10}{:>14}{:>14}\n", checkpoint, info.step, "dataset", "loss", "perplexity",
                  "tokens");
-    for (ValidationSet& set : open_validation(config, parts.mesh(), arguments.samples, fingerprint)) {
+    for (ValidationSet& set : open_validation(config, parts, arguments.samples, fingerprint)) {
       const EvaluationResult result = evaluate(parts, config, set);
       sets.push_back({{"dataset", set.name},
                       {"validation_loss", result.loss},

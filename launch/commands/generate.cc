@@ -30,9 +30,9 @@ class NextToken {
  public:
   NextToken(Assembly& parts, int64_t capacity)
       : parts_(parts), tokens_(capacity), targets_(capacity, -1), position_(capacity), document_(capacity) {
-    const int64_t vocab = parts.model().shape().vocab;
-    logits_ = Arena("logits", Device::Cpu, Arena::bytes({1, vocab}, parts.model().shape().accumulation()));
-    row_ = logits_.take({1, vocab}, parts.model().shape().accumulation());
+    const int64_t vocab = parts.shape().vocab;
+    logits_ = Arena("logits", Device::Cpu, Arena::bytes({1, vocab}, parts.shape().accumulation()));
+    row_ = logits_.take({1, vocab}, parts.shape().accumulation());
     values_.resize(vocab);
   }
 
@@ -46,7 +46,7 @@ class NextToken {
     std::iota(position_.begin(), position_.begin() + static_cast<int64_t>(used), 0);
     const Segment segment{0, static_cast<int32_t>(used), 0, 0};
     const Batch batch{tokens_, targets_, position_, document_, {&segment, 1}};
-    parts_.model().logits(parts_.context(), batch, static_cast<int64_t>(used) - 1, row_);
+    parts_.stage(0).logits(parts_.context(), batch, static_cast<int64_t>(used) - 1, row_);
     dispatch_float(row_.dtype(), [&]<class T>(T) {
       for (size_t i = 0; i < values_.size(); ++i) values_[i] = static_cast<double>(row_.as<T>()[i]);
     });

@@ -13,7 +13,9 @@
 
 #include "launch/config/field.h"
 #include "launch/config/suggest.h"
+#include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
+#include "model/recompute.h"
 #include "optim/adamw.h"
 #include "optim/lr_schedule.h"
 
@@ -49,6 +51,8 @@ const std::map<std::string, Least>& least_values() {
       {"parallel.cp", {1}},
       {"parallel.dp", {0}},
       {"parallel.zero_stage", {0}},
+      {"parallel.chunks", {1}},
+      {"parallel.microbatch_group", {0}},
       {"data.sequence_length", {1}},
       {"data.global_batch_size", {1}},
       {"data.micro_batch_size", {1}},
@@ -169,6 +173,24 @@ void check_layout(const RunConfig& config, Rules& rules) {
                   multiples_near(data.global_batch_size(), samples)));
 }
 
+// The schedule, its stages and what they recompute are checked by making them.
+void check_pipeline(const RunConfig& config, const Origins& origins, Problems& problems) {
+  const auto attempt = [&](std::initializer_list<std::string> paths, const auto& make) {
+    try {
+      make();
+    } catch (const UsageError& error) {
+      problems.add(origins, paths, error.what());
+    }
+  };
+  attempt({"parallel.recompute"}, [&] {
+    recompute_plan(config.parallel().recompute(), static_cast<int>(config.model().num_hidden_layers()));
+  });
+  attempt({"parallel.blocks_per_stage", "parallel.pp", "parallel.chunks", "parallel.schedule"},
+          [&] { stage_parts(config, {.block = 1}); });
+  attempt({"parallel.schedule", "parallel.chunks", "parallel.microbatch_group", "parallel.pp"},
+          [&] { if (microbatches_of(config) > 0) training_schedule(config); });
+}
+
 void check_sources(const google::protobuf::RepeatedPtrField<DataSource>& sources, const std::string& list,
                    Rules& rules) {
   std::map<std::string, int> first;
@@ -219,25 +241,18 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
         value == available, {path},
         fmt::format("{} = {}: this version does not have {} yet; set it to {}", path, value, what, available));
   };
-  if (parallel.pp() > 1) only("pp", parallel.pp(), 1, "pipeline parallelism");
   if (parallel.cp() > 1) only("cp", parallel.cp(), 1, "context parallelism");
   if (parallel.zero_stage() > 3)
     rules.require(false, {"parallel.zero_stage"},
                   fmt::format("parallel.zero_stage = {}: there are stages 0 to 3", parallel.zero_stage()));
   else if (parallel.zero_stage() > 0)
     only("zero_stage", parallel.zero_stage(), 0, "sharded optimizers");
-  only("recompute", parallel.recompute(), std::string("none"), "recomputed activations");
 
   static const std::vector<std::string> schedules = {"gpipe", "1f1b",       "interleaved", "zb-h1", "zb-h2",
                                                      "zb-v",  "dualpipe-v", "v-half",      "v-min"};
   const std::string& schedule = parallel.schedule();
-  if (std::find(schedules.begin(), schedules.end(), schedule) == schedules.end())
-    rules.require(false, {"parallel.schedule"},
-                  fmt::format("parallel.schedule = {}: unknown; {}", schedule, did_you_mean(schedule, schedules)));
-  else
-    rules.require(
-        schedule == "gpipe" || schedule == "1f1b", {"parallel.schedule"},
-        fmt::format("parallel.schedule = {}: this version does not have it yet; choose gpipe or 1f1b", schedule));
+  rules.require(std::find(schedules.begin(), schedules.end(), schedule) != schedules.end(), {"parallel.schedule"},
+                fmt::format("parallel.schedule = {}: unknown; {}", schedule, did_you_mean(schedule, schedules)));
 
   rules.require(config.run().compute_dtype() != RunSection::FP8, {"run.compute_dtype"},
                 "run.compute_dtype = FP8: needs a GPU with FP8 matrix units; choose F64, F32 or BF16");
@@ -253,6 +268,7 @@ void check_relations(const RunConfig& config, const Origins& origins, const Surr
   Rules rules(origins, problems);
   check_model(config, rules);
   check_layout(config, rules);
+  if (problems.empty()) check_pipeline(config, origins, problems);
   check_sources(config.data().train(), "data.train", rules);
   check_sources(config.data().validation(), "data.validation", rules);
   rules.require(config.model().vocab_size() >= surroundings.tokenizer_vocab_size,

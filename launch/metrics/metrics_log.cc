@@ -90,6 +90,22 @@ void add_number(fmt::memory_buffer& out, std::string_view key, double value) {
   }
 }
 
+// ,"communication":{"tp":{"seconds":0.1,"all_gather":4096},...}: bytes by kind of call; a kind that sent none is left out.
+void add_traffic(fmt::memory_buffer& out, const std::map<std::string, Traffic>& traffic) {
+  const auto to = std::back_inserter(out);
+  fmt::format_to(to, ",\"communication\":{{");
+  const char* separator = "";
+  for (const auto& [group, use] : traffic) {
+    fmt::format_to(to, "{}\"{}\":{{\"seconds\":{}", separator, group, use.seconds);
+    for (int kind = 0; kind < kCollectives; ++kind) {
+      if (use.bytes[kind] > 0) fmt::format_to(to, ",\"{}\":{}", name(static_cast<Collective>(kind)), use.bytes[kind]);
+    }
+    fmt::format_to(to, "}}");
+    separator = ",";
+  }
+  fmt::format_to(to, "}}");
+}
+
 }  // namespace
 
 MetricsLog::MetricsLog(const std::string& path, int64_t resumed_step) : path_(path) {
@@ -124,7 +140,14 @@ void MetricsLog::write(const StepMetrics& m) {
   add_number(line_, "step_seconds", m.step_seconds);
   add_number(line_, "tokens_per_second", m.tokens_per_second);
   add_number(line_, "mfu", m.mfu);
-  fmt::format_to(std::back_inserter(line_), ",\"memory_bytes\":{}}}", m.memory_bytes);
+  fmt::format_to(std::back_inserter(line_), ",\"memory_bytes\":{}", m.memory_bytes);
+  add_number(line_, "compute_seconds", m.compute_seconds);
+  add_number(line_, "bubble_seconds", m.bubble_seconds);
+  add_number(line_, "data_seconds", m.data_seconds);
+  add_number(line_, "optimizer_seconds", m.optimizer_seconds);
+  add_number(line_, "host_seconds", m.host_seconds);
+  add_traffic(line_, m.traffic);
+  line_.push_back('}');
   append();
 }
 

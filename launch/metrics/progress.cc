@@ -77,10 +77,20 @@ double Progress::remaining_seconds() const {
 
 std::string Progress::line(const StepMetrics& m) const {
   const std::string last = fmt::format("{}", last_step_);
-  return fmt::format("step {:>{}}/{}  loss {:.4f}  lr {:.2e}  norm {:.2f}  {}  {} tok/s  MFU {:.1f} %  {}  ETA {}",
-                     m.step, last.size(), last, m.loss, m.learning_rate, m.grad_norm, milliseconds(m.step_seconds),
-                     grouped(m.tokens_per_second), 100 * m.mfu, format_bytes(static_cast<double>(m.memory_bytes)),
-                     format_duration(remaining_seconds()));
+  std::string text =
+      fmt::format("step {:>{}}/{}  loss {:.4f}  lr {:.2e}  norm {:.2f}  {}  {} tok/s  MFU {:.1f} %  {}  ETA {}", m.step,
+                  last.size(), last, m.loss, m.learning_rate, m.grad_norm, milliseconds(m.step_seconds),
+                  grouped(m.tokens_per_second), 100 * m.mfu, format_bytes(static_cast<double>(m.memory_bytes)),
+                  format_duration(remaining_seconds()));
+  // Shares of the step that are not compute, where there are any worth a word.
+  const auto share = [&](const char* what, double seconds) {
+    const double percent = 100 * seconds / m.step_seconds;
+    if (m.step_seconds > 0 && percent >= 0.5) text += fmt::format("  {} {:.0f} %", what, percent);
+  };
+  share("comm", m.communication_seconds());
+  share("bubble", m.bubble_seconds);
+  share("data", m.data_seconds);
+  return text;
 }
 
 }  // namespace tessera

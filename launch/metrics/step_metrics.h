@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
+
+#include "parallel/traffic.h"
 
 namespace tessera {
 
@@ -16,6 +19,16 @@ struct StepMetrics {
   double tokens_per_second = 0;  // of all ranks together
   double mfu = 0;                // model FLOPs utilisation, 0 to 1
   int64_t memory_bytes = 0;      // resident memory of this rank, or device memory on a GPU
+
+  // Of rank 0: where the step's time went, in seconds. The parts are measured one by one; host is what is left.
+  double compute_seconds = 0, bubble_seconds = 0, data_seconds = 0, optimizer_seconds = 0, host_seconds = 0;
+  // Of rank 0: calls, bytes and exposed seconds of the step, by group of ranks.
+  std::map<std::string, Traffic> traffic = {};
+  double communication_seconds() const {
+    double seconds = 0;
+    for (const auto& [group, use] : traffic) seconds += use.seconds;
+    return seconds;
+  }
 };
 
 struct EvaluationMetrics {

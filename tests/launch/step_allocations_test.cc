@@ -38,20 +38,20 @@ struct Counts {
   int64_t heap_growth = 0;        // bytes in use after the third step against after the second
 };
 
-Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp, int dp) {
+Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp, int dp, int pp = 1) {
   Counts counts;
-  run_ranks(tp * dp, [&](Comm& world) {
+  run_ranks(tp * dp * pp, [&](Comm& world) {
     RunConfig run = config(family, dtype);
     run.mutable_parallel()->set_tp(tp);
     run.mutable_parallel()->set_dp(dp);
+    run.mutable_parallel()->set_pp(pp);
     Assembly parts(run, world, 1);
     SyntheticSource source({.vocab = 101,
                             .sequence_length = 64,
                             .global_batch_size = 4,
                             .dp = dp,
                             .dp_rank = parts.mesh().coordinate(Axis::Dp)});
-    Pipeline pipeline(parts.mesh(), parts.model(), source, parts.optimizer(),
-                      accumulation_schedule(source.microbatches()));
+    const std::unique_ptr<Pipeline> pipeline = parts.training(source);
     int64_t before[4];
     int64_t heap[4];
     for (int step = 0; step < 4; ++step) {
@@ -59,7 +59,7 @@ Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp,
       before[step] = allocations();
       heap[step] = static_cast<int64_t>(mallinfo2().uordblks);
       world.barrier();
-      if (step < 3) pipeline.step(parts.context(), 4 * step, 1e-3, step + 1);
+      if (step < 3) pipeline->step(parts.context(), 4 * step, 1e-3, step + 1);
     }
     if (world.rank() != 0) return;
     counts.second = before[2] - before[1];
@@ -73,10 +73,10 @@ Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp,
 
 TEST(StepAllocations, NothingIsAllocatedInAStep) {
   for (const auto family : {ModelConfig::LLAMA, ModelConfig::GPT2}) {
-    for (const auto& [tp, dp] : {std::pair{1, 1}, {2, 2}}) {
-      const Counts counts = count(family, RunSection::F64, tp, dp);
-      EXPECT_EQ(counts.second, 0) << ModelConfig::Family_Name(family) << " tp " << tp << " dp " << dp;
-      EXPECT_EQ(counts.third, 0) << ModelConfig::Family_Name(family) << " tp " << tp << " dp " << dp;
+    for (const auto& [tp, dp, pp] : {std::tuple{1, 1, 1}, {2, 2, 1}, {1, 1, 2}, {2, 1, 2}}) {
+      const Counts counts = count(family, RunSection::F64, tp, dp, pp);
+      EXPECT_EQ(counts.second, 0) << ModelConfig::Family_Name(family) << " tp " << tp << " dp " << dp << " pp " << pp;
+      EXPECT_EQ(counts.third, 0) << ModelConfig::Family_Name(family) << " tp " << tp << " dp " << dp << " pp " << pp;
     }
   }
 }

@@ -47,7 +47,7 @@ TEST(Gradients, OfOneGroupLieSideBySideWithMatricesAligned) {
   const auto buckets = gradient_buckets(f.parameters, 1 << 20);
   ASSERT_EQ(buckets.size(), 2u);
   for (const GradientBucket& bucket : buckets) {
-    const bool split = bucket.replicas == kSplit;
+    const bool split = bucket.group == kSplit;
     EXPECT_EQ(bucket.gradients.size(), split ? 64 + 3 + 0 + 32 : 5);
     // What is written through the bucket arrives in the parameters, and nowhere else.
     for (float& x : bucket.gradients.span<float>()) x += split ? 1 : 2;
@@ -63,7 +63,7 @@ TEST(Gradients, LongRunsAreCut) {
   lay_out_gradients(f.parameters, DType::F32, f.arena);
   std::vector<int64_t> sizes;
   for (const GradientBucket& bucket : gradient_buckets(f.parameters, 40)) {
-    if (bucket.replicas == kSplit) sizes.push_back(bucket.gradients.size());
+    if (bucket.group == kSplit) sizes.push_back(bucket.gradients.size());
   }
   EXPECT_EQ(sizes, (std::vector<int64_t>{40, 40, 19}));
 }

@@ -38,6 +38,10 @@ struct SmallModel {
                .initialisation = Initialisation::Normal,
                .split = false,
                .decay = true});
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      parameters[i]->ordinal = static_cast<int64_t>(i);
+      parameters[i]->ordinals = static_cast<int64_t>(parameters.size());
+    }
     int64_t bytes = 0;
     for (const Parameter* parameter : parameters) bytes += Arena::bytes(parameter->local_shape(), compute);
     arena = Arena("small model", Device::Cpu, bytes);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "optim/adamw.h"
 #include "optim/optim.pb.h"
@@ -16,6 +17,8 @@
 
 namespace tessera {
 namespace {
+
+constexpr BlockRange kAllBlocks{0, 1};
 
 using Values = std::map<std::string, std::vector<double>>;  // by name, whole tensors
 
@@ -62,7 +65,7 @@ void train(Context& context, Mesh& mesh, SmallModel& model, Reducer& optimizer, 
   for (int64_t step = first; step <= last; ++step) {
     optimizer.begin_step(context);
     model.accumulate_gradients(mesh, step);
-    optimizer.reduce(context);
+    optimizer.reduce(context, 0, kAllBlocks);
     const double norm = optimizer.norm(context);
     if (norms != nullptr) norms->push_back(norm);
     optimizer.step(context, 0.01, step);
@@ -178,7 +181,7 @@ TEST(ZeroOptimizer, MatchesTorch) {
         optimizer.begin_step(context);
         set(matrix.gradient, kGradients + (step - 1) * (kMatrix + kBias));
         set(bias.gradient, kGradients + (step - 1) * (kMatrix + kBias) + kMatrix);
-        optimizer.reduce(context);
+        optimizer.reduce(context, 0, kAllBlocks);
         optimizer.step(context, lr, step);
         std::vector<double> weights = as_doubles(matrix.value);
         for (double w : as_doubles(bias.value)) weights.push_back(w);
@@ -201,7 +204,7 @@ TEST(ZeroOptimizer, WeightDecayLeavesOutNormsAndBiases) {
     std::map<const Parameter*, std::vector<double>> before;
     for (const Parameter* parameter : model.parameters) before[parameter] = as_doubles(parameter->value);
     optimizer.begin_step(context);  // no gradient: only decay moves a weight
-    optimizer.reduce(context);
+    optimizer.reduce(context, 0, kAllBlocks);
     EXPECT_EQ(optimizer.norm(context), 0.0);
     optimizer.step(context, 0.5, 1);
     for (const Parameter* parameter : model.parameters) {
@@ -250,7 +253,7 @@ TEST(ZeroOptimizer, ANormThatIsNotFiniteStopsTheStepAndLeavesTheWeights) {
     const std::vector<double> before = as_doubles(model.parameters[0]->value);
     optimizer.begin_step(context);
     if (world.rank() == 1) model.parameters[0]->gradient.as<float>()[0] = std::nanf("");
-    optimizer.reduce(context);
+    optimizer.reduce(context, 0, kAllBlocks);
     EXPECT_TRUE(std::isnan(optimizer.norm(context)));
     EXPECT_THROW(optimizer.step(context, 0.1, 1), NumericalError);
     EXPECT_EQ(as_doubles(model.parameters[0]->value), before);
@@ -265,7 +268,7 @@ TEST(ZeroOptimizer, ClippingNeedsTheNormOfThisStep) {
     ZeroOptimizer optimizer(context, mesh, model.parameters, config_of(1), {});
     train(context, mesh, model, optimizer, 1, 1);
     optimizer.begin_step(context);
-    optimizer.reduce(context);
+    optimizer.reduce(context, 0, kAllBlocks);
     EXPECT_THROW(optimizer.step(context, 0.1, 2), InternalError);
   });
 }
@@ -355,15 +358,76 @@ TEST(ZeroOptimizer, GradientsOfAGroupTravelTogether) {
     Mesh mesh(world, {.dp = 2, .tp = 2});
     SmallModel model(mesh, DType::F32);
     ZeroOptimizer optimizer(context, mesh, model.parameters, config_of(1), {});
+    const auto calls = [&](const char* group) { return mesh.traffic().at(group).calls_of(Collective::AllReduce); };
+    const int64_t before = calls("world");
     train(context, mesh, model, optimizer, 1, 5);
-    const auto traffic = mesh.traffic();
-    const auto calls = [&](AxisSet axes) {
-      return traffic.at(axes.str()).calls[static_cast<int>(Collective::AllReduce)];
-    };
-    EXPECT_EQ(calls({Axis::Dp, Axis::Cp}), 5);            // three parameters split over tp
-    EXPECT_EQ(calls({Axis::Dp, Axis::Cp, Axis::Tp}), 5);  // two that every rank holds
-    EXPECT_EQ(calls({Axis::Tp}), 5);                      // the norm
+    EXPECT_EQ(calls("dp*cp"), 5);           // three parameters split over tp
+    EXPECT_EQ(calls("dp*cp*tp"), 5);        // two that every rank holds
+    EXPECT_EQ(calls("world") - before, 5);  // the norm
   });
+}
+
+// A table at both ends of a pipeline: each end has a part of the gradient, both make the same update, and the norm
+// counts it once. On one rank with two stages, on two ranks, and on three, whose middle has none.
+TEST(ZeroOptimizer, TiedTablesAreOneParameter) {
+  const auto parameter = [](const char* name, int stage, int64_t ordinal, AxisSet replicas) {
+    return Parameter{.name = name,
+                     .global_shape = {3, 2},
+                     .rows = {0, 3},
+                     .replicas = replicas,
+                     .ordinal = ordinal,
+                     .ordinals = 4,
+                     .stage = stage,
+                     .value = {},
+                     .gradient = {}};
+  };
+  std::mutex mutex;
+  for (const int pp : {1, 2, 3}) {
+    for (const int dp : {1, 2}) {
+      std::map<std::string, std::set<std::vector<double>>> after;
+      std::set<double> norms;
+      run_ranks(pp * dp, [&](Comm& world) {
+        Context context({.threads = 1});
+        Mesh mesh(world, {.pp = pp, .dp = dp});
+        const int rank = mesh.coordinate(Axis::Pp);
+        const AxisSet split{Axis::Dp, Axis::Cp};
+        const AxisSet ends = pp == 1 ? split : split.with(Axis::Ends);
+        Parameter first = parameter("embedding", 0, 0, ends), last = parameter("embedding", pp == 1 ? 1 : pp - 1, 0, ends);
+        Parameter other = parameter("blocks.0", pp == 1 ? 1 : rank, 1 + rank, split);
+        Parameters parameters;
+        if (rank == 0) parameters.push_back(&first);
+        if (rank == pp - 1) parameters.push_back(&last);
+        parameters.push_back(&other);
+        Arena values("values", Device::Cpu, 4 * Arena::kAlignment);
+        for (Parameter* p : parameters) p->value = values.take(p->global_shape, DType::F64);
+        if (pp == 1) {
+          last.tied_to = &first;
+          last.value = first.value;
+        }
+        ZeroOptimizer optimizer(context, mesh, parameters, config_of(0), {.compute = DType::F64});
+        optimizer.begin_step(context);
+        for (Parameter* p : parameters) {
+          const double gradient = p == &first ? 3.0 : p == &last ? 1.0 : 0.5;
+          for (double& g : p->gradient.span<double>()) g += gradient / dp;
+        }
+        std::set<int> stages;
+        for (Parameter* p : parameters) stages.insert(p->stage);
+        for (const int stage : stages) optimizer.reduce(context, stage, kAllBlocks);
+        const double norm = optimizer.norm(context);
+        optimizer.step(context, 0.1, 1);
+        const std::lock_guard lock(mutex);
+        norms.insert(norm);
+        if (rank == 0) after["embedding"].insert(as_doubles(first.value));
+        if (rank == pp - 1) after["embedding"].insert(as_doubles(last.value));
+        for (const Parameter* table : {&first, &last}) {
+          if (table->gradient.empty() || table->tied_to != nullptr) continue;
+          for (const double g : as_doubles(table->gradient)) EXPECT_EQ(g, 4.0);
+        }
+      });
+      EXPECT_EQ(after["embedding"].size(), 1u) << pp << " x " << dp;
+      EXPECT_EQ(norms, std::set<double>{std::sqrt(6 * 16.0 + 6 * 0.25 * pp)}) << pp << " x " << dp;
+    }
+  }
 }
 
 // On one rank: ranks that are threads may make text for their deadlock check while they wait for each other.

@@ -108,6 +108,48 @@ TEST(Mesh, GroupsHoldTheRanksThatDifferOnlyAlongTheirAxes) {
   }
 }
 
+TEST(Mesh, TheEndsAreTheFirstAndTheLastPipelineRank) {
+  for (const MeshShape shape : {MeshShape{.dp = 2}, MeshShape{.pp = 2, .tp = 2}, MeshShape{.pp = 3, .dp = 2},
+                                MeshShape{.pp = 4}}) {
+    testing::run_ranks(shape.size(), [&](Comm& world) {
+      Mesh mesh(world, shape);
+      const auto is_end = [&](int rank) {
+        const int pp = shape.coordinate(Axis::Pp, rank);
+        return pp == 0 || pp == shape.pp - 1;
+      };
+      for (const AxisSet set : {AxisSet{Axis::Ends}, AxisSet{Axis::Ends, Axis::Dp}}) {
+        std::vector<int32_t> expected;
+        for (int rank = 0; rank < shape.size(); ++rank) {
+          bool member = shape.coordinate(Axis::Tp, rank) == mesh.coordinate(Axis::Tp);
+          member &= set.has(Axis::Dp) || shape.coordinate(Axis::Dp, rank) == mesh.coordinate(Axis::Dp);
+          member &= shape.coordinate(Axis::Pp, rank) == mesh.coordinate(Axis::Pp) ||
+                    (is_end(rank) && is_end(world.rank()));
+          if (member) expected.push_back(rank);
+        }
+        Comm& group = mesh.group(set);
+        ASSERT_EQ(group.size(), static_cast<int>(expected.size())) << set.str();
+        std::vector<int32_t> own = {world.rank()}, members(group.size());
+        group.all_gather(Tensor(std::span<int32_t>(own), Shape{1}),
+                         Tensor(std::span<int32_t>(members), Shape{group.size()}));
+        EXPECT_EQ(members, expected) << set.str();
+      }
+    });
+  }
+}
+
+// Ranks that name different sets all make the union.
+TEST(Mesh, MakesTheGroupsThatAnyRankNames) {
+  testing::run_ranks(4, [](Comm& world) {
+    Mesh mesh(world, {.pp = 2, .dp = 2});
+    std::vector<AxisSet> mine{AxisSet{Axis::Dp, Axis::Cp}};
+    if (mesh.coordinate(Axis::Pp) == 1) mine.push_back({Axis::Dp, Axis::Cp, Axis::Tp});
+    mesh.make_groups(mine);
+    const auto made = mesh.traffic();
+    EXPECT_TRUE(made.contains("dp*cp") && made.contains("dp*cp*tp"));
+    EXPECT_EQ(mesh.group({Axis::Dp, Axis::Cp, Axis::Tp}).size(), 2);
+  });
+}
+
 TEST(Mesh, CountsTrafficByGroup) {
   testing::run_ranks(4, [](Comm& world) {
     Mesh mesh(world, {.dp = 2, .tp = 2});
@@ -117,7 +159,8 @@ TEST(Mesh, CountsTrafficByGroup) {
     mesh.group({Axis::Dp, Axis::Cp}).all_reduce_sum(view);
     mesh.group({Axis::Dp, Axis::Cp}).all_reduce_sum(view);
     const auto traffic = mesh.traffic();
-    EXPECT_EQ(traffic.size(), 2u);
+    EXPECT_EQ(traffic.size(), 3u);  // and the world
+    EXPECT_GT(mesh.communication_seconds(), 0.0);
     EXPECT_EQ(traffic.at("tp").bytes_of(Collective::AllReduce), 32);
     EXPECT_EQ(traffic.at("dp*cp").bytes_of(Collective::AllReduce), 64);
   });

@@ -1,0 +1,18 @@
+// What a whole model costs, whatever the layout: for MFU and for cutting it into stages.
+#pragma once
+
+#include "model/shape.h"
+#include "parallel/partition.h"
+
+namespace tessera {
+
+// FLOPs that MFU counts for one step over all ranks: three times forward's matrix products (head included), and three
+// times attention's by the actual mask. Recomputation does not count.
+//   tokens  token slots of the step, over all ranks
+//   pairs   visible (query, key) pairs of the step, over all samples
+double step_flops(const ModelShape& shape, double tokens, double pairs);
+
+// FLOPs of the parts for one microbatch of whole sequences, each one document. The embedding's are none.
+ModelCost stage_cost(const ModelShape& shape, int64_t sequence_length);
+
+}  // namespace tessera

@@ -1,0 +1,25 @@
+// Which activations a block keeps from forward to backward, and which it makes again.
+//
+// Chen, Xu, Zhang and Guestrin 2016 (checkpointing); Korthikanti et al. 2022 (selective). Floating-point results do not
+// depend on it: what is made again is made by the same operations on the same operands.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tessera {
+
+enum class Recompute : uint8_t {
+  None,       // everything is kept
+  Selective,  // kept: projections and residuals. Made again: norms' outputs, attention's output, the activation; no
+              // product with weights, no communication
+  Full,       // kept: the block's input only
+};
+const char* name(Recompute mode);
+
+// The mode of each of `blocks` blocks. Text: "none", "selective", "full" for all, or a plan by blocks of the whole
+// model, "full:0-3,selective:4-7,full:10", the others keeping everything. Throws UsageError saying what is wrong.
+std::vector<Recompute> recompute_plan(const std::string& text, int blocks);
+
+}  // namespace tessera
