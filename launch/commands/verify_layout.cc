@@ -1,0 +1,152 @@
+// tessera verify-layout: proves, for the user's own config, that layouts compute what one rank computes.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "launch/commands/command.h"
+#include "launch/config/override.h"
+#include "launch/config/read.h"
+#include "launch/config/resolve.h"
+#include "launch/layout_proof.h"
+#include "launch/run.pb.h"
+#include "launch/shrink.h"
+#include "tensor/check.h"
+
+namespace tessera {
+namespace {
+
+struct VerifyArguments {
+  std::string config;
+  std::vector<std::string> overrides, layouts;
+  int64_t steps = 3;
+  bool shrink = false, as_json = false;
+};
+
+struct Layout {
+  std::string name;
+  RunConfig config;
+};
+
+int ranks_of(const ParallelConfig& parallel) {
+  return parallel.pp() * std::max(1, parallel.dp()) * parallel.cp() * parallel.tp();
+}
+
+// "tp=2,pp=2,schedule=zb-h1": fields of the parallel section.
+Layout parse_layout(const std::string& text, const RunConfig& base, Origins& origins, Problems& problems) {
+  Layout layout{.name = text, .config = base};
+  layout.config.clear_parallel();
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    apply_override("parallel." + text.substr(begin, end - begin), layout.config, origins, problems);
+    begin = end + 1;
+  }
+  return layout;
+}
+
+std::vector<Layout> read_layouts(const VerifyArguments& arguments, const RunConfig& config, Origins& origins) {
+  Problems problems;
+  std::vector<Layout> layouts;
+  for (const std::string& text : arguments.layouts) layouts.push_back(parse_layout(text, config, origins, problems));
+  problems.throw_if_any();
+  if (layouts.empty()) layouts.push_back({.name = "the config's", .config = config});
+  return layouts;
+}
+
+void prepare(RunConfig& config, const Origins& origins) {
+  config.mutable_run()->set_compute_dtype(RunSection::F64);
+  config.mutable_data()->clear_train();
+  config.mutable_data()->clear_validation();
+  config.mutable_data()->clear_tokenizer();
+  resolve(config, origins, {.world_size = ranks_of(config.parallel()), .data = Surroundings::Data::NotNeeded});
+}
+
+nlohmann::json as_json(const Layout& layout, const LayoutDifference& difference) {
+  return {{"layout", layout.name},
+          {"ranks", ranks_of(layout.config.parallel())},
+          {"loss", difference.loss},
+          {"grad_norm", difference.norm},
+          {"gradient", difference.gradient},
+          {"state", difference.state},
+          {"equal", difference.equal()},
+          {"parameter", difference.first_gradient.empty() ? difference.first_state : difference.first_gradient}};
+}
+
+int run_verify(const VerifyArguments& arguments) {
+  RunConfig config;
+  Origins origins;
+  read_config(arguments.config, arguments.overrides, config, origins);
+  std::vector<Layout> layouts = read_layouts(arguments, config, origins);
+  if (arguments.shrink) {
+    std::vector<RunConfig> all;
+    for (const Layout& layout : layouts) all.push_back(layout.config);
+    const RunConfig small = shrunk(config, all);
+    fmt::print("shrunk: {}\n", fmt::join(changes(config, small), ", "));
+    for (Layout& layout : layouts) {
+      ParallelConfig parallel = layout.config.parallel();
+      // Blocks by number mean nothing in a model of other size.
+      parallel.clear_blocks_per_stage();
+      if (parallel.recompute().find(':') != std::string::npos)
+        parallel.set_recompute(parallel.recompute().find("full") != std::string::npos ? "full" : "selective");
+      layout.config = small;
+      *layout.config.mutable_parallel() = parallel;
+    }
+    config = small;
+    origins = {};
+  }
+  for (Layout& layout : layouts) prepare(layout.config, origins);
+  config.clear_parallel();
+  prepare(config, origins);
+
+  fmt::print("{} steps in F64 on random documents; differences from one rank, at most {:.0e}\n", arguments.steps,
+             kLayoutTolerance);
+  fmt::print("{:<40}{:>6}{:>10}{:>10}{:>10}{:>10}\n", "layout", "ranks", "loss", "norm", "gradient", "state");
+  const RunRecord one = record_run(config, arguments.steps);
+  nlohmann::json lines = nlohmann::json::array();
+  std::string first_bad;
+  for (const Layout& layout : layouts) {
+    const LayoutDifference difference = compare_runs(one, record_run(layout.config, arguments.steps));
+    lines.push_back(as_json(layout, difference));
+    fmt::print("{:<40}{:>6}{:>10.1e}{:>10.1e}{:>10.1e}{:>10.1e}  {}\n", layout.name,
+               ranks_of(layout.config.parallel()), difference.loss, difference.norm, difference.gradient,
+               difference.state, difference.equal() ? "equal" : "DIFFERS");
+    std::fflush(stdout);
+    if (difference.equal() || !first_bad.empty()) continue;
+    first_bad = fmt::format("{} does not compute what one rank computes: ", layout.name);
+    if (!difference.first_gradient.empty())
+      first_bad += fmt::format("at step {} the gradient of {} differs", difference.first_step, difference.first_gradient);
+    else if (!difference.first_state.empty())
+      first_bad += fmt::format("{} differs after {} steps", difference.first_state, arguments.steps);
+    else
+      first_bad += "loss or gradient norm differs";
+  }
+  if (arguments.as_json) fmt::print("{}\n", nlohmann::json{{"layouts", lines}, {"equal", first_bad.empty()}}.dump());
+  if (!first_bad.empty()) throw NumericalError(first_bad);
+  return 0;
+}
+
+}  // namespace
+
+void add_verify_layout(CLI::App& program, Selected& selected) {
+  const auto arguments = std::make_shared<VerifyArguments>();
+  CLI::App* command =
+      program.add_subcommand("verify-layout", "Prove that layouts compute what one rank computes, in F64");
+  command->add_option("CONFIG", arguments->config, "Run config: protobuf text format (configs/)")->required();
+  command->add_option("--set", arguments->overrides, "Override a field: path=value")
+      ->type_name("PATH=VALUE")
+      ->expected(1)
+      ->take_all();
+  command
+      ->add_option("--layout", arguments->layouts,
+                   "Fields of the parallel section, e.g. tp=2,pp=2,schedule=zb-h1; may be given several times. Default: "
+                   "the config's own")
+      ->type_name("FIELD=VALUE,...");
+  command->add_option("--steps", arguments->steps, "Optimizer steps")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_flag("--shrink", arguments->shrink, "Cut sizes down, keeping the config's shape, to run in seconds");
+  command->add_flag("--json", arguments->as_json, "Last line: one JSON object");
+  command->callback([arguments, &selected] { selected = [arguments] { return run_verify(*arguments); }; });
+}
+
+}  // namespace tessera

@@ -1,0 +1,79 @@
+#include "launch/shrink.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+
+#include "launch/pipeline_config.h"
+#include "launch/run.pb.h"
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kHeadDim = 8, kSequence = 32, kVocabulary = 61, kGroup = 4, kSamples = 2;
+
+int64_t at_least_one(int64_t n) { return std::max<int64_t>(1, n); }
+
+}  // namespace
+
+RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts) {
+  RunConfig small = config;
+  const ModelConfig& model = config.model();
+  const int64_t samples = std::min(config.data().micro_batch_size(), kSamples);
+  int64_t tp = 1, batch = 1, stages = 1, in_flight = 1;
+  for (const RunConfig& layout : layouts) {
+    const ParallelConfig& parallel = layout.parallel();
+    tp = std::lcm(tp, at_least_one(parallel.tp()));
+    batch = std::lcm(batch, at_least_one(parallel.dp()) * samples);
+    stages = std::max<int64_t>(stages, stages_of(layout));
+    in_flight = std::max(in_flight, at_least_one(parallel.dp()) * samples * 2 * parallel.pp());
+  }
+  const int64_t kv_heads = model.has_num_key_value_heads() ? model.num_key_value_heads() : model.num_attention_heads();
+  const int64_t group = std::clamp<int64_t>(model.num_attention_heads() / at_least_one(kv_heads), 1, kGroup);
+  const int64_t heads = tp * group;
+
+  ModelConfig& m = *small.mutable_model();
+  m.set_num_key_value_heads(tp);
+  m.set_num_attention_heads(heads);
+  m.set_head_dim(kHeadDim);
+  m.set_hidden_size(heads * kHeadDim);
+  m.set_intermediate_size(2 * heads * kHeadDim);
+  // One block more than stages, where the model has as many, so that they are uneven.
+  m.set_num_hidden_layers(std::clamp(model.num_hidden_layers(), stages, std::max<int64_t>(2, stages + 1)));
+  m.set_vocab_size(model.has_vocab_size() ? std::min(model.vocab_size(), kVocabulary) : kVocabulary);
+  if (model.initializer_range() < 0.1) m.set_initializer_range(0.1);  // small widths need larger weights to matter
+
+  DataConfig& data = *small.mutable_data();
+  const int64_t sequence = (kSequence + tp - 1) / tp * tp;
+  data.set_micro_batch_size(samples);
+  data.set_sequence_length(std::min(config.data().sequence_length(), sequence));
+  if (data.sequence_length() * samples % tp != 0) data.set_sequence_length(sequence);
+  data.set_global_batch_size((in_flight + batch - 1) / batch * batch);
+  m.set_max_position_embeddings(data.sequence_length());
+  if (model.sliding_window() > 0) m.set_sliding_window(std::min(model.sliding_window(), data.sequence_length() / 4));
+  return small;
+}
+
+std::vector<std::string> changes(const RunConfig& before, const RunConfig& after) {
+  std::vector<std::string> lines;
+  const auto say = [&](const char* field, auto from, auto to) {
+    if (from != to) lines.push_back(fmt::format("{} {} -> {}", field, from, to));
+  };
+  const ModelConfig &a = before.model(), &b = after.model();
+  say("model.hidden_size", a.hidden_size(), b.hidden_size());
+  say("model.num_hidden_layers", a.num_hidden_layers(), b.num_hidden_layers());
+  say("model.num_attention_heads", a.num_attention_heads(), b.num_attention_heads());
+  say("model.num_key_value_heads", a.num_key_value_heads(), b.num_key_value_heads());
+  say("model.intermediate_size", a.intermediate_size(), b.intermediate_size());
+  say("model.vocab_size", a.vocab_size(), b.vocab_size());
+  say("model.sliding_window", a.sliding_window(), b.sliding_window());
+  say("model.initializer_range", a.initializer_range(), b.initializer_range());
+  say("data.sequence_length", before.data().sequence_length(), after.data().sequence_length());
+  say("data.micro_batch_size", before.data().micro_batch_size(), after.data().micro_batch_size());
+  say("data.global_batch_size", before.data().global_batch_size(), after.data().global_batch_size());
+  return lines;
+}
+
+}  // namespace tessera
