@@ -59,7 +59,7 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts) {
 std::vector<std::string> changes(const RunConfig& before, const RunConfig& after) {
   std::vector<std::string> lines;
   const auto say = [&](const char* field, auto from, auto to) {
-    if (from != to) lines.push_back(fmt::format("{} {} -> {}", field, from, to));
+    if (from != to && from != 0) lines.push_back(fmt::format("{} {} -> {}", field, from, to));  // 0: it was not set
   };
   const ModelConfig &a = before.model(), &b = after.model();
   say("model.hidden_size", a.hidden_size(), b.hidden_size());

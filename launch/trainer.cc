@@ -211,8 +211,7 @@ StepMetrics Trainer::accounted(const StepTimes& times, double seconds,
     if (use.seconds > 0) metrics.traffic[group] = use;
   }
   // The groups do not know of sends that were waited for.
-  const double waited = times.communication - metrics.communication_seconds();
-  if (waited > 0) metrics.traffic["pp"].seconds += waited;
+  if (times.sends > 0) metrics.traffic["pp"].seconds += times.sends;
   return metrics;
 }
 

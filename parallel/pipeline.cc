@@ -129,7 +129,7 @@ StepResult Pipeline::step(Context& context, int64_t first_sample, double learnin
     runner->drain();
     const StageRunner::Waited waited = runner->take_waited();
     times.bubble += waited.receives;
-    times.communication += waited.sends;
+    times.sends += waited.sends;
   }
   return step.result;
 }
@@ -157,7 +157,7 @@ void Pipeline::run(Context& context, const Action& action, Step& step) {
       // What the runner waited is neither.
       const StageRunner::Waited waited = runner(action.stage).take_waited();
       times.bubble += waited.receives;
-      times.communication += waited.sends;
+      times.sends += waited.sends;
       times.compute -= waited.receives + waited.sends;
       return;
     }

@@ -21,12 +21,13 @@ namespace tessera {
 // counted there but as communication.
 struct StepTimes {
   double compute = 0;        // FORWARD, RECOMPUTE, BACKWARD_INPUT, BACKWARD_WEIGHT, OFFLOAD, FETCH
-  double communication = 0;  // in calls of any group, and waiting for sends to be taken up
+  double communication = 0;  // in calls of any group
+  double sends = 0;          // waiting for a message to be taken up by another stage
   double bubble = 0;         // waiting for a message from another stage: that it is not ready yet, and its transfer
   double data = 0;           // the source
   double optimizer = 0;      // zeroing gradients, their norm, the update
 
-  double sum() const { return compute + communication + bubble + data + optimizer; }
+  double sum() const { return compute + communication + sends + bubble + data + optimizer; }
 };
 
 struct StepResult {

@@ -38,7 +38,7 @@ BlockRange StageRunner::resolved(BlockRange blocks) const {
 
 void StageRunner::reset() {
   for (auto* buffers : {&inputs_, &slots_, &offloaded_}) {
-    for (Buffer& buffer : *buffers) buffer.microbatch = -1;
+    for (Buffer& buffer : *buffers) release(buffer);
   }
 }
 
@@ -60,18 +60,22 @@ StageRunner::Buffer& StageRunner::slot_of(int microbatch) {
   return *buffer;
 }
 
-// A free one, one that no message uses before one that still has to be sent.
+// The one that has been free for longest: a peer takes messages up in the order sent, so its send ends first.
 StageRunner::Buffer& StageRunner::take(std::vector<Buffer>& buffers, int microbatch, const char* what) {
   Buffer* best = nullptr;
   for (Buffer& buffer : buffers) {
-    if (buffer.microbatch >= 0) continue;
-    if (best == nullptr || (best->sent.pending() && !buffer.sent.pending())) best = &buffer;
+    if (buffer.microbatch < 0 && (best == nullptr || buffer.released < best->released)) best = &buffer;
   }
   // The schedule was verified.
   TESSERA_CHECK(best != nullptr, fmt::format("stage {} has no free {} for microbatch {}", stage_.index(), what, microbatch));
   wait(best->sent, waited_.sends);
   best->microbatch = microbatch;
   return *best;
+}
+
+void StageRunner::release(Buffer& buffer) {
+  buffer.microbatch = -1;
+  buffer.released = ++releases_;
 }
 
 void StageRunner::wait(Request& request, double& seconds) {
@@ -132,12 +136,12 @@ void StageRunner::backward_input(Context& context, const Batch& batch, int micro
 void StageRunner::send_backward(int microbatch) {
   Buffer& input = input_of(microbatch);
   input.sent = wiring_.pipeline->send(input.tensor, wiring_.from, backward_tag(stage_.index() - 1));
-  input.microbatch = -1;  // taken again only when the send is over
+  release(input);  // to be taken again when the send is over
 }
 
 void StageRunner::backward_weight(Context& context, const Batch& batch, int microbatch, BlockRange blocks) {
   stage_.backward_weight(context, batch, place_of(microbatch), resolved(blocks));
-  if (blocks.first == 0) slot_of(microbatch).microbatch = -1;
+  if (blocks.first == 0) release(slot_of(microbatch));
 }
 
 void StageRunner::offload(int microbatch) {
@@ -146,7 +150,7 @@ void StageRunner::offload(int microbatch) {
   Buffer& host = take(offloaded_, microbatch, "host buffer");
   const Tensor memory = stage_.slot_memory(static_cast<int>(&slot - slots_.data()));
   std::memcpy(host.tensor.data(), memory.data(), memory.bytes());
-  slot.microbatch = -1;
+  release(slot);
 }
 
 void StageRunner::fetch(Context& context, const Batch& batch, int microbatch) {
@@ -156,17 +160,19 @@ void StageRunner::fetch(Context& context, const Batch& batch, int microbatch) {
   const Tensor memory = stage_.slot_memory(slot);
   std::memcpy(memory.data(), host->tensor.data(), memory.bytes());
   stage_.slot_restored(context, batch, slot);
-  host->microbatch = -1;
+  release(*host);
 }
 
 double StageRunner::evaluate(Context& context, const Batch& batch, int microbatch, double loss_scale) {
   // Whatever the slots held has been read or is being sent: the stage after, if on this rank, runs before this one
   // comes again.
-  for (Buffer& slot : slots_) slot.microbatch = -1;
+  for (Buffer& slot : slots_) {
+    if (slot.microbatch >= 0) release(slot);
+  }
   take(slots_, microbatch, "slot");
   await_input(microbatch);
   const double share = stage_.evaluate(context, batch, place_of(microbatch), loss_scale);
-  if (wiring_.from >= 0) input_of(microbatch).microbatch = -1;
+  if (wiring_.from >= 0) release(input_of(microbatch));
   return share;
 }
 

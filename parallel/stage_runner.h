@@ -59,7 +59,8 @@ class StageRunner {
   // Memory that a message may still be using.
   struct Buffer {
     Tensor tensor;
-    int microbatch = -1;  // that it belongs to; -1: free
+    int microbatch = -1;   // that it belongs to; -1: free
+    int64_t released = 0;  // when it became free
     Request received, sent;
   };
 
@@ -67,6 +68,7 @@ class StageRunner {
   Buffer& slot_of(int microbatch);
   static Buffer* find(std::vector<Buffer>& buffers, int microbatch);
   Buffer& take(std::vector<Buffer>& buffers, int microbatch, const char* what);
+  void release(Buffer& buffer);
   void wait(Request& request, double& seconds);
   void await_input(int microbatch);
   Place place_of(int microbatch);
@@ -76,6 +78,7 @@ class StageRunner {
   std::vector<Buffer> inputs_;     // boundary tensors that come from another rank
   std::vector<Buffer> slots_;      // by slot: tensor is the stage's output in it
   std::vector<Buffer> offloaded_;  // host copies of slots
+  int64_t releases_ = 0;
   Waited waited_;
 };
 

@@ -18,6 +18,8 @@
 namespace tessera {
 namespace {
 
+constexpr int64_t kVocabulary = 512;
+
 struct VerifyArguments {
   std::string config;
   std::vector<std::string> overrides, layouts;
@@ -95,6 +97,12 @@ int run_verify(const VerifyArguments& arguments) {
     }
     config = small;
     origins = {};
+  }
+  if (!config.model().has_vocab_size()) {
+    // The tokenizer would say; its size does not matter to the proof.
+    fmt::print("model.vocab_size is not set: {} is taken\n", kVocabulary);
+    for (Layout& layout : layouts) layout.config.mutable_model()->set_vocab_size(kVocabulary);
+    config.mutable_model()->set_vocab_size(kVocabulary);
   }
   for (Layout& layout : layouts) prepare(layout.config, origins);
   config.clear_parallel();

@@ -16,10 +16,8 @@ namespace {
 RunConfig resolved_example(const std::string& name) {
   RunConfig config;
   Origins origins;
-  // The largest are laid out over a pipeline, which the rules accept only when there is one.
-  const std::string no_pipeline[] = {"parallel.pp=1"};
-  read_config(std::string(TESSERA_SOURCE_DIR) + "/configs/" + name + ".textproto", no_pipeline, config, origins);
-  const int ranks = config.parallel().tp();
+  read_config(std::string(TESSERA_SOURCE_DIR) + "/configs/" + name + ".textproto", {}, config, origins);
+  const int ranks = config.parallel().tp() * config.parallel().pp();
   resolve(config, origins, {.world_size = ranks, .tokenizer_vocab_size = 4096, .data = Surroundings::Data::NotNeeded});
   return config;
 }

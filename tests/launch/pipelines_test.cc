@@ -1,6 +1,7 @@
 // Every schedule, recomputation, cut into stages and tie against one rank, in F64, with ranks as threads; and the faults
 // that the proof must find.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include "launch/config/override.h"
@@ -25,6 +26,7 @@ RunConfig config_of(ModelConfig::Family family, bool tied, const std::vector<std
   model.set_num_key_value_heads(family == ModelConfig::LLAMA ? 2 : 4);
   model.set_vocab_size(37);
   model.set_intermediate_size(32);
+  model.set_max_position_embeddings(32);
   model.set_tie_word_embeddings(tied);
   model.set_initializer_range(0.1);
   config.mutable_data()->set_sequence_length(16);
@@ -88,6 +90,26 @@ TEST_P(PipelinesTest, AllComputeWhatOneRankComputes) {
   }
 }
 
+// Schedules of one layout add the same numbers in the same order.
+TEST_P(PipelinesTest, SchedulesOfALayoutAreBitwiseEqual) {
+  const std::vector<std::vector<std::string>> groups[] = {
+      {{"pp=2", "schedule=1f1b"}, {"pp=2", "schedule=gpipe"}, {"pp=2", "schedule=gpipe", "recompute=full"}},
+      {{"pp=2", "dp=2", "tp=2", "schedule=1f1b"}, {"pp=2", "dp=2", "tp=2", "schedule=gpipe"}},
+      {{"pp=2", "schedule=interleaved"}, {"pp=2", "schedule=interleaved", "microbatch_group=4"}},
+  };
+  for (const auto& group : groups) {
+    const RunRecord first = record_run(make(group.front()), kSteps);
+    for (const auto& fields : group) {
+      const RunRecord other = record_run(make(fields), kSteps);
+      const std::string what = fmt::format("{}", fmt::join(fields, " "));
+      EXPECT_EQ(other.losses, first.losses) << what;
+      EXPECT_EQ(other.norms, first.norms) << what;
+      EXPECT_EQ(other.gradients, first.gradients) << what;
+      EXPECT_EQ(other.state, first.state) << what;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, PipelinesTest,
                          ::testing::Combine(::testing::Values(ModelConfig::LLAMA, ModelConfig::GPT2),
                                             ::testing::Values(false, true)),
@@ -95,6 +117,123 @@ INSTANTIATE_TEST_SUITE_P(Models, PipelinesTest,
                            return ModelConfig::Family_Name(std::get<0>(test.param)) +
                                   (std::get<1>(test.param) ? "_tied" : "_untied");
                          });
+
+// Faults that one layout has and another has not.
+
+// Passes everything on.
+class SourceBetween : public Source {
+ public:
+  explicit SourceBetween(Source& source) : source_(source) {}
+  void load(int64_t first_sample) override { source_.load(first_sample); }
+  int microbatches() const override { return source_.microbatches(); }
+  const Batch& batch(int m) const override { return source_.batch(m); }
+  int64_t targets() const override { return source_.targets(); }
+
+ protected:
+  Source& source_;
+};
+
+class ReducerBetween : public Reducer {
+ public:
+  explicit ReducerBetween(Reducer& reducer) : reducer_(reducer) {}
+  void begin_step(Context& context) override { reducer_.begin_step(context); }
+  void reduce(Context& context, int stage, BlockRange blocks) override { reducer_.reduce(context, stage, blocks); }
+  double norm(Context& context) override { return reducer_.norm(context); }
+  void step(Context& context, double rate, int64_t step) override { reducer_.step(context, rate, step); }
+  std::vector<StateSlice> state() override { return reducer_.state(); }
+  void state_loaded(Context& context) override { reducer_.state_loaded(context); }
+
+ protected:
+  Reducer& reducer_;
+};
+
+// Leaves out the reduction of the last block of stage 1.
+class ForgetsABlock : public ReducerBetween {
+ public:
+  using ReducerBetween::ReducerBetween;
+  void reduce(Context& context, int stage, BlockRange blocks) override {
+    reducer_.reduce(context, stage, stage == 1 ? BlockRange{blocks.first, blocks.last - 1} : blocks);
+  }
+};
+
+class SwapsTwoMicrobatches : public SourceBetween {
+ public:
+  using SourceBetween::SourceBetween;
+  const Batch& batch(int m) const override { return source_.batch(m < 2 ? 1 - m : m); }
+};
+
+// Every position is one too many.
+class ShiftsPositions : public SourceBetween {
+ public:
+  using SourceBetween::SourceBetween;
+  void load(int64_t first_sample) override {
+    source_.load(first_sample);
+    positions_.resize(microbatches());
+    batches_.resize(microbatches());
+    for (int m = 0; m < microbatches(); ++m) {
+      batches_[m] = source_.batch(m);
+      positions_[m].assign(batches_[m].position.begin(), batches_[m].position.end());
+      for (int32_t& position : positions_[m]) ++position;
+      batches_[m].position = positions_[m];
+    }
+  }
+  const Batch& batch(int m) const override { return batches_.at(m); }
+
+ private:
+  std::vector<std::vector<int32_t>> positions_;
+  std::vector<Batch> batches_;
+};
+
+class PlantedFaults : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
+  }
+  static LayoutDifference difference(const std::vector<std::string>& fields, const Interference& fault) {
+    const auto make = [](const std::vector<std::string>& f) { return config_of(ModelConfig::GPT2, true, f); };
+    return compare_runs(record_run(make({}), kSteps), record_run(make(fields), kSteps, fault));
+  }
+};
+
+TEST_F(PlantedFaults, NoneIsFoundWhereThereIsNone) {
+  EXPECT_TRUE(difference({"pp=2", "dp=2"}, {.source = [](Source& source, Mesh&) { return std::make_unique<SourceBetween>(source); },
+                                            .reducer = [](Reducer& reducer, Mesh&) {
+                                              return std::make_unique<ReducerBetween>(reducer);
+                                            }})
+                  .equal());
+}
+
+TEST_F(PlantedFaults, AMissingReductionIsNamed) {
+  const LayoutDifference found =
+      difference({"pp=2", "dp=2"}, {.source = nullptr, .reducer = [](Reducer& reducer, Mesh&) {
+                                      return std::make_unique<ForgetsABlock>(reducer);
+                                    }});
+  EXPECT_FALSE(found.equal());
+  EXPECT_EQ(found.first_step, 1);
+  EXPECT_EQ(found.first_gradient, "blocks.8.attention.out") << "the first of the block's parameters, by name";
+  EXPECT_GT(found.gradient, 1e-3);
+}
+
+TEST_F(PlantedFaults, ASwappedMicrobatchIsNamed) {
+  const LayoutDifference found = difference({"pp=2"}, {.source = [](Source& source, Mesh& mesh) -> std::unique_ptr<Source> {
+                                                         if (mesh.coordinate(Axis::Pp) == 0) return std::make_unique<SourceBetween>(source);
+                                                         return std::make_unique<SwapsTwoMicrobatches>(source);
+                                                       },
+                                                       .reducer = nullptr});
+  EXPECT_FALSE(found.equal());
+  EXPECT_GT(found.loss, 1e-6);
+  EXPECT_FALSE(found.first_gradient.empty());
+}
+
+TEST_F(PlantedFaults, AWrongPositionIsNamed) {
+  const LayoutDifference found = difference({"tp=2"}, {.source = [](Source& source, Mesh& mesh) -> std::unique_ptr<Source> {
+                                                         if (mesh.coordinate(Axis::Tp) == 0) return std::make_unique<SourceBetween>(source);
+                                                         return std::make_unique<ShiftsPositions>(source);
+                                                       },
+                                                       .reducer = nullptr});
+  EXPECT_FALSE(found.equal());
+  EXPECT_FALSE(found.first_gradient.empty());
+}
 
 }  // namespace
 }  // namespace tessera::testing

@@ -4,7 +4,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "tests/support/program.h"
 #include "tests/support/ranks.h"
@@ -76,13 +78,18 @@ class TrainCommand : public ::testing::Test {
     }
     EXPECT_GT(files, 0) << a;
   }
-  // Loss, gradient norm and learning rate of each step, and the validation losses, as written.
+  // Loss, gradient norm, learning rate and bytes sent of each step, and the validation losses, as written.
   static std::vector<std::string> curve(const std::string& dir) {
     std::vector<std::string> lines;
     std::ifstream file(path(dir + "/metrics.jsonl"));
     for (std::string line; std::getline(file, line);) {
       nlohmann::json values = nlohmann::json::parse(line);
-      for (const char* key : {"step_seconds", "tokens_per_second", "mfu", "memory_bytes"}) values.erase(key);
+      for (const char* key : {"step_seconds", "tokens_per_second", "mfu", "memory_bytes", "compute_seconds",
+                              "bubble_seconds", "data_seconds", "optimizer_seconds", "host_seconds"})
+        values.erase(key);
+      if (values.contains("communication")) {
+        for (auto& [group, use] : values["communication"].items()) use.erase("seconds");
+      }
       lines.push_back(values.dump());
     }
     return lines;
@@ -129,6 +136,60 @@ TEST_F(TrainCommand, KilledRunGoesOnFromItsNewestCheckpoint) {
   EXPECT_NE(resumed.output.find("resumed from"), std::string::npos) << resumed.output;
   expect_equal_checkpoints(checkpoint("calm", 40), checkpoint("killed", 40));
   EXPECT_EQ(curve("killed"), curve("calm"));
+}
+
+// Losses as numbers, by step.
+std::map<int64_t, double> losses(const std::string& metrics) {
+  std::map<int64_t, double> losses;
+  std::ifstream file(metrics);
+  for (std::string line; std::getline(file, line);) {
+    const nlohmann::json values = nlohmann::json::parse(line);
+    if (values.contains("loss")) losses[values["step"]] = values["loss"];
+  }
+  return losses;
+}
+
+// Stopped in one layout and resumed in others: one curve.
+TEST_F(TrainCommand, GoesOnInAnotherLayout) {
+  const std::string f64 = "--set run.compute_dtype=F64 --set model.tie_word_embeddings=true ";
+  ASSERT_EQ(train("one_layout", 1, f64 + "--set parallel.tp=1").code, 0);
+  struct Leg {
+    int ranks;
+    const char* layout;
+    int last_step;
+  };
+  for (const Leg& leg : {Leg{2, "tp=2", 2}, Leg{2, "pp=2 tp=1", 4}, Leg{4, "pp=2 tp=2", 6}, Leg{2, "pp=1 tp=1", 8}}) {
+    std::string more = f64 + "--set run.steps=" + std::to_string(leg.last_step);
+    std::istringstream fields(leg.layout);
+    for (std::string field; fields >> field;) more += " --set parallel." + field;
+    const ProgramResult result = train("many_layouts", leg.ranks, more);
+    ASSERT_EQ(result.code, 0) << result.output;
+  }
+  const auto one = losses(path("one_layout/metrics.jsonl")), many = losses(path("many_layouts/metrics.jsonl"));
+  ASSERT_EQ(one.size(), 8u);
+  ASSERT_EQ(many.size(), 8u);
+  for (const auto& [step, loss] : one) EXPECT_NEAR(many.at(step), loss, 1e-9 * loss) << step;
+}
+
+TEST_F(TrainCommand, AccountsForEveryStep) {
+  ASSERT_EQ(train("accounts", 4, "--set parallel.pp=2").code, 0);
+  std::ifstream file(path("accounts/metrics.jsonl"));
+  double host = 0, all = 0;
+  for (std::string line; std::getline(file, line);) {
+    const nlohmann::json values = nlohmann::json::parse(line);
+    if (!values.contains("loss")) continue;
+    double sum = 0;
+    for (const char* part : {"compute_seconds", "bubble_seconds", "data_seconds", "optimizer_seconds"}) {
+      EXPECT_GE(values[part].get<double>(), 0.0) << part;
+      sum += values[part].get<double>();
+    }
+    for (const char* group : {"tp", "pp", "world"}) EXPECT_TRUE(values["communication"].contains(group)) << line;
+    for (const auto& [group, use] : values["communication"].items()) sum += use["seconds"].get<double>();
+    EXPECT_GT(values["communication"]["pp"]["send"], 0);
+    host += std::abs(values["step_seconds"].get<double>() - sum);
+    all += values["step_seconds"].get<double>();
+  }
+  EXPECT_LT(host, 0.02 * all);
 }
 
 TEST_F(TrainCommand, EvaluatesAndGeneratesFromAnyCheckpoint) {

@@ -135,12 +135,12 @@ TEST(Resolve, NumbersOutOfRangeNamePathValueAndRule) {
 
 TEST(Resolve, AllProblemsAreListed) {
   try {
-    resolved({"model.hidden_size=0", "optimizer.epsilon=0", "parallel.pp=2", "lr_schedule.warmup_steps=-1"});
+    resolved({"model.hidden_size=0", "optimizer.epsilon=0", "parallel.cp=2", "lr_schedule.warmup_steps=-1"});
     FAIL();
   } catch (const UsageError& error) {
     const std::string text = error.what();
     EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2) << text;  // the schedule is looked at when sizes are right
-    for (const char* path : {"model.hidden_size = 0", "optimizer.epsilon = 0", "parallel.pp = 2"})
+    for (const char* path : {"model.hidden_size = 0", "optimizer.epsilon = 0", "parallel.cp = 2"})
       EXPECT_NE(text.find(path), std::string::npos) << text;
   }
 }
@@ -191,10 +191,32 @@ TEST(Resolve, TheLayoutMustFitModelAndRanks) {
   }
 }
 
+TEST(Resolve, APipelineMustHaveBlocksForItsStages) {
+  EXPECT_EQ(resolved({"parallel.pp=4"}, 4).parallel().pp(), 4);
+  expect_problem({"parallel.pp=6"},
+                 "--set parallel.pp=6: parallel.pp = 6 with schedule 1f1b has 6 stages, but model.num_hidden_layers = 4: "
+                 "each stage needs a block; choose pp up to 4",
+                 6);
+  expect_problem({"parallel.pp=4", "parallel.schedule=interleaved"},
+                 "--set parallel.pp=4: parallel.pp = 4 with schedule interleaved has 8 stages, but "
+                 "model.num_hidden_layers = 4: each stage needs a block; choose pp up to 2",
+                 4);
+  expect_problem({"parallel.pp=2", "parallel.blocks_per_stage=1,2"},
+                 "--set parallel.blocks_per_stage=1,2: pipeline stages of 1, 2 blocks are 3 in all, but the model has 4",
+                 2);
+  expect_problem({"parallel.pp=2", "parallel.blocks_per_stage=4"},
+                 "--set parallel.blocks_per_stage=4: parallel.blocks_per_stage = 4: names 1 stages, but parallel.pp = 2 "
+                 "with schedule 1f1b has 2",
+                 2);
+  expect_problem({"parallel.blocks_per_stage=4;"},
+                 "--set parallel.blocks_per_stage=4;: parallel.blocks_per_stage = 4;: must be numbers with commas "
+                 "between, one a stage, e.g. 3,4,4,1");
+  expect_problem({"parallel.recompute=ful"},
+                 "--set parallel.recompute=ful: parallel.recompute = ful: 'ful' is no mode with blocks; choose none, "
+                 "selective or full, or a plan like full:0-3,selective:4-7 over blocks 0 to 3");
+}
+
 TEST(Resolve, WhatThisVersionLacksIsSaid) {
-  expect_problem(
-      {"parallel.pp=2"},
-      "--set parallel.pp=2: parallel.pp = 2: this version does not have pipeline parallelism yet; set it to 1", 2);
   expect_problem(
       {"parallel.cp=2"},
       "--set parallel.cp=2: parallel.cp = 2: this version does not have context parallelism yet; set it to 1", 2);
@@ -203,12 +225,6 @@ TEST(Resolve, WhatThisVersionLacksIsSaid) {
                  "not have sharded optimizers yet; set it to 0");
   expect_problem({"parallel.zero_stage=4"},
                  "--set parallel.zero_stage=4: parallel.zero_stage = 4: there are stages 0 to 3");
-  expect_problem({"parallel.recompute=full"},
-                 "--set parallel.recompute=full: parallel.recompute = full: this version "
-                 "does not have recomputed activations yet; set it to none");
-  expect_problem({"parallel.schedule=zb-v"},
-                 "--set parallel.schedule=zb-v: parallel.schedule = zb-v: this version does "
-                 "not have it yet; choose gpipe or 1f1b");
   expect_problem({"parallel.schedule=1f1"},
                  "--set parallel.schedule=1f1: parallel.schedule = 1f1: unknown; did you mean \"1f1b\"?");
   EXPECT_EQ(resolved({"parallel.schedule=gpipe"}).parallel().schedule(), "gpipe");

@@ -48,6 +48,10 @@ class MetricsLogTest : public testing::Test {
 };
 
 TEST_F(MetricsLogTest, AStepsLineHoldsEveryValueExactly) {
+  Traffic tp;
+  tp.add(Collective::AllGather, 4096);
+  tp.add(Collective::ReduceScatter, 2048);
+  tp.seconds = 0.03;
   const StepMetrics m{.step = 7,
                       .tokens = 57344,
                       .loss = 4.123456789012345,
@@ -56,11 +60,17 @@ TEST_F(MetricsLogTest, AStepsLineHoldsEveryValueExactly) {
                       .step_seconds = 0.25,
                       .tokens_per_second = 32768,
                       .mfu = 0.61,
-                      .memory_bytes = int64_t{5} << 33};
+                      .memory_bytes = int64_t{5} << 33,
+                      .compute_seconds = 0.125,
+                      .bubble_seconds = 0.0625,
+                      .data_seconds = 0.001,
+                      .optimizer_seconds = 0.01,
+                      .host_seconds = 1e-5,
+                      .traffic = {{"tp", tp}, {"world", {}}}};
   MetricsLog(path_, MetricsLog::kFresh).write(m);
   ASSERT_EQ(lines().size(), 1u);
   const json line = lines()[0];
-  EXPECT_EQ(line.size(), 9u);
+  EXPECT_EQ(line.size(), 15u);
   EXPECT_EQ(line["step"], m.step);
   EXPECT_EQ(line["tokens"], m.tokens);
   EXPECT_EQ(line["loss"].get<double>(), m.loss);
@@ -70,6 +80,13 @@ TEST_F(MetricsLogTest, AStepsLineHoldsEveryValueExactly) {
   EXPECT_EQ(line["tokens_per_second"].get<double>(), m.tokens_per_second);
   EXPECT_EQ(line["mfu"].get<double>(), m.mfu);
   EXPECT_EQ(line["memory_bytes"], m.memory_bytes);
+  EXPECT_EQ(line["compute_seconds"].get<double>(), m.compute_seconds);
+  EXPECT_EQ(line["bubble_seconds"].get<double>(), m.bubble_seconds);
+  EXPECT_EQ(line["data_seconds"].get<double>(), m.data_seconds);
+  EXPECT_EQ(line["optimizer_seconds"].get<double>(), m.optimizer_seconds);
+  EXPECT_EQ(line["host_seconds"].get<double>(), m.host_seconds);
+  EXPECT_EQ(line["communication"], (json{{"tp", {{"seconds", 0.03}, {"all_gather", 4096}, {"reduce_scatter", 2048}}},
+                                         {"world", {{"seconds", 0.0}}}}));
 }
 
 TEST_F(MetricsLogTest, AnEvaluationsLineQuotesItsDataset) {
