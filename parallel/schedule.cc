@@ -46,9 +46,7 @@ const char* name(ActionKind kind) {
 
 bool is_compute(ActionKind kind) { return kind <= ActionKind::BackwardWeight; }
 
-bool is_message(ActionKind kind) {
-  return kind >= ActionKind::SendForward && kind <= ActionKind::ReceiveBackward;
-}
+bool is_message(ActionKind kind) { return kind >= ActionKind::SendForward && kind <= ActionKind::ReceiveBackward; }
 
 bool has_microbatch(ActionKind kind) { return kind < ActionKind::Gather; }
 

@@ -60,7 +60,9 @@ Schedule with_messages(const PipelineSchedule& schedule, int rank) {
     TESSERA_CHECK(!is_message(a.kind), "the schedule has messages already");
     if (!is_compute(a.kind)) continue;
     const size_t key = static_cast<size_t>(a.stage) * schedule.microbatches + a.microbatch;
-    const auto with = [&](ActionKind kind) { return Action{.kind = kind, .stage = a.stage, .microbatch = a.microbatch}; };
+    const auto with = [&](ActionKind kind) {
+      return Action{.kind = kind, .stage = a.stage, .microbatch = a.microbatch};
+    };
     if (a.kind == ActionKind::Forward) {
       if (a.blocks.first == 0 && schedule.receives(a.stage)) {
         insertions.before(compute_before(list, i), with(ActionKind::ReceiveForward));

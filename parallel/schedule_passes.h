@@ -8,23 +8,23 @@
 namespace tessera {
 
 // Adds the messages between stages on different ranks to lists that have none. A send comes right after the compute
-// that made it. A receive is posted one compute action (whole stages, however they are split into blocks) before the one
-// that needs it, so that the message can hide behind that action; RECEIVE_BACKWARD never before SEND_FORWARD of the same
-// microbatch, whose memory it takes. Both ends of a channel (sending stage, direction) go in the order of their compute
-// actions, which verify() holds to microbatch order, so that the k-th send meets the k-th receive.
+// that made it. A receive is posted one compute action (whole stages, however they are split into blocks) before the
+// one that needs it, so that the message can hide behind that action; RECEIVE_BACKWARD never before SEND_FORWARD of the
+// same microbatch, whose memory it takes. Both ends of a channel (sending stage, direction) go in the order of their
+// compute actions, which verify() holds to microbatch order, so that the k-th send meets the k-th receive.
 PipelineSchedule insert_messages(PipelineSchedule schedule);
 
-// Whether stage 0 and the last stage hold the same table (tied embeddings), so that their REDUCE is one collective of two
-// pipeline ranks.
+// Whether stage 0 and the last stage hold the same table (tied embeddings), so that their REDUCE is one collective of
+// two pipeline ranks.
 enum class TiedEnds { No, Yes };
 
 // Adds REDUCE of each stage that has none yet, right after its last BACKWARD_WEIGHT, then NORM and STEP. With tied ends
-// the first and the last stage are reduced at the end of their ranks' lists, when nobody waits for these ranks any more:
-// a rank that waits in a collective sends no gradients to those that are to join it.
+// the first and the last stage are reduced at the end of their ranks' lists, when nobody waits for these ranks any
+// more: a rank that waits in a collective sends no gradients to those that are to join it.
 PipelineSchedule append_step(PipelineSchedule schedule, TiedEnds tied = TiedEnds::No);
 
-// Forward only, for evaluation, with messages. On each rank microbatches go in groups of `group`; within a group stage by
-// stage. One microbatch a group needs one buffer a stage; as many as there are ranks keeps ranks with several stages
+// Forward only, for evaluation, with messages. On each rank microbatches go in groups of `group`; within a group stage
+// by stage. One microbatch a group needs one buffer a stage; as many as there are ranks keeps ranks with several stages
 // busy.
 PipelineSchedule forward_only_schedule(std::vector<int> rank_of_stage, int microbatches, int group = 1);
 

@@ -96,7 +96,8 @@ Verdict ScheduleReplay::take(int stage, int64_t bytes) {
   const int rank = schedule_.rank_of_stage[stage];
   RankState& state = ranks_[rank];
   if (bytes > 0 && !memory_.limits.empty() && state.bytes + bytes > memory_.limits[rank]) {
-    return bad(fmt::format("it makes {} alive on the rank, whose limit is {}", state.bytes + bytes, memory_.limits[rank]));
+    return bad(
+        fmt::format("it makes {} alive on the rank, whose limit is {}", state.bytes + bytes, memory_.limits[rank]));
   }
   state.bytes += bytes;
   state.most_bytes = std::max(state.most_bytes, state.bytes);
@@ -126,8 +127,9 @@ Verdict ScheduleReplay::play(int rank, const Action& action) {
 
 Verdict ScheduleReplay::play_stage(const Action& action) {
   const StageState& s = stages_[action.stage];
-  const bool computes = is_compute(action.kind) || action.kind == ActionKind::Recompute;
-  if (computes && s.gathers && !cover(s.gathered, action.blocks)) return must_come_first(ActionKind::Gather);
+  const bool reads_weights = action.kind == ActionKind::Forward || action.kind == ActionKind::BackwardInput ||
+                             action.kind == ActionKind::Recompute;
+  if (reads_weights && s.gathers && !cover(s.gathered, action.blocks)) return must_come_first(ActionKind::Gather);
   switch (action.kind) {
     case ActionKind::Forward:
       return forward(action);
@@ -200,7 +202,8 @@ Verdict ScheduleReplay::backward_input(const Action& action) {
   if (m != s.input.microbatch) return out_of_order(action, s.input.microbatch);
   if (action.blocks.last != s.input.block) return bad("blocks go from the last to the first");
   if (s.forward.microbatch <= m) return must_come_first(ActionKind::Forward);
-  if (std::find(s.offloaded.begin(), s.offloaded.end(), m) != s.offloaded.end()) return must_come_first(ActionKind::Fetch);
+  if (std::find(s.offloaded.begin(), s.offloaded.end(), m) != s.offloaded.end())
+    return must_come_first(ActionKind::Fetch);
   if (s.input.block == BlockRange::kToEnd && action.stage + 1 < schedule_.stages()) {
     const StageState& next = stages_[action.stage + 1];
     if (schedule_.sends(action.stage)) {
@@ -246,10 +249,10 @@ Verdict ScheduleReplay::message(const Action& action) {
     return bad(fmt::format("stage {} lies on the same rank: there is no message", peer));
   }
   const StageState& other = stages_[peer];
-  int& next = action.kind == ActionKind::SendForward       ? s.sent_forward
-              : action.kind == ActionKind::ReceiveForward  ? s.received_forward
-              : action.kind == ActionKind::SendBackward    ? s.sent_backward
-                                                           : s.received_backward;
+  int& next = action.kind == ActionKind::SendForward      ? s.sent_forward
+              : action.kind == ActionKind::ReceiveForward ? s.received_forward
+              : action.kind == ActionKind::SendBackward   ? s.sent_backward
+                                                          : s.received_backward;
   if (m != next) return out_of_order(action, next);
   switch (action.kind) {
     case ActionKind::SendForward:
@@ -276,6 +279,9 @@ Verdict ScheduleReplay::message(const Action& action) {
     }
     default:  // ReceiveBackward
       if (s.sent_forward <= m) return must_come_first(ActionKind::SendForward);
+      if (std::find(s.offloaded.begin(), s.offloaded.end(), m) != s.offloaded.end()) {
+        return must_come_first(ActionKind::Fetch);
+      }
       if (other.received_forward <= m) return wait(schedule_.rank_of_stage[peer], "the output has not been taken up");
   }
   ++next;
@@ -303,6 +309,7 @@ Verdict ScheduleReplay::offload_or_fetch(const Action& action) {
   const auto found = std::find(s.offloaded.begin(), s.offloaded.end(), m);
   if (action.kind == ActionKind::Offload) {
     if (s.forward.microbatch <= m) return must_come_first(ActionKind::Forward);
+    if (schedule_.sends(action.stage) && s.sent_forward <= m) return must_come_first(ActionKind::SendForward);
     if (found != s.offloaded.end()) return bad("it was done before");
     if (s.input.microbatch > m || (s.input.microbatch == m && s.input.block != BlockRange::kToEnd)) {
       return bad("it comes before BACKWARD_INPUT");
@@ -332,7 +339,8 @@ Verdict ScheduleReplay::weights(const Action& action) {
   }
   if (action.kind == ActionKind::Reduce) {
     const int last = schedule_.microbatches - 1;
-    const bool summed = s.weight.microbatch > last || (s.weight.microbatch == last && s.weight.block <= action.blocks.first);
+    const bool summed =
+        s.weight.microbatch > last || (s.weight.microbatch == last && s.weight.block <= action.blocks.first);
     if (!summed) return bad(fmt::format("BACKWARD_WEIGHT of microbatch {} is missing", s.weight.microbatch));
   }
   done.push_back(action.blocks);

@@ -12,10 +12,10 @@ namespace tessera {
 struct Verdict {
   enum class Kind : uint8_t { Done, Wait, Bad };
   Kind kind = Kind::Done;
-  std::string rule = {};           // Bad: what is broken
-  const char* awaited = nullptr;   // Wait: for what
-  int rank = -1;                   // Wait: for whose action
-  const int* buffer = nullptr;     // Wait: for one of these many buffers
+  std::string rule = {};          // Bad: what is broken
+  const char* awaited = nullptr;  // Wait: for what
+  int rank = -1;                  // Wait: for whose action
+  const int* buffer = nullptr;    // Wait: for one of these many buffers
 };
 
 // Buffers whose reuse waits for another rank.
@@ -51,8 +51,8 @@ class ScheduleReplay {
     Progress forward, input{0, BlockRange::kToEnd}, weight{0, BlockRange::kToEnd};
     int sent_forward = 0, received_forward = 0, sent_backward = 0, received_backward = 0;
     bool gathers = false;
-    std::vector<int> offloaded;        // microbatches
-    std::vector<Action> recomputed;    // and not let go
+    std::vector<int> offloaded;      // microbatches
+    std::vector<Action> recomputed;  // and not let go
     std::vector<BlockRange> gathered, reduced;
     int slots = 0, inputs = 0;  // alive now, by the list
     StageFigures most;

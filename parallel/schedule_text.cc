@@ -34,8 +34,8 @@ class Reader {
   explicit Reader(std::string_view text) : text_(text) {}
 
   std::optional<Action> action() {
-    const size_t letters = std::find_if_not(text_.begin(), text_.end(), [](char c) { return 'A' <= c && c <= 'Z'; }) -
-                           text_.begin();
+    const size_t letters =
+        std::find_if_not(text_.begin(), text_.end(), [](char c) { return 'A' <= c && c <= 'Z'; }) - text_.begin();
     const auto found = std::find(kWords.begin(), kWords.end(), text_.substr(0, letters));
     if (found == kWords.end()) return {};
     at_ = letters;
@@ -87,9 +87,8 @@ class Reader {
 std::vector<int> numbers(std::istringstream& words, int line, const char* what) {
   std::vector<int> found;
   for (std::string each; words >> each;) {
-    const bool digits = each.size() <= 6 && std::all_of(each.begin(), each.end(), [](unsigned char c) {
-      return std::isdigit(c);
-    });
+    const bool digits =
+        each.size() <= 6 && std::all_of(each.begin(), each.end(), [](unsigned char c) { return std::isdigit(c); });
     if (!digits) wrong_line(line, fmt::format("'{}' is no number of {}", each, what));
     found.push_back(std::stoi(each));
   }
@@ -133,9 +132,10 @@ Schedule parse_schedule(const std::string& text) {
   for (std::string each; words >> each;) {
     const std::optional<Action> action = Reader(each).action();
     if (!action) {
-      throw UsageError(fmt::format("schedule: '{}' is no action; actions are F, B, W, SF, RF, SB, RB, C, O, I with a "
-                                   "microbatch (F0, F0@1 on stage 1, B0@1:2-4 of blocks 2 and 3), G, X, R, N and S",
-                                   each));
+      throw UsageError(
+          fmt::format("schedule: '{}' is no action; actions are F, B, W, SF, RF, SB, RB, C, O, I with a "
+                      "microbatch (F0, F0@1 on stage 1, B0@1:2-4 of blocks 2 and 3), G, X, R, N and S",
+                      each));
     }
     schedule.push_back(*action);
   }

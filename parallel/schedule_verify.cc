@@ -15,7 +15,8 @@ namespace {
                          const std::string& rule) {
   const Schedule& list = schedule.ranks[rank];
   const std::string action = at[rank] < list.size() ? to_string(list[at[rank]]) + ": " : "";
-  throw UsageError(fmt::format("bad schedule: rank {}: {}{}{}", rank, action, rule, grid_with_arrow(schedule, rank, at)));
+  throw UsageError(
+      fmt::format("bad schedule: rank {}: {}{}{}", rank, action, rule, grid_with_arrow(schedule, rank, at)));
 }
 
 void check_form(const PipelineSchedule& schedule, const ScheduleMemory& memory) {
@@ -69,8 +70,8 @@ bool run(const PipelineSchedule& schedule, ScheduleReplay& replay, std::vector<s
     const Verdict verdict = replay.play(r, schedule.ranks[r][at[r]]);
     if (first < 0) first = r;
     if (hopeless < 0 && at[verdict.rank] == schedule.ranks[verdict.rank].size()) hopeless = r;
-    waits += fmt::format("\n  rank {} waits in {}: {} (rank {})", r, to_string(schedule.ranks[r][at[r]]), verdict.awaited,
-                         verdict.rank);
+    waits += fmt::format("\n  rank {} waits in {}: {} (rank {})", r, to_string(schedule.ranks[r][at[r]]),
+                         verdict.awaited, verdict.rank);
   }
   refuse(schedule, hopeless >= 0 ? hopeless : first, at, "it waits for ever" + waits);
 }
@@ -100,9 +101,8 @@ ScheduleFigures verify(const PipelineSchedule& schedule, const ScheduleMemory& m
 }
 
 int verify(const Schedule& schedule, int microbatches) {
-  const bool forward_only = std::all_of(schedule.begin(), schedule.end(), [](const Action& a) {
-    return a.kind == ActionKind::Forward;
-  });
+  const bool forward_only =
+      std::all_of(schedule.begin(), schedule.end(), [](const Action& a) { return a.kind == ActionKind::Forward; });
   try {
     const ScheduleFigures figures = verify({.microbatches = microbatches, .rank_of_stage = {0}, .ranks = {schedule}});
     return forward_only ? 0 : figures.stages[0].slots;

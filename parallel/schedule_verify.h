@@ -1,24 +1,25 @@
 // The rules that bind the actions of a schedule, and their check by replay.
 //
-// Compute. Per stage FORWARD, BACKWARD_INPUT and BACKWARD_WEIGHT of every microbatch once, each kind in microbatch order
-// (so that sums over microbatches have one order in every schedule of a layout), blocks upwards in FORWARD and downwards
-// in the others. FORWARD follows that of the stage before, BACKWARD_INPUT that of the next stage.
+// Compute. Per stage FORWARD, BACKWARD_INPUT and BACKWARD_WEIGHT of every microbatch once, each kind in microbatch
+// order (so that sums over microbatches have one order in every schedule of a layout), blocks upwards in FORWARD and
+// downwards in the others. FORWARD follows that of the stage before, BACKWARD_INPUT that of the next stage.
 //
 // Messages. Between stages on different ranks: FORWARD(s, m) waits for the message that RECEIVE_FORWARD(s, m) posted,
 // BACKWARD_INPUT(s, m) for that of RECEIVE_BACKWARD(s, m). Sends and receives do not block; they meet in order within a
-// channel (sending stage, direction). Under the rendezvous rule a send is *taken up* when the peer has posted its receive.
-// Between stages on one rank there are none: the output of s is the input of s + 1, its gradient comes back in the same
-// memory, and the list itself must be in order.
+// channel (sending stage, direction). Under the rendezvous rule a send is *taken up* when the peer has posted its
+// receive. Between stages on one rank there are none: the output of s is the input of s + 1, its gradient comes back in
+// the same memory, and the list itself must be in order.
 //
 // Memory. A *slot* of stage s (what FORWARD saves, with the stage's output) is alive from FORWARD(s, m) to
-// BACKWARD_WEIGHT(s, m), but for the time between OFFLOAD and FETCH; an *input* (what came in a message, later its
-// gradient) from RECEIVE_FORWARD(s, m) to SEND_BACKWARD(s, m), and reused when that send has been taken up;
-// a *recompute slot* of blocks from RECOMPUTE to BACKWARD_WEIGHT. RECEIVE_BACKWARD(s, m) is posted into the output, when
-// SEND_FORWARD(s, m) has been taken up. In a forward-only schedule a slot is alive from FORWARD until its output has
-// been sent and taken up, or read by the next stage on the same rank, an input from RECEIVE_FORWARD to FORWARD.
+// BACKWARD_WEIGHT(s, m), but for the time between OFFLOAD (after SEND_FORWARD) and FETCH (before RECEIVE_BACKWARD); an
+// *input* (what came in a message, later its gradient) from RECEIVE_FORWARD(s, m) to SEND_BACKWARD(s, m), and reused
+// when that send has been taken up; a *recompute slot* of blocks from RECOMPUTE to BACKWARD_WEIGHT. RECEIVE_BACKWARD(s,
+// m) is posted into the output, when SEND_FORWARD(s, m) has been taken up. In a forward-only schedule a slot is alive
+// from FORWARD until its output has been sent and taken up, or read by the next stage on the same rank, an input from
+// RECEIVE_FORWARD to FORWARD.
 //
-// Weights. When a stage has GATHERs, compute needs its blocks gathered. REDUCE of blocks follows their last
-// BACKWARD_WEIGHT; NORM follows all REDUCEs of the rank, STEP follows NORM and is the last.
+// Weights. When a stage has GATHERs, FORWARD, RECOMPUTE and BACKWARD_INPUT need their blocks gathered. REDUCE of blocks
+// follows their last BACKWARD_WEIGHT; NORM follows all REDUCEs of the rank, STEP follows NORM and is the last.
 #pragma once
 
 #include <cstdint>

@@ -30,7 +30,8 @@ TEST(Schedule, StagesArePlacedInALoopOrInAV) {
 
 TEST(Schedule, MessagesGoBetweenStagesOnDifferentRanks) {
   const PipelineSchedule v{.microbatches = 1, .rank_of_stage = v_placement(2), .ranks = {}};
-  for (const auto& [stage, receives, sends] : {std::tuple{0, false, true}, {1, true, false}, {2, false, true}, {3, true, false}}) {
+  for (const auto& [stage, receives, sends] :
+       {std::tuple{0, false, true}, {1, true, false}, {2, false, true}, {3, true, false}}) {
     EXPECT_EQ(v.receives(stage), receives) << stage;
     EXPECT_EQ(v.sends(stage), sends) << stage;
   }

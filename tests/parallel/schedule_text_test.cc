@@ -34,8 +34,8 @@ TEST(ScheduleText, ActionsAreReadBack) {
 }
 
 TEST(ScheduleText, WhatIsNoActionIsNamed) {
-  for (const char* bad : {"X0", "F", "R1", "F0B0", "F0@", "F-1", "F99999999999", "f0", "FF0", "N@1", "S:0-1", "SF0:0-1", "F0:2-1",
-                          "F0:1-1", "F0:-2", "F0:1", "F0@1@1", "F0,", "G0", "0"}) {
+  for (const char* bad : {"X0",    "F",       "R1",     "F0B0",   "F0@",   "F-1",  "F99999999999", "f0",  "FF0", "N@1",
+                          "S:0-1", "SF0:0-1", "F0:2-1", "F0:1-1", "F0:-2", "F0:1", "F0@1@1",       "F0,", "G0",  "0"}) {
     try {
       parse_schedule(bad);
       ADD_FAILURE() << bad;
@@ -82,7 +82,9 @@ TEST(ScheduleText, AWrongFileNamesTheLine) {
   says(head + "placement 0\nrank 0: F0\n", "'microbatches N' is missing");
   says(head + "microbatches 1\nrank 0: F0\n", "'placement RANK ...' is missing");
   says(head + "steps 1\n", "line 3: 'steps', but");
-  EXPECT_EQ(parse_pipeline_schedule(head + "microbatches 1 # one\nplacement 0\n\nrank 0: F0 # and so on\n").ranks[0].size(), 1u);
+  EXPECT_EQ(
+      parse_pipeline_schedule(head + "microbatches 1 # one\nplacement 0\n\nrank 0: F0 # and so on\n").ranks[0].size(),
+      1u);
 }
 
 TEST(ScheduleText, AnArrowPointsAtAnAction) {
@@ -93,7 +95,8 @@ TEST(ScheduleText, AnArrowPointsAtAnAction) {
   EXPECT_EQ(grid_with_arrow(schedule, 1, {0, 8}),
             "\n  rank 0: F0 SF0 RB0 B0 W0 R N S"
             "\n  rank 1: RF0@1 F0@1 B0@1 SB0@1 W0@1 R@1 N S\n                                             ^");
-  const std::string cut = grid_with_arrow({.microbatches = 40, .rank_of_stage = {0}, .ranks = {accumulation_schedule(40)}}, 0, {60});
+  const std::string cut =
+      grid_with_arrow({.microbatches = 40, .rank_of_stage = {0}, .ranks = {accumulation_schedule(40)}}, 0, {60});
   EXPECT_EQ(cut.find("\n  rank 0: ... B15 W15 F16"), 0u) << cut;
   const size_t line = cut.find('\n', 1);
   EXPECT_EQ(cut.substr(line - 4, 4), " ...");

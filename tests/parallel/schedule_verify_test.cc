@@ -18,7 +18,8 @@ PipelineSchedule one_rank(const std::string& text, int microbatches) {
 }
 
 PipelineSchedule two_ranks(const std::string& first, const std::string& second, int microbatches) {
-  return {.microbatches = microbatches, .rank_of_stage = {0, 1}, .ranks = {parse_schedule(first), parse_schedule(second)}};
+  return {
+      .microbatches = microbatches, .rank_of_stage = {0, 1}, .ranks = {parse_schedule(first), parse_schedule(second)}};
 }
 
 std::string complaint(const PipelineSchedule& schedule, const ScheduleMemory& memory = {}) {
@@ -46,7 +47,8 @@ TEST(ScheduleVerify, TheFirstBadActionIsShown) {
             "bad schedule: rank 0: W1: BACKWARD_INPUT must come first\n"
             "  rank 0: F0 B0 W0 F1 W1 B1 R N S\n"
             "                      ^");
-  EXPECT_EQ(complaint(one_rank("", 1)), "bad schedule: rank 0: FORWARD of microbatch 0 is missing\n  rank 0:\n          ^");
+  EXPECT_EQ(complaint(one_rank("", 1)),
+            "bad schedule: rank 0: FORWARD of microbatch 0 is missing\n  rank 0:\n          ^");
   EXPECT_EQ(complaint(two_ranks("F0 SF0 RB0 B0 W0 R N S", "RF0@1 F0@1 SB0@1 B0@1 W0@1 R@1 N S", 1)),
             "bad schedule: rank 1: SB0@1: BACKWARD_INPUT must come first\n"
             "  rank 0: F0 SF0 RB0 B0 W0 R N S\n"
@@ -96,7 +98,8 @@ TEST(ScheduleVerify, RulesOfBlocks) {
 
 TEST(ScheduleVerify, RulesOfWeightsAndRecompute) {
   const auto one = [](const std::string& text, const std::string& rule) { says(one_rank(text, 1), rule); };
-  EXPECT_EQ(complaint(one_rank("G:0-1 F0:0-1 G:1- X:0-1 F0:1- B0:1- W0:1- G:0-1 X:1- B0:0-1 W0:0-1 X:0-1 R N S", 1)), "fine");
+  EXPECT_EQ(complaint(one_rank("G:0-1 F0:0-1 G:1- X:0-1 F0:1- B0:1- W0:1- G:0-1 X:1- B0:0-1 W0:0-1 X:0-1 R N S", 1)),
+            "fine");
   one("G:0-1 F0 X:0-1 B0 W0 R N S", "GATHER must come first");
   one("G F0 X B0 G W0 R N S", "GATHER must come first");
   one("G G F0 B0 W0 R N S", "it was done before");
@@ -154,8 +157,10 @@ TEST(ScheduleVerify, OneRankWithTwoStagesKeepsTheirOrder) {
 }
 
 TEST(ScheduleVerify, MemoryIsCountedInBytesAndLimited) {
-  const PipelineSchedule schedule = generate({.kind = ScheduleKind::OneForwardOneBackward, .ranks = 2, .microbatches = 3});
-  const ScheduleFigures figures = verify(schedule, {.stages = {{.slot = 100}, {.slot = 10, .input = 1}}, .limits = {200, 11}});
+  const PipelineSchedule schedule =
+      generate({.kind = ScheduleKind::OneForwardOneBackward, .ranks = 2, .microbatches = 3});
+  const ScheduleFigures figures =
+      verify(schedule, {.stages = {{.slot = 100}, {.slot = 10, .input = 1}}, .limits = {200, 11}});
   EXPECT_EQ(figures.stages[0].slots, 2);
   EXPECT_EQ(figures.stages[1].slots, 1);
   EXPECT_EQ(figures.stages[0].inputs, 0);
