@@ -59,13 +59,13 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
   const std::vector<Recompute> modes = recompute_plan(config.parallel().recompute(), static_cast<int>(shape_.layers));
   for (const StagePart& part : parts) {
     if (schedule_.rank_of_stage[part.stage] != rank) continue;
-    Transformer* embedding_stage = !stages_.empty() && stages_.front()->index() == 0 ? stages_.front().get() : nullptr;
     stages_.push_back(std::make_unique<Transformer>(
         shape_, Transformer::Options{.part = part,
                                      .recompute = modes,
                                      .slots = figures.stages[part.stage].slots,
                                      .areas = most_recomputed(schedule_.ranks[rank], part, modes),
-                                     .embedding_stage = embedding_stage}));
+                                     .ends_together = schedule_.rank_of_stage.front() == schedule_.rank_of_stage.back(),
+                                     .embedding_stage = stages_.empty() ? nullptr : stages_.front().get()}));
   }
   int64_t workspace = 0;
   for (const auto& stage : stages_) {

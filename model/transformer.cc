@@ -5,10 +5,10 @@
 namespace tessera {
 namespace {
 
-Head::Tie tie_of(const ModelShape& shape, const StagePart& part, const Transformer* embedding_stage) {
+Head::Tie tie_of(const ModelShape& shape, const Transformer::Options& options) {
   if (!shape.tied) return Head::Tie::Free;
-  if (part.stages == 1) return Head::Tie::SameStage;
-  return embedding_stage != nullptr ? Head::Tie::OtherStage : Head::Tie::OtherRank;
+  if (options.part.stages == 1) return Head::Tie::SameStage;
+  return options.ends_together ? Head::Tie::OtherStage : Head::Tie::OtherRank;
 }
 
 }  // namespace
@@ -19,7 +19,7 @@ Transformer::Transformer(const ModelShape& shape, Options options) : shape_(shap
                 "a stage has blocks of the model");
   if (options_.recompute.empty()) options_.recompute.assign(shape.layers, Recompute::None);
   TESSERA_CHECK_EQ(static_cast<int64_t>(options_.recompute.size()), shape.layers, "modes of recomputation by block");
-  const Head::Tie tie = tie_of(shape, part, options_.embedding_stage);
+  const Head::Tie tie = tie_of(shape, options_);
   if (first()) {
     embedding_.emplace(shape);
     // Another pipeline rank makes the same updates to its copy.
@@ -28,8 +28,11 @@ Transformer::Transformer(const ModelShape& shape, Options options) : shape_(shap
   for (int i = part.first_block; i < part.last_block; ++i)
     blocks_.push_back(std::make_unique<Block>(shape, i, options_.recompute[i]));
   if (last()) {
-    Transformer* holder = tie == Head::Tie::SameStage ? this : options_.embedding_stage;
-    head_.emplace(shape, tie, holder != nullptr && shape.tied ? &holder->embedding_->table() : nullptr);
+    Transformer* holder = tie == Head::Tie::SameStage    ? this
+                          : tie == Head::Tie::OtherStage ? options_.embedding_stage
+                                                         : nullptr;
+    TESSERA_CHECK(tie != Head::Tie::OtherStage || (holder != nullptr && holder->first()), "the embedding's stage");
+    head_.emplace(shape, tie, holder != nullptr ? &holder->embedding_->table() : nullptr);
   }
   number_parameters();
 }

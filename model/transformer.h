@@ -24,7 +24,9 @@ class Transformer : public Stage {
     std::vector<Recompute> recompute = {};  // by block of the whole model; empty: everything is kept
     int slots = 1;                          // microbatches that are alive at once
     int areas = 0;                          // blocks that are between recompute and backward_weight at once
-    // For a tied model whose stages differ: the stage that has the embedding, when it is on this rank.
+    // Of a tied model with several stages: whether the first and the last one lie on one rank, and for the last one the
+    // first.
+    bool ends_together = false;
     Transformer* embedding_stage = nullptr;
   };
 

@@ -60,10 +60,19 @@ const std::vector<Case>& cases() {
       {"interleaved pp2", {"pp=2", "schedule=interleaved"}},
       {"interleaved pp2, three chunks", {"pp=2", "schedule=interleaved", "chunks=3"}},
       {"interleaved pp4 dp2 in groups", {"pp=4", "dp=2", "schedule=interleaved", "microbatch_group=2"}},
+      {"zb-h1 pp3", {"pp=3", "schedule=zb-h1"}},
+      {"zb-h2 pp4", {"pp=4", "schedule=zb-h2"}},
+      {"zb-v pp2", {"pp=2", "schedule=zb-v"}},
+      {"zb-v tp2 pp2 dp2", {"tp=2", "pp=2", "dp=2", "schedule=zb-v"}},
+      {"dualpipe-v pp4", {"pp=4", "schedule=dualpipe-v"}},
+      {"v-half pp4", {"pp=4", "schedule=v-half"}},
+      {"v-min pp3 dp2", {"pp=3", "dp=2", "schedule=v-min"}},
       {"uneven stages", {"pp=3", "blocks_per_stage=5,1,3"}},
       {"recompute full, one stage", {"pp=1", "recompute=full"}},
       {"recompute selective pp2", {"pp=2", "recompute=selective"}},
       {"recompute full pp2 tp2", {"pp=2", "tp=2", "recompute=full"}},
+      {"recompute full, zb-h1", {"pp=2", "schedule=zb-h1", "recompute=full"}},
+      {"recompute selective, zb-v", {"pp=2", "schedule=zb-v", "recompute=selective"}},
       {"recompute by blocks, interleaved", {"pp=2", "schedule=interleaved", "recompute=full:0-3,selective:6-8"}},
   };
   return all;
@@ -93,7 +102,12 @@ TEST_P(PipelinesTest, AllComputeWhatOneRankComputes) {
 // Schedules of one layout add the same numbers in the same order.
 TEST_P(PipelinesTest, SchedulesOfALayoutAreBitwiseEqual) {
   const std::vector<std::vector<std::string>> groups[] = {
-      {{"pp=2", "schedule=1f1b"}, {"pp=2", "schedule=gpipe"}, {"pp=2", "schedule=gpipe", "recompute=full"}},
+      {{"pp=2", "schedule=1f1b"},
+       {"pp=2", "schedule=gpipe"},
+       {"pp=2", "schedule=zb-h1"},
+       {"pp=2", "schedule=zb-h2"},
+       {"pp=2", "schedule=gpipe", "recompute=full"}},
+      {{"pp=2", "schedule=zb-v"}, {"pp=2", "schedule=dualpipe-v"}, {"pp=2", "schedule=v-half"}, {"pp=2", "schedule=v-min"}},
       {{"pp=2", "dp=2", "tp=2", "schedule=1f1b"}, {"pp=2", "dp=2", "tp=2", "schedule=gpipe"}},
       {{"pp=2", "schedule=interleaved"}, {"pp=2", "schedule=interleaved", "microbatch_group=4"}},
   };

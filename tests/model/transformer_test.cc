@@ -146,8 +146,10 @@ TEST_P(TransformerTest, StagesMakeUpTheWhole) {
       ordinals[p->name] = p->ordinal;
     }
     Context context({.threads = 1});
-    Transformer begin(shape, {.part = {.stage = 0, .stages = 2, .first_block = 0, .last_block = 1}});
-    Transformer end(shape, {.part = {.stage = 1, .stages = 2, .first_block = 1, .last_block = 2}, .embedding_stage = &begin});
+    Transformer begin(shape, {.part = {.stage = 0, .stages = 2, .first_block = 0, .last_block = 1}, .ends_together = true});
+    Transformer end(shape, {.part = {.stage = 1, .stages = 2, .first_block = 1, .last_block = 2},
+                            .ends_together = true,
+                            .embedding_stage = &begin});
     begin.allocate(context, world);
     end.allocate(context, world);
     context.resize_workspace(std::max(begin.workspace_bytes(context), end.workspace_bytes(context)));
