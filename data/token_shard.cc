@@ -253,8 +253,8 @@ int64_t TokenShard::document_of(int64_t token) const {
   const int64_t d = std::clamp<int64_t>(after - offsets_.begin() - 1, 0, info_.documents - 1);
   const Interval found = document(d);
   if (!found.contains(token))
-    fail(info_.path, fmt::format("document offsets are damaged: they lead from token {} to document {}, which is tokens "
-                                 "{} to {}",
+    fail(info_.path, fmt::format("document offsets are damaged: they lead from token {} to document {}, which is "
+                                 "tokens {} to {}",
                                  token, d, found.begin, found.end - 1));
   return d;
 }

@@ -15,8 +15,8 @@ namespace tessera::testing {
 namespace {
 
 constexpr int64_t kSlots = 24;
-// Roundings in a row through a block: sums over the width (32) in two norms, four products and the scores, over the keys
-// (24) in attention's softmax and its output, and over the inner width (48).
+// Roundings in a row through a block: sums over the width (32) in two norms, four products and the scores, over the
+// keys (24) in attention's softmax and its output, and over the inner width (48).
 constexpr int64_t kChain = 7 * 32 + 2 * kSlots + 48;
 
 // One rank, its memory, and helpers to make F64 tensors.

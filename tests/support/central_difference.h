@@ -40,8 +40,8 @@ inline Scalar dot(const Operand& a, const Operand& b) {
   return sum;
 }
 
-// sum_i weight_i y_i with fixed random weights: turns a tensor into a scalar whose gradient is the weights. Any y_i went
-// through at most `chain` roundings in a row.
+// sum_i weight_i y_i with fixed random weights: turns a tensor into a scalar whose gradient is the weights. Any y_i
+// went through at most `chain` roundings in a row.
 struct Probe {
   Probe(const Shape& like, int64_t chain) : values(like.size()), shape(like), roundings(like.size() + chain) {
     const RandomStream random(7, "probe");
