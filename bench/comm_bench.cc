@@ -1,4 +1,4 @@
-// What the collectives cost beside a plain copy: mpirun -np 2 --bind-to none comm_bench [--yield] [MIB ...]
+// What the collectives cost beside a plain copy: mpirun -np 2 --bind-to none comm_bench [MIB ...]
 //
 // GB/s are the bytes that a rank receives from its peers, over the time of the fastest round, on the slowest
 // rank. "copy" moves as many bytes by memcpy on all ranks at once: a collective cannot be faster, and a
@@ -11,7 +11,6 @@
 #include <cstring>
 #include <functional>
 #include <limits>
-#include <string_view>
 #include <vector>
 
 #include "parallel/comm_mpi.h"
@@ -74,15 +73,9 @@ void measure_all(Comm& world, int64_t bytes, DType dtype) {
 
 int run(int argc, char** argv) {
   std::vector<double> sizes;
-  bool yield = false;
-  for (int i = 1; i < argc; ++i) {
-    if (std::string_view(argv[i]) == "--yield")
-      yield = true;
-    else
-      sizes.push_back(std::atof(argv[i]));
-  }
+  for (int i = 1; i < argc; ++i) sizes.push_back(std::atof(argv[i]));
   if (sizes.empty()) sizes = {0.0001, 0.03, 1, 12};
-  MpiSession session({.yield_when_idle = yield});
+  MpiSession session;
   const std::unique_ptr<Comm> world = session.world();
   for (double mib : sizes) {
     for (DType dtype : {DType::F32, DType::BF16}) measure_all(*world, static_cast<int64_t>(mib * (1 << 20)), dtype);

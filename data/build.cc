@@ -123,7 +123,7 @@ class Splitter {
   void check(int64_t train, int64_t validation) const {
     if (fraction_ == 0 || (train > 0 && validation > 0)) return;
     const std::string problem =
-        fmt::format("none of the {} documents fell to the {} split (validation fraction {}, seed {})",
+        fmt::format("no document of {} fell to the {} split (validation fraction {}, seed {})",
                     train + validation, train > 0 ? "validation" : "train", fraction_, seed_);
     if (train + validation == 1)
       throw DataError(problem +

@@ -213,7 +213,8 @@ bool Corpus::next_text(Document& document, const std::string& path) {
     problem = fmt::format("a NUL byte at offset {}", nul);
   if (!problem.empty()) {
     if (options_.binary_files == BinaryFiles::Refuse)
-      throw DataError(fmt::format("{}: {}; convert it, take it away, or skip binary files", path, problem));
+      throw DataError(
+          fmt::format("{}: {}; convert it, take it away, or have such files skipped (--skip-binary)", path, problem));
     report_.skipped.push_back(fmt::format("{}: {}", path, problem));
     return false;
   }
@@ -263,7 +264,7 @@ bool Corpus::next(Document& document) {
       return deliver(0);
   }
   if (report_.documents == 0)
-    throw DataError(fmt::format("{} files hold no document ({} empty ones, {} files skipped); the first is {}",
+    throw DataError(fmt::format("no document in the files given: {} in all, {} empty, {} skipped; the first is {}",
                                 files_.size(), report_.empty_documents, report_.skipped.size(), files_.front()));
   return false;
 }

@@ -38,7 +38,8 @@ class PackedBatch {
 
   void clear();
   // Append the next sample; documents go on counting from those of the samples before. Allocate nothing. The target of
-  // the stream's very last token is -1. Throws DataError for a token outside the vocabulary.
+  // the stream's very last token is -1. Throws DataError for a token outside the vocabulary
+  // and for damaged document offsets.
   void add(const TokenDataset& dataset, int64_t sample, Documents documents);
   void add_padding(int32_t token);
 

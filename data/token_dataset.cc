@@ -109,12 +109,12 @@ TokenDataset::Cursor TokenDataset::documents_from(int64_t token) const {
   return cursor;
 }
 
-int64_t TokenDataset::Cursor::next_end() {
+int64_t TokenDataset::Cursor::next_end(int64_t loaded) {
   TESSERA_CHECK(shard_ < dataset_->shards_.size(), "a document before the end of the data set");
   const TokenShard& shard = dataset_->shards_[shard_];
-  const auto end = static_cast<int64_t>(shard.document_offsets()[static_cast<size_t>(++document_)]);
-  const int64_t result = dataset_->first_tokens_[shard_] + end;
-  if (document_ == shard.documents()) {
+  const int64_t result = dataset_->first_tokens_[shard_] + shard.document(document_).end;
+  if (result <= loaded) shard.check_end(document_);
+  if (++document_ == shard.documents()) {
     ++shard_;
     document_ = 0;
   }

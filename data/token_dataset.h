@@ -47,8 +47,10 @@ class TokenDataset {
   // Walks through the document ends of the stream from a token on: O(log) to begin, O(1) a step, no index.
   class Cursor {
    public:
-    // One past the last token of the document that holds the current token; then moves on to the next document.
-    int64_t next_end();
+    // One past the last token of the document that holds the current token; then moves on to the next document. When
+    // that end is at most `loaded` its last token must be end-of-text: the caller reads the tokens before `loaded`
+    // anyhow. Throws DataError naming the shard and the document whose offsets are damaged.
+    int64_t next_end(int64_t loaded);
 
    private:
     friend class TokenDataset;
@@ -56,7 +58,7 @@ class TokenDataset {
     size_t shard_;
     int64_t document_;
   };
-  Cursor documents_from(int64_t token) const;
+  Cursor documents_from(int64_t token) const;  // throws DataError: damaged offsets
 
  private:
   size_t shard_of(int64_t token) const;

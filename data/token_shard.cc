@@ -233,11 +233,38 @@ void TokenShard::read(int64_t begin, std::span<int32_t> out) const {
                                  begin + count, info_.vocab_size));
 }
 
+Interval TokenShard::document(int64_t d) const {
+  TESSERA_CHECK(d >= 0 && d < info_.documents, "a document of the shard");
+  const uint64_t begin = offsets_[d], end = offsets_[d + 1];
+  // A damaged offset may still be larger than the one before it; then it is not smaller than the one after it.
+  const uint64_t before = offsets_[std::max<int64_t>(d - 1, 0)], after = offsets_[std::min(d + 2, info_.documents)];
+  if (begin >= end || end > static_cast<uint64_t>(info_.tokens) || (d > 0 && before >= begin) ||
+      (d + 1 < info_.documents && after <= end))
+    fail(info_.path, fmt::format("document offsets are damaged: document {} begins at token {} and ends at {} of {}; "
+                                 "the one before begins at {}, the one after ends at {}",
+                                 d, begin, end, info_.tokens, before, after));
+  return {static_cast<int64_t>(begin), static_cast<int64_t>(end)};
+}
+
 int64_t TokenShard::document_of(int64_t token) const {
   TESSERA_CHECK(token >= 0 && token < info_.tokens, "a token of the shard");
   const auto after = std::upper_bound(offsets_.begin(), offsets_.end(), static_cast<uint64_t>(token));
-  // Offsets that were damaged after verification must not lead outside.
-  return std::clamp<int64_t>(after - offsets_.begin() - 1, 0, info_.documents - 1);
+  // The first offset is 0 and the last the number of tokens; between them a damaged one may have misled the search.
+  const int64_t d = std::clamp<int64_t>(after - offsets_.begin() - 1, 0, info_.documents - 1);
+  const Interval found = document(d);
+  if (!found.contains(token))
+    fail(info_.path, fmt::format("document offsets are damaged: they lead from token {} to document {}, which is "
+                                 "tokens {} to {}",
+                                 token, d, found.begin, found.end - 1));
+  return d;
+}
+
+void TokenShard::check_end(int64_t d) const {
+  int32_t last = 0;
+  read(document(d).end - 1, {&last, 1});
+  if (last != info_.end_of_text)
+    fail(info_.path,
+         fmt::format("document {} ends with token {}, not with end-of-text {}", d, last, info_.end_of_text));
 }
 
 void TokenShard::prefetch(int64_t begin, int64_t count) const {
@@ -259,22 +286,12 @@ void TokenShard::verify() const {
   if (offsets != info_.offsets_hash)
     fail(info_.path,
          fmt::format("document offsets are damaged: XXH3-128 {}, written was {}", offsets, info_.offsets_hash));
-  for (int64_t d = 0; d < info_.documents; ++d)
-    if (offsets_[d + 1] <= offsets_[d])
-      fail(info_.path, fmt::format("document {} begins at token {} and ends at {}", d, offsets_[d], offsets_[d + 1]));
   std::array<int32_t, 4096> block;
-  int64_t document = 0;
   for (int64_t begin = 0; begin < info_.tokens; begin += std::ssize(block)) {
     const auto count = std::min<int64_t>(std::ssize(block), info_.tokens - begin);
     read(begin, std::span(block).first(static_cast<size_t>(count)));
-    for (; document < info_.documents; ++document) {
-      const auto last = static_cast<int64_t>(offsets_[document + 1]) - 1;
-      if (last >= begin + count) break;
-      if (block[last - begin] != info_.end_of_text)
-        fail(info_.path, fmt::format("document {} ends with token {}, not with end-of-text {}", document,
-                                     block[last - begin], info_.end_of_text));
-    }
   }
+  for (int64_t d = 0; d < info_.documents; ++d) check_end(d);
 }
 
 }  // namespace tessera

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "parallel/shard.h"
 #include "tensor/dtype.h"
 
 namespace tessera {
@@ -44,11 +45,15 @@ class TokenShard {
   // Overwrites out with tokens begin .. begin + out.size() - 1. Throws DataError when one is outside the vocabulary.
   void read(int64_t begin, std::span<int32_t> out) const;
 
-  // [documents + 1]: document d is tokens offsets[d] .. offsets[d + 1] - 1, the last of them end-of-text.
-  std::span<const uint64_t> document_offsets() const { return offsets_; }
+  // A document's tokens, the last of them end-of-text. Throws DataError naming the shard and the document when its
+  // offsets are out of order or lead outside the shard: opening does not read them all.
+  Interval document(int64_t d) const;
 
-  // The document that holds a token; binary search, O(log documents).
+  // The document that holds a token; binary search, O(log documents). Throws DataError as document() does.
   int64_t document_of(int64_t token) const;
+
+  // Throws DataError naming the shard and the document when it does not end with end-of-text: its end is damaged then.
+  void check_end(int64_t d) const;
 
   // Asks the kernel to have these tokens in memory soon; returns at once.
   void prefetch(int64_t begin, int64_t count) const;

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <new>
+#include <string_view>
 
 namespace tessera::token_shard {
 
@@ -13,6 +14,12 @@ std::string last_hdf5_error() {
     return 0;
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_innermost, &text);
+  // HDF5 wraps what the operating system said in a page of numbers.
+  constexpr std::string_view kSystemMessage = "error message = '";
+  if (const size_t at = text.find(kSystemMessage); at != std::string::npos) {
+    const size_t begin = at + kSystemMessage.size();
+    return text.substr(begin, text.find('\'', begin) - begin);
+  }
   return text.empty() ? "no message" : text;
 }
 

@@ -61,7 +61,7 @@ class QuietHdf5 {
   void* data_ = nullptr;
 };
 
-// The innermost message on HDF5's error stack of this thread.
+// The innermost message on HDF5's error stack of this thread; what the operating system said, if it did.
 std::string last_hdf5_error();
 
 // The canonical (big-endian) form of the hash, as 32 hex digits: what xxhsum -H2 prints.

@@ -130,11 +130,9 @@ Finding huge_pages(const MachineFacts& facts) {
 }
 
 Finding yield_when_idle(const MachineFacts& facts) {
-  if (facts.yield_when_idle) return {"yield_when_idle", Verdict::Good, "set", ""};
-  return {"yield_when_idle", Verdict::Good,
-          fmt::format("set by tessera when more than {} rank{} start{} here", facts.usable_cores,
-                      facts.usable_cores == 1 ? "" : "s", facts.usable_cores == 1 ? "s" : ""),
-          ""};
+  if (facts.yield_when_idle) return {"yield_when_idle", Verdict::Good, "on", ""};
+  return {"yield_when_idle", Verdict::Note, "off",
+          "ranks that wait keep their cores busy; unset OMPI_MCA_mpi_yield_when_idle unless each rank has its own"};
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ struct MachineFacts {
   double disk_write_bytes_per_second = 0;      // of 64 MiB, fsync included
   std::optional<int64_t> shared_memory_bytes;  // free in /dev/shm; nothing: there is no such file system
   std::string transparent_huge_pages;          // "always", "madvise", "never"; empty: the kernel has none
-  bool yield_when_idle = false;                // OMPI_MCA_mpi_yield_when_idle is set by the user
+  bool yield_when_idle = true;                 // unless the user's OMPI_MCA_mpi_yield_when_idle says otherwise
 };
 
 // Looks at this machine; writes and removes a file in `directory`. Throws nothing: what cannot be read is empty.

@@ -217,7 +217,7 @@ MachineFacts examine_machine(const std::string& directory) {
   }
   facts.transparent_huge_pages = chosen_word("/sys/kernel/mm/transparent_hugepage/enabled");
   const char* yield = std::getenv("OMPI_MCA_mpi_yield_when_idle");
-  facts.yield_when_idle = yield != nullptr && std::string_view(yield) != "0";
+  facts.yield_when_idle = yield == nullptr || std::string_view(yield) != "0";
   return facts;
 }
 

@@ -90,13 +90,6 @@ ThreadShare share_threads(int requested, int local_ranks, int cores) {
   return share;
 }
 
-bool yield_when_crowded(int local_ranks, int threads, int cores) {
-  constexpr const char* kVariable = "OMPI_MCA_mpi_yield_when_idle";
-  if (static_cast<int64_t>(local_ranks) * threads > cores) ::setenv(kVariable, "1", 0);
-  const char* value = std::getenv(kVariable);
-  return value != nullptr && std::string_view(value) != "0";
-}
-
 ProcessMemory process_memory() {
   std::ifstream status("/proc/self/status");
   ProcessMemory memory;

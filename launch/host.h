@@ -34,12 +34,6 @@ struct ThreadShare {
 };
 ThreadShare share_threads(int requested, int local_ranks, int cores);
 
-// Open MPI's ranks spin while they wait, which makes small messages a thousand times slower when ranks or their threads
-// outnumber the cores, and it looks at the machine's cores instead of those this process may use. Sets
-// OMPI_MCA_mpi_yield_when_idle=1, unless the user has set it, when local_ranks * threads > cores. To be called before
-// MPI is initialised. Returns whether waiting ranks now yield.
-bool yield_when_crowded(int local_ranks, int threads, int cores);
-
 // This process's resident memory by kind, in bytes, as the kernel counts it.
 struct ProcessMemory {
   int64_t resident = 0;       // anonymous + file + shared

@@ -1,12 +1,12 @@
 // tessera: reads the command line, runs one command, and turns every failure into a message and an exit code.
 #include <CLI/CLI.hpp>
-#include <cstdio>
+#include <hdf5.h>
 
 #include "launch/commands/command.h"
 #include "launch/failure.h"
 #include "launch/host.h"
 #include "launch/version.h"
-#include "tensor/threads.h"
+#include "launch/waiting.h"
 
 namespace tessera {
 namespace {
@@ -41,8 +41,6 @@ int run(int argc, char** argv) {
     throw UsageError(std::string(error.what()) + "\nRun with --help to see what is possible.");
   }
   TESSERA_CHECK(selected, "the command has nothing to run");
-  // Before any command starts MPI.
-  yield_when_crowded(launched.local_ranks, 1, usable_cores());
   return selected();
 }
 
@@ -50,6 +48,10 @@ int run(int argc, char** argv) {
 }  // namespace tessera
 
 int main(int argc, char** argv) {
+  tessera::bound_spinning(argv);
+  // Files are closed where they are written, and what fails is said there. A file that could not be closed because the
+  // disk is full would be closed once more when the program ends, where HDF5 does not survive the second failure.
+  H5dont_atexit();
   try {
     return tessera::run(argc, argv);
   } catch (...) {

@@ -17,12 +17,11 @@ int run_session(const SessionOptions& options, const std::function<int(Session&)
         fmt::format("--local-ranks {} makes ranks of one process, and mpirun started {} processes: use one",
                     options.local_ranks, launched.size));
   }
-  const int cores = usable_cores();
   const bool over_mpi = launched.launched && options.local_ranks == 0;
   const int ranks_here = over_mpi ? launched.local_ranks : std::max(1, options.local_ranks);
-  const ThreadShare share = share_threads(options.threads, ranks_here, cores);
+  const ThreadShare share = share_threads(options.threads, ranks_here, usable_cores());
   if (over_mpi) {
-    MpiSession mpi({.yield_when_idle = ranks_here * share.threads > cores});
+    MpiSession mpi;
     const std::unique_ptr<Comm> world = mpi.world();
     Session session{*world, share.threads, share.warning};
     return body(session);

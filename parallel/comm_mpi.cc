@@ -347,12 +347,12 @@ void Message::release() noexcept { comm.free_messages_.push_back(this); }
 
 int64_t mpi_staging_bytes(int ranks) { return 2 * (ranks - 1) * chunk_bytes(ranks); }
 
-MpiSession::MpiSession(const Options& options) : exceptions_(std::uncaught_exceptions()) {
+MpiSession::MpiSession() : exceptions_(std::uncaught_exceptions()) {
   int started = 0;
   MPI_Initialized(&started);
   TESSERA_CHECK(started == 0, "MPI is started once in a process");
-  // Open MPI's name for it; others ignore it. A user's own setting stays.
-  if (options.yield_when_idle) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
+  // Other MPIs ignore it. A user's own setting stays.
+  setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
   int provided = 0;
   check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread", "world");
   if (provided < MPI_THREAD_SERIALIZED)

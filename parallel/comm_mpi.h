@@ -15,13 +15,10 @@ namespace tessera {
 // MPI from construction to destruction; one a process, ever. MPI calls are made by one thread at a time.
 class MpiSession {
  public:
-  struct Options {
-    // Waiting ranks give up their core. Needed when more threads than cores share a host: waiting by spinning makes
-    // collectives a thousand times slower then (Open MPI sees this only when the host file tells it the cores).
-    bool yield_when_idle = false;
-  };
-
-  explicit MpiSession(const Options& options);  // throws IoError when MPI does not start
+  // Under Open MPI waiting ranks give up their core, unless OMPI_MCA_mpi_yield_when_idle=0 is set: where more ranks,
+  // threads or other programs than cores share a host, waiting by spinning makes collectives a thousand times slower
+  // (Open MPI sees that only when the host file tells it the cores). Throws IoError when MPI does not start.
+  MpiSession();
   // Ends MPI, unless an exception is on its way: peers may then never come to the end, and abort() is due.
   ~MpiSession();
   MpiSession(const MpiSession&) = delete;

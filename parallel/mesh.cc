@@ -76,8 +76,8 @@ MeshShape MeshShape::resolve(const ParallelConfig& config, int world) {
   int64_t dp = config.dp();
   if (dp == 0) {
     if (world % replica != 0) {
-      throw UsageError(fmt::format("the world has {} ranks, which is no multiple of parallel.{}; {}, or change them",
-                                   world, product, what_would_fit(replica, world)));
+      throw UsageError(fmt::format("the world has {} rank{}, which is no multiple of parallel.{}; {}, or change them",
+                                   world, world == 1 ? "" : "s", product, what_would_fit(replica, world)));
     }
     dp = world / replica;
   }

@@ -23,13 +23,6 @@ double open_uniform(uint32_t high, uint32_t low) {
   return (static_cast<double>((static_cast<uint64_t>(high) << 32 | low) >> 11) + 1.0) * 0x1p-53;
 }
 
-// The two normals of a block: Box and Muller, "A note on the generation of random normal deviates", 1958.
-std::array<double, 2> normal_pair(const std::array<uint32_t, 4>& block) {
-  const double radius = std::sqrt(-2.0 * std::log(open_uniform(block[0], block[1])));
-  const double angle = 2.0 * std::numbers::pi * open_uniform(block[2], block[3]);
-  return {radius * std::cos(angle), radius * std::sin(angle)};
-}
-
 }  // namespace
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
@@ -60,7 +53,14 @@ uint64_t RandomStream::bits(uint64_t index) const {
 
 double RandomStream::uniform(uint64_t index) const { return static_cast<double>(bits(index) >> 11) * 0x1p-53; }
 
-double RandomStream::normal(uint64_t index) const { return normal_pair(block(index / 2))[index % 2]; }
+double RandomStream::normal(uint64_t index) const { return normal_pair(index / 2)[index % 2]; }
+
+std::array<double, 2> RandomStream::normal_pair(uint64_t pair) const {
+  const std::array<uint32_t, 4> bits = block(pair);
+  const double radius = std::sqrt(-2.0 * std::log(open_uniform(bits[0], bits[1])));
+  const double angle = 2.0 * std::numbers::pi * open_uniform(bits[2], bits[3]);
+  return {radius * std::cos(angle), radius * std::sin(angle)};
+}
 
 uint64_t RandomStream::below(uint64_t index, uint64_t bound) const {
   __extension__ using uint128 = unsigned __int128;
@@ -72,8 +72,16 @@ void fill_normal(const Context& context, Tensor x, const RandomStream& stream, i
   dispatch_float(x.dtype(), [&]<class T>(T) {
     T* out = x.as<T>();
     parallel_for(context, x.size(), 4096, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
+      // Each pair is drawn once: an odd global index at the beginning takes the second of a pair alone.
+      int64_t i = begin;
+      if (i < end && (first_index + i) % 2 != 0) {
         out[i] = round_to<T>(standard_deviation * stream.normal(first_index + i));
+        ++i;
+      }
+      for (; i < end; i += 2) {
+        const std::array<double, 2> pair = stream.normal_pair((first_index + i) / 2);
+        out[i] = round_to<T>(standard_deviation * pair[0]);
+        if (i + 1 < end) out[i + 1] = round_to<T>(standard_deviation * pair[1]);
       }
     });
   });

@@ -24,8 +24,12 @@ class RandomStream {
 
   uint64_t bits(uint64_t index) const;                   // 64 uniform bits
   double uniform(uint64_t index) const;                  // in [0, 1), 53 bits
-  double normal(uint64_t index) const;                   // mean 0, variance 1 (Box-Muller)
+  double normal(uint64_t index) const;                   // mean 0, variance 1
   uint64_t below(uint64_t index, uint64_t bound) const;  // in [0, bound), bias under 2^-64 * bound
+
+  // {normal(2 * pair), normal(2 * pair + 1)} for the price of one of them: Box and Muller, "A note on the generation of
+  // random normal deviates", 1958.
+  std::array<double, 2> normal_pair(uint64_t pair) const;
 
  private:
   std::array<uint32_t, 4> block(uint64_t index) const;

@@ -84,13 +84,12 @@ struct InspectArguments {
 };
 
 struct DocumentLengths {
-  uint64_t median = 0, longest = 0;
+  int64_t median = 0, longest = 0;
 };
 
 DocumentLengths document_lengths(const TokenShard& shard) {
-  const auto offsets = shard.document_offsets();
-  std::vector<uint64_t> lengths;
-  for (size_t d = 0; d + 1 < offsets.size(); ++d) lengths.push_back(offsets[d + 1] - offsets[d]);
+  std::vector<int64_t> lengths;
+  for (int64_t d = 0; d < shard.documents(); ++d) lengths.push_back(shard.document(d).size());
   const auto middle = lengths.begin() + static_cast<std::ptrdiff_t>(lengths.size() / 2);
   std::nth_element(lengths.begin(), middle, lengths.end());
   return {*middle, *std::max_element(lengths.begin(), lengths.end())};
@@ -116,14 +115,13 @@ std::vector<std::string> find_shards(const std::string& path) {
 
 // The first kMostTokens tokens of a document, as text on one line.
 std::string decode_document(const TokenShard& shard, int64_t document, const Tokenizer& tokenizer) {
-  constexpr uint64_t kMostTokens = 64;
-  const auto offsets = shard.document_offsets();
-  const uint64_t begin = offsets[document], length = offsets[document + 1] - begin;
-  std::vector<int32_t> tokens(std::min(length, kMostTokens));
-  shard.read(static_cast<int64_t>(begin), tokens);
+  constexpr int64_t kMostTokens = 64;
+  const Interval place = shard.document(document);
+  std::vector<int32_t> tokens(static_cast<size_t>(std::min(place.size(), kMostTokens)));
+  shard.read(place.begin, tokens);
   // JSON's quoting keeps line ends and control characters visible, whatever the document holds.
   const json text = tokenizer.decode(tokens);
-  return text.dump(-1, ' ', false, json::error_handler_t::replace) + (length > kMostTokens ? " ..." : "");
+  return text.dump(-1, ' ', false, json::error_handler_t::replace) + (place.size() > kMostTokens ? " ..." : "");
 }
 
 int run_inspect(const InspectArguments& arguments) {

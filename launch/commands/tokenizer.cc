@@ -3,17 +3,21 @@
 
 #include <fmt/core.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -99,8 +103,18 @@ void warn(const TrainArguments& arguments, const Trained& trained, const CorpusR
                trained.tokenizer.vocab_size(), arguments.options.vocab_size);
 }
 
+// Makes the directory that the output goes to. Before the text is read: learning from much of it takes long.
+void prepare_directory_of(const std::string& output) {
+  const std::filesystem::path directory = std::filesystem::absolute(output).parent_path();
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (!error && ::access(directory.c_str(), W_OK) != 0) error = {errno, std::generic_category()};
+  if (error) throw IoError(fmt::format("cannot write the tokenizer {}: {}", output, error.message()));
+}
+
 int run_train(const TrainArguments& arguments) {
   if (arguments.inputs.empty() && !arguments.bytes) throw UsageError("--input is needed: the text to learn from");
+  prepare_directory_of(arguments.output);
   CorpusOptions options = arguments.corpus;
   if (arguments.skip_binary) options.binary_files = BinaryFiles::Skip;
   std::unique_ptr<Corpus> corpus;

@@ -17,10 +17,9 @@ std::vector<std::string> decode_all(const std::string& directory, const Tokenize
   const TokenDataset dataset(directory);
   for (const TokenShard& shard : dataset.shards()) {
     shard.verify();
-    const auto offsets = shard.document_offsets();
-    for (size_t d = 0; d + 1 < offsets.size(); ++d) {
-      std::vector<int32_t> tokens(offsets[d + 1] - offsets[d] - 1);
-      shard.read(static_cast<int64_t>(offsets[d]), tokens);
+    for (int64_t d = 0; d < shard.documents(); ++d) {
+      std::vector<int32_t> tokens(shard.document(d).size() - 1);
+      shard.read(shard.document(d).begin, tokens);
       texts.push_back(tokenizer.decode(tokens));
     }
   }

@@ -4,6 +4,7 @@
 
 #include "tensor/check.h"
 #include "tests/data/shards.h"
+#include "tests/data/spoil.h"
 
 namespace tessera {
 namespace {
@@ -142,6 +143,34 @@ TEST(Packing, AnEpochHoldsEveryTokenOnce) {
     EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), stream.begin()));
     const auto ends = std::count(tokens.begin(), tokens.end(), kFormat.end_of_text);
     EXPECT_EQ(targets, std::ssize(tokens) - ends) << "only end-of-text has no target";
+  }
+}
+
+// Whatever one offset is changed to, reading an epoch ends in an error that names the shard and a document.
+TEST(Packing, DamagedDocumentOffsetsAreNamed) {
+  const TempDirectory dir;
+  const std::string path = dir / "data/b.h5";
+  const testing_data::Documents documents = {{1, 2, 3}, {4}, {5, 6}, {}, {7, 8, 9, 10, 11}};
+  const std::vector<uint64_t> offsets = {0, 4, 6, 9, 10, 16};
+  write_shard(dir / "data/a.h5", {{1, 2}});
+  for (size_t damaged = 1; damaged + 1 < offsets.size(); ++damaged) {
+    for (const uint64_t value : {0ul, 1ul, 2ul, 3ul, 4ul, 5ul, 6ul, 7ul, 8ul, 9ul, 10ul, 11ul, 16ul, 17ul, 1ul << 63}) {
+      if (value == offsets[damaged]) continue;
+      write_shard(path, documents);
+      set_document_offset(path, static_cast<int64_t>(damaged), value);
+      const TokenDataset dataset(dir / "data");
+      for (const int64_t length : {1, 3, 5, 19}) {
+        PackedBatch packed(1, length);
+        const std::string message = message_of<DataError>([&] {
+          for (int64_t s = 0; s < sample_count(dataset.tokens(), length, LastSample::Pad); ++s) {
+            packed.clear();
+            packed.add(dataset, s, Mode::Apart);
+          }
+        });
+        EXPECT_NE(message.find("token shard " + path), std::string::npos) << message;
+        EXPECT_NE(message.find("document"), std::string::npos) << message;
+      }
+    }
   }
 }
 

@@ -41,8 +41,8 @@ TEST(TokenDataset, IsOneStreamAcrossShards) {
       ASSERT_TRUE(std::equal(out.begin(), out.end(), stream.begin() + begin));
       auto cursor = dataset.documents_from(begin);
       for (auto end = std::upper_bound(ends.begin(), ends.end(), begin); end != ends.end(); ++end)
-        ASSERT_EQ(cursor.next_end(), *end);
-      EXPECT_THROW(cursor.next_end(), InternalError);
+        ASSERT_EQ(cursor.next_end(begin + count), *end);
+      EXPECT_THROW(cursor.next_end(begin), InternalError);
     }
     std::vector<int32_t> too_many(stream.size());
     EXPECT_THROW(dataset.read(1, too_many), InternalError);

@@ -7,6 +7,7 @@
 
 #include "tensor/check.h"
 #include "tests/data/shards.h"
+#include "tests/data/spoil.h"
 
 namespace tessera {
 namespace {
@@ -17,24 +18,6 @@ std::vector<int32_t> read_tokens(const TokenShard& shard) {
   std::vector<int32_t> tokens(shard.tokens());
   shard.read(0, tokens);
   return tokens;
-}
-
-void corrupt(const std::string& path, int64_t offset, char bits = 1) {
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekg(offset);
-  const int byte = file.get();
-  file.seekp(offset);
-  file.put(static_cast<char>(byte ^ bits));
-}
-
-// Where a dataset's bytes lie.
-int64_t dataset_offset(const std::string& path, const char* name) {
-  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
-  const hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
-  const auto offset = static_cast<int64_t>(H5Dget_offset(dataset));
-  H5Dclose(dataset);
-  H5Fclose(file);
-  return offset;
 }
 
 // Opens a shard for writing with HDF5's own calls, so as to spoil it.
@@ -83,14 +66,14 @@ TEST(TokenShard, GivesBackWhatWasWritten) {
     EXPECT_EQ(shard.documents(), 300);
     const std::vector<int32_t> stream = concatenate(documents);
     EXPECT_EQ(read_tokens(shard), stream);
-    uint64_t end = 0;
-    for (size_t d = 0; d < documents.size(); ++d) {
-      ASSERT_EQ(shard.document_offsets()[d], end);
-      for (uint64_t t = end; t <= end + documents[d].size(); ++t)
-        ASSERT_EQ(shard.document_of(static_cast<int64_t>(t)), static_cast<int64_t>(d));
-      end += documents[d].size() + 1;
+    int64_t end = 0;
+    for (int64_t d = 0; d < std::ssize(documents); ++d) {
+      const Interval expected{end, end + std::ssize(documents[d]) + 1};
+      ASSERT_EQ(shard.document(d), expected);
+      for (int64_t t = expected.begin; t < expected.end; ++t) ASSERT_EQ(shard.document_of(t), d);
+      end = expected.end;
     }
-    EXPECT_EQ(shard.document_offsets().back(), stream.size());
+    EXPECT_EQ(end, std::ssize(stream));
     EXPECT_EQ(dataset_offset(dir / "a.h5", "tokens") % 4096, 0);
     EXPECT_EQ(dataset_offset(dir / "a.h5", "document_offsets") % 4096, 0);
     shard.prefetch(0, shard.tokens());

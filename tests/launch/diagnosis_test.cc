@@ -107,7 +107,8 @@ TEST(Diagnosis, WhatOnlySlowsOrLimitsIsANote) {
   facts.hdf5_thread_safe = false;
   facts.shared_memory_bytes = 64 << 20;
   facts.transparent_huge_pages = "never";
-  for (const char* name : {"mpirun", "hdf5_threads", "shared_memory", "huge_pages"}) {
+  facts.yield_when_idle = false;
+  for (const char* name : {"mpirun", "hdf5_threads", "yield_when_idle", "shared_memory", "huge_pages"}) {
     EXPECT_EQ(finding(facts, name).verdict, Verdict::Note) << name;
     EXPECT_NE(finding(facts, name).advice, "") << name;
   }

@@ -106,25 +106,6 @@ TEST(ShareThreads, WarnsWhenTheUserAsksForMore) {
 
 TEST(ShareThreads, NegativeIsAUsageError) { EXPECT_THROW(share_threads(-1, 1, 1), UsageError); }
 
-TEST(YieldWhenCrowded, SetsTheVariableOnlyWhenCrowdedAndNeverOverTheUsers) {
-  constexpr const char* kVariable = "OMPI_MCA_mpi_yield_when_idle";
-  const char* before = std::getenv(kVariable);
-  const std::string saved = before == nullptr ? "" : before;
-  ::unsetenv(kVariable);
-  EXPECT_FALSE(yield_when_crowded(2, 2, 4));
-  EXPECT_EQ(std::getenv(kVariable), nullptr);
-  EXPECT_TRUE(yield_when_crowded(4, 1, 2));
-  EXPECT_STREQ(std::getenv(kVariable), "1");
-  ::setenv(kVariable, "0", 1);
-  EXPECT_FALSE(yield_when_crowded(4, 1, 2));
-  EXPECT_STREQ(std::getenv(kVariable), "0");
-  if (before == nullptr) {
-    ::unsetenv(kVariable);
-  } else {
-    ::setenv(kVariable, saved.c_str(), 1);
-  }
-}
-
 TEST(ProcessMemory, SeesWhatIsTouchedAndOfWhichKind) {
   constexpr int64_t kBytes = 64 << 20;
   const ProcessMemory before = process_memory();

@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "launch/version.h"
@@ -64,6 +67,39 @@ TEST(Program, HelpUnderMpirunIsPrintedOnce) {
   const Outcome outcome = shell(mpirun(3) + kProgram + " --version");
   EXPECT_EQ(outcome.code, 0);
   EXPECT_EQ(outcome.output, "tessera " + program_version() + "\n");
+}
+
+// libgomp says on standard error what it took from the environment when it was loaded.
+TEST(Program, ThreadsSpinBrieflyUnlessTheUserSaysOtherwise) {
+  const std::string report = "env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_DISPLAY_ENV=verbose ";
+  const auto last_spin_count = [](const std::string& output) {
+    const size_t begin = output.rfind("GOMP_SPINCOUNT = '");
+    return begin == std::string::npos ? output : output.substr(begin, output.find('\n', begin) - begin);
+  };
+  const Outcome usual = shell(report + kProgram + " --version");
+  EXPECT_EQ(usual.code, 0);
+  EXPECT_EQ(last_spin_count(usual.output), "GOMP_SPINCOUNT = '1000'");
+  const Outcome chosen = shell(report + "GOMP_SPINCOUNT=77 " + kProgram + " --version");
+  EXPECT_EQ(last_spin_count(chosen.output), "GOMP_SPINCOUNT = '77'");
+  const Outcome active = shell(report + "OMP_WAIT_POLICY=active " + kProgram + " --version");
+  EXPECT_NE(last_spin_count(active.output), "GOMP_SPINCOUNT = '1000'");
+}
+
+// No file may grow beyond 201,000 bytes, as on a full disk: the tokens' temporary file (200,000 bytes) fits, the shard,
+// which HDF5 writes, does not.
+TEST(Program, AFullDiskUnderHdf5EndsWith74) {
+  const std::string directory = ::testing::TempDir() + "tessera-full-disk-" + std::to_string(::getpid());
+  std::filesystem::create_directories(directory);
+  std::ofstream(directory + "/text.txt") << std::string(99999, 'x');
+  const std::string build = kProgram + " data build --tokenizer bytes --validation-fraction 0 --input " + directory +
+                            "/text.txt --output " + directory + "/shards";
+  const Outcome outcome = shell("trap '' XFSZ; prlimit --fsize=201000 " + build);
+  EXPECT_EQ(outcome.code, 74) << outcome.output;
+  EXPECT_EQ(outcome.output.rfind("tessera: error: cannot write token shard " + directory, 0), 0u) << outcome.output;
+  EXPECT_NE(outcome.output.find(": tokens: File too large\n"), std::string::npos) << outcome.output;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory))
+    EXPECT_NE(entry.path().extension(), ".h5") << entry.path();
+  std::filesystem::remove_all(directory);
 }
 
 }  // namespace

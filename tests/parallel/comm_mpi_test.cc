@@ -2,6 +2,7 @@
 #include "parallel/comm_mpi.h"
 
 #include <gtest/gtest.h>
+#include <mpi.h>
 
 #include <cmath>
 #include <cstring>
@@ -20,6 +21,22 @@ class MpiRanks : public ::testing::Test {
     if (!testing::under_mpi()) GTEST_SKIP() << "under mpirun only";
   }
 };
+
+// What Open MPI made of it, asked through MPI's tool interface.
+TEST_F(MpiRanks, YieldWhileTheyWait) {
+  int provided = 0, index = 0;
+  ASSERT_EQ(MPI_T_init_thread(MPI_THREAD_SINGLE, &provided), MPI_SUCCESS);
+  if (MPI_T_cvar_get_index("mpi_yield_when_idle", &index) != MPI_SUCCESS) GTEST_SKIP() << "not Open MPI";
+  MPI_T_cvar_handle handle;
+  int count = 0;
+  ASSERT_EQ(MPI_T_cvar_handle_alloc(index, nullptr, &handle, &count), MPI_SUCCESS);
+  int value[8] = {};
+  ASSERT_EQ(count, 1);
+  ASSERT_EQ(MPI_T_cvar_read(handle, value), MPI_SUCCESS);
+  EXPECT_NE(value[0], 0);
+  MPI_T_cvar_handle_free(&handle);
+  MPI_T_finalize();
+}
 
 // Values of very different size and either sign: another order of addition gives other bits.
 template <class T>

@@ -45,6 +45,9 @@ TEST(MeshShape, SaysWhatWouldFit) {
   EXPECT_EQ(refusal(config(8, 1, 1, 0), 4),
             "the world has 4 ranks, which is no multiple of parallel.tp*pp*cp = 8*1*1 = 8; start 8 ranks or a multiple "
             "of it, or change them");
+  EXPECT_EQ(refusal(config(2, 1, 1, 0), 1),
+            "the world has 1 rank, which is no multiple of parallel.tp*pp*cp = 2*1*1 = 2; start 2 ranks or a multiple "
+            "of it, or change them");
   EXPECT_EQ(refusal(config(2, 2, 1, 4), 8),
             "parallel.tp*pp*cp*dp = 2*2*1*4 = 16 ranks, but the world has 8; set parallel.dp = 2 (or 0, for all that "
             "are left), or start 16");

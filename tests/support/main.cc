@@ -44,7 +44,7 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   if (!started_by_mpirun()) return RUN_ALL_TESTS();
 
-  tessera::MpiSession session({.yield_when_idle = true});
+  tessera::MpiSession session;
   tessera::testing::use_mpi(session);
   const std::unique_ptr<tessera::Comm> world = session.world();
   if (world->rank() != 0) {

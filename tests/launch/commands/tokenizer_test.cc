@@ -48,7 +48,9 @@ TEST(TokenizerCommand, TrainsEncodesAndDecodes) {
   std::string text;
   for (int i = 0; i < 100; ++i) text += "the tokenizer counts the words, number " + std::to_string(i) + "\n";
   const std::string corpus = write_file("tokenizer_corpus.txt", text);
-  const std::string file = testing::TempDir() + "trained_by_command.json";
+  const std::string directory = testing::TempDir() + "trained_by_command";
+  std::filesystem::remove_all(directory);
+  const std::string file = directory + "/made/on/the/way/tokenizer.json";
   for (const std::string pattern : {"gpt2", "llama3"}) {
     const Outcome trained = tokenizer("train --input " + corpus + " --output " + file +
                                       " --vocab-size 280 --threads 2 --json --pattern " + pattern);
@@ -96,7 +98,8 @@ TEST(TokenizerCommand, MistakesEndWithTheirCodes) {
   EXPECT_EQ(tokenizer("train --input " + empty + " --output " + file).code, 3);
   EXPECT_EQ(tokenizer("train --input " + text + " --vocab-size 10 --output " + file).code, 2);
   EXPECT_EQ(tokenizer("train --input " + text + " --pattern x --output " + file).code, 2);
-  EXPECT_EQ(tokenizer("train --input " + text + " --output " + file + "/x/y").code, 74);
+  EXPECT_EQ(tokenizer("train --input " + text + " --output " + text + "/x/y").code, 74) << "below a file";
+  EXPECT_EQ(tokenizer("train --input " + text + " --output /proc/x").code, 74) << "where nothing can be written";
   EXPECT_FALSE(std::filesystem::exists(file));
   EXPECT_EQ(tokenizer("encode --tokenizer " + file + " " + text).code, 3);
   EXPECT_EQ(tokenizer("encode --tokenizer bytes " + file).code, 3);
