@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds everything and runs the test suite. The last line is ctest's own summary.
-#   --full   also runs the suite under AddressSanitizer and UndefinedBehaviorSanitizer, and the tests labelled "full"
+#   --full   also runs the suite under AddressSanitizer and UndefinedBehaviorSanitizer, the ranks that are threads under
+#            ThreadSanitizer, and the tests labelled "full"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,9 +20,9 @@ done
 # shellcheck source=launch/mpi_env.sh
 source launch/mpi_env.sh
 
-build() {  # PRESET
+build() {  # PRESET [TARGET ...]
   cmake --preset "$1" -DTESSERA_TESTS=ON -DTESSERA_BENCH=ON
-  cmake --build --preset "$1" --parallel "$(nproc)"
+  cmake --build --preset "$1" --parallel "$(nproc)" ${2:+--target "${@:2}"}
 }
 
 run() {  # PRESET, ctest's options ...
@@ -32,6 +33,13 @@ if [[ $full == yes ]]; then
   build cpu-asan
   # Open MPI and HDF5 keep memory until the process ends, so the leak detector would only find theirs.
   ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS:-}" UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1" run cpu-asan
+  # Ranks that are threads, each with one thread of its own: libgomp's barriers look like races to ThreadSanitizer.
+  build cpu-tsan parallel_test optim_test launch_test
+  for suite in parallel_test optim_test "launch_test --gtest_filter=*Pipelines*:*Layouts*:Planted*:Traffic*:StepAllocations*"; do
+    # shellcheck disable=SC2086
+    OMP_THREAD_LIMIT=1 TSAN_OPTIONS="halt_on_error=1 ignore_noninstrumented_modules=1 ${TSAN_OPTIONS:-}" \
+      build/cpu-tsan/tests/$suite
+  done
   build cpu-release
   run cpu-release
 else
