@@ -70,7 +70,7 @@ int slots(const Block& block) {
   return most;
 }
 
-// The block with the least memory, then the shortest.
+// The block with the least memory, then the shortest; empty if none fits.
 Block best_block(int ranks, int offset) {
   Block best;
   std::tuple<int, int> least{INT_MAX, INT_MAX};
@@ -89,23 +89,23 @@ Block best_block(int ranks, int offset) {
       }
     }
   }
-  TESSERA_CHECK(!best.empty(), "no building block fits");
   return best;
 }
 
 PipelineSchedule with_weights(int ranks, int microbatches, const ScheduleCosts& costs, int offset, int limit) {
-  const BlockOrder block = building_block_order(ranks, microbatches, offset);
-  TESSERA_CHECK(block.slots <= limit, fmt::format("{} slots, the promise is {}", block.slots, limit));
+  const std::optional<BlockOrder> block = building_block_order(ranks, microbatches, offset);
+  TESSERA_CHECK(block.has_value() && block->slots <= limit, fmt::format("no block of {} slots", limit));
   std::optional<PlacedWeights> placed =
-      place_weights(block.order, costs, {.stages = {}, .limits = std::vector<int64_t>(ranks, limit)});
+      place_weights(block->order, costs, {.stages = {}, .limits = std::vector<int64_t>(ranks, limit)});
   TESSERA_CHECK(placed.has_value(), "a building block keeps to its own memory");
   return std::move(placed->schedule);
 }
 
 }  // namespace
 
-BlockOrder building_block_order(int ranks, int microbatches, int offset) {
+std::optional<BlockOrder> building_block_order(int ranks, int microbatches, int offset) {
   const Block block = best_block(ranks, offset);
+  if (block.empty()) return {};
   BlockOrder result;
   result.slots = slots(block);
   result.order = {.microbatches = microbatches, .rank_of_stage = v_placement(ranks), .ranks = {}};

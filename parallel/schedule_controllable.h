@@ -8,6 +8,8 @@
 // it is the same on all ranks: 2 for a third, 3 for a half, 6 for all of 1F1B's.
 #pragma once
 
+#include <optional>
+
 #include "parallel/schedule.h"
 #include "parallel/schedule_costs.h"
 
@@ -20,11 +22,11 @@ PipelineSchedule v_half_schedule(int ranks, int microbatches, const ScheduleCost
 PipelineSchedule v_min_schedule(int ranks, int microbatches, const ScheduleCosts& costs);
 
 // The order of FORWARD and BACKWARD_INPUT that repeating the best building block with d_Fa + d_Ba = d_Fb + d_Bb =
-// `offset` gives, 2 to 6, and the slots that a rank needs with it.
+// `offset` gives, and the slots that a rank needs with it. Nothing where no block fits; those of 2, 3 and 6 always do.
 struct BlockOrder {
   PipelineSchedule order;
   int slots = 0;
 };
-BlockOrder building_block_order(int ranks, int microbatches, int offset);
+std::optional<BlockOrder> building_block_order(int ranks, int microbatches, int offset);
 
 }  // namespace tessera

@@ -7,16 +7,16 @@
 namespace tessera {
 namespace {
 
-Verdict bad(std::string rule) { return {.kind = Verdict::Kind::Bad, .rule = std::move(rule)}; }
+PlayResult bad(std::string rule) { return {.kind = PlayResult::Kind::Bad, .rule = std::move(rule)}; }
 
-Verdict wait(int rank, const char* awaited, const int* buffer = nullptr) {
-  return {.kind = Verdict::Kind::Wait, .awaited = awaited, .rank = rank, .buffer = buffer};
+PlayResult wait(int rank, const char* awaited, const int* buffer = nullptr) {
+  return {.kind = PlayResult::Kind::Wait, .awaited = awaited, .rank = rank, .buffer = buffer};
 }
 
-Verdict must_come_first(ActionKind kind) { return bad(fmt::format("{} must come first", name(kind))); }
+PlayResult must_come_first(ActionKind kind) { return bad(fmt::format("{} must come first", name(kind))); }
 
 // Why the next of a kind is not this microbatch.
-Verdict out_of_order(const Action& action, int next) {
+PlayResult out_of_order(const Action& action, int next) {
   if (action.microbatch < next) return bad("it was done before");
   return bad(fmt::format("{} goes in microbatch order: {} comes next", name(action.kind), next));
 }
@@ -92,7 +92,7 @@ const StageBytes& ScheduleReplay::bytes(int stage) const {
   return memory_.stages.empty() ? kSlots : memory_.stages[stage];
 }
 
-Verdict ScheduleReplay::take(int stage, int64_t bytes) {
+PlayResult ScheduleReplay::take(int stage, int64_t bytes) {
   const int rank = schedule_.rank_of_stage[stage];
   RankState& state = ranks_[rank];
   if (bytes > 0 && !memory_.limits.empty() && state.bytes + bytes > memory_.limits[rank]) {
@@ -104,7 +104,7 @@ Verdict ScheduleReplay::take(int stage, int64_t bytes) {
   return {};
 }
 
-Verdict ScheduleReplay::play(int rank, const Action& action) {
+PlayResult ScheduleReplay::play(int rank, const Action& action) {
   if (ranks_[rank].stepped) return bad("nothing comes after STEP");
   if (action.kind == ActionKind::Norm || action.kind == ActionKind::Step) return norm_or_step(rank, action);
   if (action.stage < 0 || action.stage >= schedule_.stages()) {
@@ -125,7 +125,7 @@ Verdict ScheduleReplay::play(int rank, const Action& action) {
   return play_stage(action);
 }
 
-Verdict ScheduleReplay::play_stage(const Action& action) {
+PlayResult ScheduleReplay::play_stage(const Action& action) {
   const StageState& s = stages_[action.stage];
   const bool reads_weights = action.kind == ActionKind::Forward || action.kind == ActionKind::BackwardInput ||
                              action.kind == ActionKind::Recompute;
@@ -147,7 +147,7 @@ Verdict ScheduleReplay::play_stage(const Action& action) {
   }
 }
 
-Verdict ScheduleReplay::forward(const Action& action) {
+PlayResult ScheduleReplay::forward(const Action& action) {
   StageState& s = stages_[action.stage];
   const int m = action.microbatch;
   if (m != s.forward.microbatch) return out_of_order(action, s.forward.microbatch);
@@ -172,8 +172,8 @@ Verdict ScheduleReplay::forward(const Action& action) {
                     &buffers_[action.stage].outputs);
       }
     }
-    if (const Verdict verdict = take(action.stage, bytes(action.stage).slot); verdict.kind != Verdict::Kind::Done) {
-      return verdict;
+    if (const PlayResult result = take(action.stage, bytes(action.stage).slot); result.kind != PlayResult::Kind::Done) {
+      return result;
     }
     s.most.slots = std::max(s.most.slots, ++s.slots);
   }
@@ -196,7 +196,7 @@ Verdict ScheduleReplay::forward(const Action& action) {
   return {};
 }
 
-Verdict ScheduleReplay::backward_input(const Action& action) {
+PlayResult ScheduleReplay::backward_input(const Action& action) {
   StageState& s = stages_[action.stage];
   const int m = action.microbatch;
   if (m != s.input.microbatch) return out_of_order(action, s.input.microbatch);
@@ -220,7 +220,7 @@ Verdict ScheduleReplay::backward_input(const Action& action) {
   return {};
 }
 
-Verdict ScheduleReplay::backward_weight(const Action& action) {
+PlayResult ScheduleReplay::backward_weight(const Action& action) {
   StageState& s = stages_[action.stage];
   const int m = action.microbatch;
   if (m != s.weight.microbatch) return out_of_order(action, s.weight.microbatch);
@@ -239,7 +239,7 @@ Verdict ScheduleReplay::backward_weight(const Action& action) {
   return take(action.stage, -bytes(action.stage).slot);
 }
 
-Verdict ScheduleReplay::message(const Action& action) {
+PlayResult ScheduleReplay::message(const Action& action) {
   StageState& s = stages_[action.stage];
   const int m = action.microbatch;
   const bool forth = action.kind == ActionKind::SendForward || action.kind == ActionKind::ReceiveBackward;  // to s + 1
@@ -273,7 +273,8 @@ Verdict ScheduleReplay::message(const Action& action) {
         return wait(schedule_.rank_of_stage[peer], "the gradient in the input that it reuses has not been taken up",
                     &buffers_[action.stage].inputs);
       }
-      if (const Verdict v = take(action.stage, bytes(action.stage).input); v.kind != Verdict::Kind::Done) return v;
+      if (const PlayResult v = take(action.stage, bytes(action.stage).input); v.kind != PlayResult::Kind::Done)
+        return v;
       ++s.inputs;
       break;
     }
@@ -288,22 +289,26 @@ Verdict ScheduleReplay::message(const Action& action) {
   return {};
 }
 
-Verdict ScheduleReplay::recompute(const Action& action) {
+PlayResult ScheduleReplay::recompute(const Action& action) {
   StageState& s = stages_[action.stage];
   const int m = action.microbatch;
   if (s.forward.microbatch <= m) return must_come_first(ActionKind::Forward);
+  if (std::find(s.offloaded.begin(), s.offloaded.end(), m) != s.offloaded.end()) {
+    return must_come_first(ActionKind::Fetch);
+  }
   const bool late = s.input.microbatch > m || (s.input.microbatch == m && s.input.block < action.blocks.last);
   if (late) return bad("it comes before BACKWARD_INPUT of the blocks");
   for (const Action& made : s.recomputed) {
     if (made.microbatch == m && overlap(made.blocks, action.blocks)) return bad("it was done before");
   }
-  if (const Verdict v = take(action.stage, bytes(action.stage).recompute_slot); v.kind != Verdict::Kind::Done) return v;
+  if (const PlayResult v = take(action.stage, bytes(action.stage).recompute_slot); v.kind != PlayResult::Kind::Done)
+    return v;
   s.recomputed.push_back(action);
   s.most.recompute_slots = std::max(s.most.recompute_slots, static_cast<int>(s.recomputed.size()));
   return {};
 }
 
-Verdict ScheduleReplay::offload_or_fetch(const Action& action) {
+PlayResult ScheduleReplay::offload_or_fetch(const Action& action) {
   StageState& s = stages_[action.stage];
   const int m = action.microbatch;
   const auto found = std::find(s.offloaded.begin(), s.offloaded.end(), m);
@@ -319,13 +324,13 @@ Verdict ScheduleReplay::offload_or_fetch(const Action& action) {
     return take(action.stage, -bytes(action.stage).slot);
   }
   if (found == s.offloaded.end()) return must_come_first(ActionKind::Offload);
-  if (const Verdict v = take(action.stage, bytes(action.stage).slot); v.kind != Verdict::Kind::Done) return v;
+  if (const PlayResult v = take(action.stage, bytes(action.stage).slot); v.kind != PlayResult::Kind::Done) return v;
   s.offloaded.erase(found);
   s.most.slots = std::max(s.most.slots, ++s.slots);
   return {};
 }
 
-Verdict ScheduleReplay::weights(const Action& action) {
+PlayResult ScheduleReplay::weights(const Action& action) {
   StageState& s = stages_[action.stage];
   if (action.kind == ActionKind::Release) {
     const auto found = std::find(s.gathered.begin(), s.gathered.end(), action.blocks);
@@ -354,7 +359,7 @@ bool ScheduleReplay::reduced(int rank) const {
   return true;
 }
 
-Verdict ScheduleReplay::norm_or_step(int rank, const Action& action) {
+PlayResult ScheduleReplay::norm_or_step(int rank, const Action& action) {
   RankState& state = ranks_[rank];
   if (action.microbatch != -1) return bad("the action belongs to no microbatch");
   if (action.kind == ActionKind::Norm) {

@@ -9,7 +9,7 @@
 
 namespace tessera {
 
-struct Verdict {
+struct PlayResult {
   enum class Kind : uint8_t { Done, Wait, Bad };
   Kind kind = Kind::Done;
   std::string rule = {};          // Bad: what is broken
@@ -34,7 +34,7 @@ class ScheduleReplay {
                  const std::vector<BufferCounts>& buffers);
 
   // Does the action, or says why it may not come now (Wait) or ever (Bad); then nothing is changed.
-  Verdict play(int rank, const Action& action);
+  PlayResult play(int rank, const Action& action);
 
   // What is missing at the end of the rank's list, or nothing.
   std::string missing(int rank) const;
@@ -62,17 +62,17 @@ class ScheduleReplay {
     bool normed = false, stepped = false;
   };
 
-  Verdict play_stage(const Action& action);
-  Verdict forward(const Action& action);
-  Verdict backward_input(const Action& action);
-  Verdict backward_weight(const Action& action);
-  Verdict message(const Action& action);
-  Verdict recompute(const Action& action);
-  Verdict offload_or_fetch(const Action& action);
-  Verdict weights(const Action& action);
-  Verdict norm_or_step(int rank, const Action& action);
+  PlayResult play_stage(const Action& action);
+  PlayResult forward(const Action& action);
+  PlayResult backward_input(const Action& action);
+  PlayResult backward_weight(const Action& action);
+  PlayResult message(const Action& action);
+  PlayResult recompute(const Action& action);
+  PlayResult offload_or_fetch(const Action& action);
+  PlayResult weights(const Action& action);
+  PlayResult norm_or_step(int rank, const Action& action);
   // Takes (negative: lets go) memory of a stage's rank; refused when it exceeds the limit.
-  Verdict take(int stage, int64_t bytes);
+  PlayResult take(int stage, int64_t bytes);
   const StageBytes& bytes(int stage) const;
   bool reduced(int rank) const;
 

@@ -46,9 +46,9 @@ bool run(const PipelineSchedule& schedule, ScheduleReplay& replay, std::vector<s
       if (ended[r]) continue;
       const Schedule& list = schedule.ranks[r];
       while (at[r] < list.size()) {
-        const Verdict verdict = replay.play(r, list[at[r]]);
-        if (verdict.kind == Verdict::Kind::Bad) refuse(schedule, r, at, verdict.rule);
-        if (verdict.kind == Verdict::Kind::Wait) break;
+        const PlayResult result = replay.play(r, list[at[r]]);
+        if (result.kind == PlayResult::Kind::Bad) refuse(schedule, r, at, result.rule);
+        if (result.kind == PlayResult::Kind::Wait) break;
         ++at[r];
         moved = true;
       }
@@ -67,11 +67,11 @@ bool run(const PipelineSchedule& schedule, ScheduleReplay& replay, std::vector<s
   int first = -1, hopeless = -1;
   for (int r = 0; r < static_cast<int>(at.size()); ++r) {
     if (at[r] == schedule.ranks[r].size()) continue;
-    const Verdict verdict = replay.play(r, schedule.ranks[r][at[r]]);
+    const PlayResult result = replay.play(r, schedule.ranks[r][at[r]]);
     if (first < 0) first = r;
-    if (hopeless < 0 && at[verdict.rank] == schedule.ranks[verdict.rank].size()) hopeless = r;
+    if (hopeless < 0 && at[result.rank] == schedule.ranks[result.rank].size()) hopeless = r;
     waits += fmt::format("\n  rank {} waits in {}: {} (rank {})", r, to_string(schedule.ranks[r][at[r]]),
-                         verdict.awaited, verdict.rank);
+                         result.awaited, result.rank);
   }
   refuse(schedule, hopeless >= 0 ? hopeless : first, at, "it waits for ever" + waits);
 }
@@ -81,6 +81,10 @@ bool run(const PipelineSchedule& schedule, ScheduleReplay& replay, std::vector<s
 ScheduleFigures verify(const PipelineSchedule& schedule, const ScheduleMemory& memory) {
   check_form(schedule, memory);
   std::vector<BufferCounts> buffers = most_alive(schedule);
+  for (int s = 0; s < schedule.stages(); ++s) {
+    // A gradient that is on its way still fills its input: with one more the next can come meanwhile.
+    if (schedule.receives(s)) buffers[s].inputs = std::min(buffers[s].inputs + 1, schedule.microbatches);
+  }
   while (true) {
     ScheduleReplay replay(schedule, memory, buffers);
     std::vector<size_t> at(schedule.ranks.size(), 0);
@@ -90,8 +94,8 @@ ScheduleFigures verify(const PipelineSchedule& schedule, const ScheduleMemory& m
     for (int r = 0; r < static_cast<int>(at.size()); ++r) {
       if (at[r] == schedule.ranks[r].size()) continue;
       const Action& action = schedule.ranks[r][at[r]];
-      const Verdict verdict = replay.play(r, action);
-      if (verdict.buffer == nullptr || *verdict.buffer >= schedule.microbatches) continue;
+      const PlayResult result = replay.play(r, action);
+      if (result.buffer == nullptr || *result.buffer >= schedule.microbatches) continue;
       int BufferCounts::*which = action.kind == ActionKind::Forward ? &BufferCounts::outputs : &BufferCounts::inputs;
       ++(buffers[action.stage].*which);
       more = true;

@@ -41,8 +41,8 @@ struct ScheduleMemory {
   std::vector<int64_t> limits;     // by rank; empty: none
 };
 
-// Buffers that a stage needs: the most alive at once. With as many the ranks do not deadlock, though they wait for one
-// another when one is reused.
+// Buffers that a stage needs: the most slots and recompute slots alive at once, and one input more than are alive at
+// once, because the gradient in one may still be on its way. With as many the ranks do not deadlock.
 struct StageFigures {
   int slots = 0;
   int inputs = 0;

@@ -1,0 +1,33 @@
+// Passes that split stages into blocks: recomputation, bucketed reductions, gathered weights; and offloading. They take
+// lists of compute actions, in this order, before insert_messages() and append_step() (schedule_passes.h).
+//
+// `blocks` says how many blocks every stage has. The range of a stage's last blocks is written as open ("2-").
+#pragma once
+
+#include <vector>
+
+#include "parallel/schedule.h"
+#include "parallel/schedule_passes.h"
+
+namespace tessera {
+
+// plan[stage][block]: whether FORWARD keeps only the block's input, so that RECOMPUTE comes before its BACKWARD_INPUT.
+// Such blocks go one by one; where BACKWARD_WEIGHT follows at once it goes block by block, too, so that one recompute
+// slot is alive at a time. Put off, it keeps the recompute slots of all its blocks alive.
+PipelineSchedule insert_recompute(PipelineSchedule schedule, const std::vector<std::vector<bool>>& plan);
+
+// REDUCE of every `bucket` blocks, as soon as the last microbatch's BACKWARD_WEIGHT of these is done. With tied ends
+// the buckets with the first stage's first and the last stage's last block are reduced at the end of the list, as in
+// append_step().
+PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<int>& blocks, int bucket,
+                                   TiedEnds tied = TiedEnds::No);
+
+// ZeRO-3: FORWARD, RECOMPUTE and BACKWARD_INPUT block by block, GATHER of the next block before each and RELEASE behind
+// it unless the same block comes next: no more than two blocks are gathered at once.
+PipelineSchedule insert_gathers(PipelineSchedule schedule, const std::vector<int>& blocks);
+
+// OFFLOAD of a microbatch's slot after FORWARD when at least `least` (2 or more) compute actions come before the next
+// one that needs it; FETCH one compute action ahead of that.
+PipelineSchedule insert_offload(PipelineSchedule schedule, int least);
+
+}  // namespace tessera
