@@ -1,0 +1,192 @@
+// tessera schedule: generates, searches or reads a pipeline schedule, checks it, and shows what it costs.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "launch/commands/command.h"
+#include "parallel/schedule_generate.h"
+#include "parallel/schedule_text.h"
+#include "parallel/schedule_verify.h"
+#include "scaling/schedule_picture.h"
+#include "scaling/schedule_search.h"
+#include "scaling/simulate.h"
+#include "tensor/check.h"
+
+namespace tessera {
+namespace {
+
+struct Arguments {
+  std::string kind, file;
+  int stages = 0, microbatches = 0, chunks = 0, group = 0;
+  std::vector<double> forward = {1}, backward_input = {1}, backward_weight = {1};
+  double latency = 0, norm = 0, step = 0;
+  double memory_limit = 0;
+  bool search = false;
+  std::string save, svg;
+  bool as_json = false;
+};
+
+void require(bool holds, const std::string& message) {
+  if (!holds) throw UsageError("schedule: " + message);
+}
+
+// One number is a rank's time, which its stages share; else there is one for each stage.
+void fill(ScheduleCosts& costs, int ranks, const std::vector<double>& times, const char* option,
+          double StageCosts::*part) {
+  const size_t stages = costs.stages.size();
+  require(times.size() == 1 || times.size() == stages,
+          fmt::format("{} has {} times: give one (of a rank, which its stages share) or {} (one for each stage)",
+                      option, times.size(), stages));
+  for (double time : times) {
+    require(std::isfinite(time) && time >= 0, fmt::format("{} = {}: a time is 0 or more", option, time));
+  }
+  const double chunks = static_cast<double>(stages) / ranks;
+  for (size_t s = 0; s < stages; ++s) costs.stages[s].*part = times.size() == 1 ? times[0] / chunks : times[s];
+}
+
+ScheduleCosts costs_of(const Arguments& arguments, int stages, int ranks) {
+  for (const auto& [option, time] :
+       {std::pair{"--latency", arguments.latency}, {"--norm", arguments.norm}, {"--step", arguments.step}}) {
+    require(std::isfinite(time) && time >= 0, fmt::format("{} = {}: a time is 0 or more", option, time));
+  }
+  ScheduleCosts costs{.stages = std::vector<StageCosts>(stages), .latency = arguments.latency};
+  fill(costs, ranks, arguments.forward, "--forward", &StageCosts::forward);
+  fill(costs, ranks, arguments.backward_input, "--backward-input", &StageCosts::backward_input);
+  fill(costs, ranks, arguments.backward_weight, "--backward-weight", &StageCosts::backward_weight);
+  return costs;
+}
+
+// In slots: each is a microbatch's activations of one of a rank's `chunks` stages.
+ScheduleMemory memory_of(const Arguments& arguments, int ranks, int chunks) {
+  if (arguments.memory_limit == 0) return {};
+  require(arguments.memory_limit > 0, fmt::format("--memory-limit = {}: it is more than 0", arguments.memory_limit));
+  const auto slots = static_cast<int64_t>(std::floor(arguments.memory_limit * chunks + 1e-9));
+  return {.stages = {}, .limits = std::vector<int64_t>(ranks, slots)};
+}
+
+struct Made {
+  PipelineSchedule schedule;
+  std::string title;
+  bool optimal = false;
+};
+
+Made search(const Arguments& arguments) {
+  require(arguments.kind.empty(), "--search finds the order itself: leave --kind out");
+  const int chunks = arguments.chunks == 0 ? 1 : arguments.chunks;
+  SearchRequest request;
+  request.rank_of_stage = chunks == 2 ? v_placement(arguments.stages) : loop_placement(arguments.stages, chunks);
+  request.microbatches = arguments.microbatches;
+  request.costs = costs_of(arguments, arguments.stages * chunks, arguments.stages);
+  request.memory = memory_of(arguments, arguments.stages, chunks);
+  FoundSchedule found = search_schedule(request);
+  return {append_step(insert_messages(std::move(found.schedule))),
+          fmt::format("search, {} stages, {} microbatches", arguments.stages, arguments.microbatches), found.optimal};
+}
+
+Made make(const Arguments& arguments) {
+  if (!arguments.file.empty()) {
+    require(arguments.kind.empty() && !arguments.search, "--file gives the schedule: leave --kind and --search out");
+    require(arguments.stages == 0 && arguments.microbatches == 0,
+            "--file gives the schedule: leave --stages and --microbatches out");
+    return {read_schedule_file(arguments.file), arguments.file};
+  }
+  require(arguments.stages >= 1, fmt::format("--stages {}: there must be 1 or more pipeline ranks", arguments.stages));
+  require(arguments.microbatches >= 1,
+          fmt::format("--microbatches {}: there must be 1 or more", arguments.microbatches));
+  require(arguments.chunks >= 0, fmt::format("--chunks {}: there must be 1 or more", arguments.chunks));
+  if (arguments.search) return search(arguments);
+  require(!arguments.kind.empty(), "give --kind, --search or --file");
+  ScheduleSpec spec{.kind = parse_schedule_kind(arguments.kind),
+                    .ranks = arguments.stages,
+                    .microbatches = arguments.microbatches,
+                    .chunks = arguments.chunks,
+                    .group = arguments.group};
+  const int chunks = spec.chunks == 0 ? own_chunks(spec.kind) : spec.chunks;
+  spec.costs = costs_of(arguments, arguments.stages * chunks, arguments.stages);
+  return {generate(spec), fmt::format("{}, {} stages, {} microbatches", arguments.kind, spec.ranks, spec.microbatches)};
+}
+
+int run(const Arguments& arguments) {
+  const Made made = make(arguments);
+  const PipelineSchedule& schedule = made.schedule;
+  const int ranks = static_cast<int>(schedule.ranks.size());
+  const int chunks = std::max(1, schedule.stages() / std::max(1, ranks));
+  const ScheduleFigures figures = verify(schedule, memory_of(arguments, ranks, chunks));
+  const SimulationCosts costs{
+      .passes = costs_of(arguments, schedule.stages(), ranks), .norm = arguments.norm, .step = arguments.step};
+  const Simulation time = simulate(schedule, costs);
+  const int64_t peak = *std::max_element(figures.peak_bytes.begin(), figures.peak_bytes.end());
+  const double relative = static_cast<double>(peak) / chunks / std::min(ranks, schedule.microbatches);
+
+  fmt::print("{}\n\n{}\n", made.title, schedule_grid(schedule, time, 120));
+  fmt::print("makespan         {:.6g}\n", time.makespan);
+  fmt::print("norm_and_step    {:.6g}\n", time.norm_and_step);
+  fmt::print("bubble           {:.4f}   ranks begin together and wait for each other at the end\n", time.bubble);
+  fmt::print("span_bubble      {:.4f}   of the rank that takes longest from its first action to its last\n",
+             time.span_bubble);
+  fmt::print("peak_slots       {}   by rank; a slot is a microbatch's activations of one of {} stages\n",
+             fmt::join(figures.peak_bytes, " "), schedule.stages());
+  fmt::print("relative_peak    {:.4f}   of 1f1b's\n", relative);
+  if (arguments.search) fmt::print("optimal          {}\n", made.optimal ? "proved" : "not proved");
+  if (!arguments.save.empty()) write_schedule_file(arguments.save, schedule);
+  if (!arguments.svg.empty()) {
+    std::ofstream file(arguments.svg, std::ios::binary | std::ios::trunc);
+    file << schedule_svg(schedule, time,
+                         fmt::format("{}: bubble {:.4f}, peak {:.4f} of 1f1b's", made.title, time.bubble, relative));
+    file.close();
+    if (!file) throw IoError(fmt::format("schedule: cannot write '{}'", arguments.svg));
+  }
+  if (arguments.as_json) {
+    nlohmann::ordered_json object{{"title", made.title},
+                                  {"stages", ranks},
+                                  {"microbatches", schedule.microbatches},
+                                  {"chunks", chunks},
+                                  {"makespan", time.makespan},
+                                  {"norm_and_step", time.norm_and_step},
+                                  {"bubble", time.bubble},
+                                  {"span_bubble", time.span_bubble},
+                                  {"peak_slots", figures.peak_bytes},
+                                  {"relative_peak", relative}};
+    if (arguments.search) object["optimal"] = made.optimal;
+    fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_schedule(CLI::App& program, Selected& selected) {
+  CLI::App* command = program.add_subcommand("schedule", "Generates, checks, times and draws a pipeline schedule.");
+  auto arguments = std::make_shared<Arguments>();
+  command->add_option("--kind", arguments->kind,
+                      "gpipe, 1f1b, interleaved, zb-h1, zb-h2, zb-v, dualpipe-v, v-half or v-min");
+  command->add_option("--stages", arguments->stages, "Pipeline ranks");
+  command->add_option("--microbatches", arguments->microbatches, "Microbatches of a step");
+  command->add_option("--chunks", arguments->chunks, "Stages a rank, of interleaved and --search (2: in a V)");
+  command->add_option("--group", arguments->group,
+                      "Microbatches that pass through a chunk before the next, of interleaved");
+  const char* times = "Time of a microbatch on a rank, or one for each stage";
+  command->add_option("--forward", arguments->forward, times)->delimiter(',')->capture_default_str();
+  command->add_option("--backward-input", arguments->backward_input, times)->delimiter(',')->capture_default_str();
+  command->add_option("--backward-weight", arguments->backward_weight, times)->delimiter(',')->capture_default_str();
+  command->add_option("--latency", arguments->latency, "Time of a message between ranks");
+  command->add_option("--norm", arguments->norm, "Time of the gradient norm");
+  command->add_option("--step", arguments->step, "Time of the optimizer step");
+  command->add_option(
+      "--memory-limit", arguments->memory_limit,
+      "Most microbatches whose activations a rank keeps (1f1b: as many as --stages); a schedule that needs "
+      "more is refused");
+  command->add_flag("--search", arguments->search, "Find the fastest order within --memory-limit for these times");
+  command->add_option("--file", arguments->file, "Read the schedule from a file");
+  command->add_option("--save", arguments->save, "Write the schedule to a file");
+  command->add_option("--svg", arguments->svg, "Draw it into a file");
+  command->add_flag("--json", arguments->as_json, "Also print one JSON object, as the last line");
+  command->callback([arguments, &selected] { selected = [arguments] { return run(*arguments); }; });
+}
+
+}  // namespace tessera
