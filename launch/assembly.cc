@@ -52,12 +52,12 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
     : mesh_(world, MeshShape::resolve(config.parallel(), world.size())),
       context_({.threads = threads}),
       shape_(shape_of(config, mesh_)),
-      schedule_(training_schedule(config)) {
+      parts_(stage_parts(config, stage_cost(shape_, config.data().sequence_length()))),
+      schedule_(training_schedule(config, parts_)) {
   const int rank = mesh_.coordinate(Axis::Pp);
   const ScheduleFigures figures = verify(schedule_);
-  const std::vector<StagePart> parts = stage_parts(config, stage_cost(shape_, config.data().sequence_length()));
   const std::vector<Recompute> modes = recompute_plan(config.parallel().recompute(), static_cast<int>(shape_.layers));
-  for (const StagePart& part : parts) {
+  for (const StagePart& part : parts_) {
     if (schedule_.rank_of_stage[part.stage] != rank) continue;
     stages_.push_back(std::make_unique<Transformer>(
         shape_, Transformer::Options{.part = part,

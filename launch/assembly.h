@@ -50,6 +50,7 @@ class Assembly {
   Mesh mesh_;
   Context context_;
   ModelShape shape_;
+  std::vector<StagePart> parts_;  // of the whole pipeline
   PipelineSchedule schedule_;
   std::vector<std::unique_ptr<Transformer>> stages_;
   Parameters parameters_;

@@ -7,6 +7,7 @@
 
 #include "launch/run.pb.h"
 #include "model/recompute.h"
+#include "parallel/schedule_blocks.h"
 #include "parallel/schedule_generate.h"
 #include "parallel/schedule_passes.h"
 #include "tensor/check.h"
@@ -55,21 +56,18 @@ int stages_of(const RunConfig& config) {
   return compute_schedule(spec).stages();
 }
 
-PipelineSchedule training_schedule(const RunConfig& config) {
+PipelineSchedule training_schedule(const RunConfig& config, std::span<const StagePart> parts) {
   PipelineSchedule schedule = compute_schedule(spec_of(config));
-  const auto blocks = static_cast<int>(config.model().num_hidden_layers());
-  const std::vector<Recompute> modes = recompute_plan(config.parallel().recompute(), blocks);
-  const bool recomputes = std::any_of(modes.begin(), modes.end(), [](Recompute m) { return m != Recompute::None; });
-  if (recomputes) {
-    for (Schedule& list : schedule.ranks) {
-      Schedule more;
-      for (const Action& action : list) {
-        if (action.kind == ActionKind::BackwardInput)
-          more.push_back({.kind = ActionKind::Recompute, .stage = action.stage, .microbatch = action.microbatch});
-        more.push_back(action);
-      }
-      list = std::move(more);
+  const std::vector<Recompute> modes =
+      recompute_plan(config.parallel().recompute(), static_cast<int>(config.model().num_hidden_layers()));
+  if (std::any_of(modes.begin(), modes.end(), [](Recompute mode) { return mode != Recompute::None; })) {
+    std::vector<std::vector<bool>> plan;  // by stage and block
+    for (const StagePart& part : parts) {
+      std::vector<bool>& stage = plan.emplace_back();
+      for (int block = part.first_block; block < part.last_block; ++block)
+        stage.push_back(modes[block] != Recompute::None);
     }
+    schedule = insert_recompute(std::move(schedule), plan);
   }
   return append_step(insert_messages(std::move(schedule)));
 }

@@ -1,6 +1,7 @@
 // What a resolved config says about its pipeline: the schedule, and which blocks its stages have.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "parallel/partition.h"
@@ -16,12 +17,12 @@ int microbatches_of(const RunConfig& config);
 // Stages of the config's pipeline, over all its ranks.
 int stages_of(const RunConfig& config);
 
-// The config's schedule with messages, recomputation, reductions and the step. Throws UsageError where the config breaks
-// a rule.
-PipelineSchedule training_schedule(const RunConfig& config);
-
 // parallel.blocks_per_stage, or, where it is not set, balanced by cost. Throws UsageError where blocks and stages do not
 // fit.
 std::vector<StagePart> stage_parts(const RunConfig& config, const ModelCost& cost);
+
+// The config's schedule on these stages, with recomputation, messages, reductions and the step. Throws UsageError where
+// the config breaks a rule.
+PipelineSchedule training_schedule(const RunConfig& config, std::span<const StagePart> parts);
 
 }  // namespace tessera

@@ -188,7 +188,10 @@ void check_pipeline(const RunConfig& config, const Origins& origins, Problems& p
   attempt({"parallel.blocks_per_stage", "parallel.pp", "parallel.chunks", "parallel.schedule"},
           [&] { stage_parts(config, {.block = 1}); });
   attempt({"parallel.schedule", "parallel.chunks", "parallel.microbatch_group", "parallel.pp"},
-          [&] { if (problems.empty() && microbatches_of(config) > 0) training_schedule(config); });
+          [&] {
+            if (problems.empty() && microbatches_of(config) > 0)
+              training_schedule(config, stage_parts(config, {.block = 1}));
+          });
 }
 
 void check_sources(const google::protobuf::RepeatedPtrField<DataSource>& sources, const std::string& list,

@@ -22,14 +22,14 @@ std::string run(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "schedule");
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants a vector
   program.parse(arguments);
-  testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStdout();
   try {
     EXPECT_EQ(selected(), 0);
   } catch (...) {
-    testing::internal::GetCapturedStdout();
+    ::testing::internal::GetCapturedStdout();
     throw;
   }
-  return testing::internal::GetCapturedStdout();
+  return ::testing::internal::GetCapturedStdout();
 }
 
 nlohmann::json json(std::vector<std::string> arguments) {
@@ -75,7 +75,7 @@ TEST(ScheduleCommand, TimesBelongToRanksOrStages) {
 }
 
 TEST(ScheduleCommand, FilesAreWrittenAndReadAgain) {
-  const std::string path = testing::TempDir() + "schedule_command", svg = path + ".svg";
+  const std::string path = ::testing::TempDir() + "schedule_command", svg = path + ".svg";
   const nlohmann::json made = json({"--kind", "interleaved", "--stages", "3", "--microbatches", "5", "--chunks", "3",
                                     "--group", "2", "--save", path, "--svg", svg});
   EXPECT_EQ(read_schedule_file(path),
@@ -126,7 +126,7 @@ TEST(ScheduleCommand, WrongArgumentsSayWhatWouldFit) {
 }
 
 TEST(ScheduleCommand, ADeadlockInAFileEndsWithCode2AndAnArrow) {
-  const std::string path = testing::TempDir() + "schedule_deadlock";
+  const std::string path = ::testing::TempDir() + "schedule_deadlock";
   std::ofstream(path) << "tessera schedule 1\nmicrobatches 2\nplacement 0 1\n"
                          "rank 0: F0 SF0 RB0 B0 W0 F1 SF1 RB1 B1 W1 R N S\n"
                          "rank 1: RF0@1 F0@1 RF1@1 F1@1 B0@1 SB0@1 W0@1 B1@1 SB1@1 W1@1 R@1 N S\n";
