@@ -1,6 +1,7 @@
 #include "parallel/schedule_text.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <fstream>
@@ -46,7 +47,7 @@ TEST(ScheduleText, WhatIsNoActionIsNamed) {
 }
 
 TEST(ScheduleText, FilesAreReadBack) {
-  const std::string path = testing::TempDir() + "schedule_text_test.txt";
+  const std::string path = testing::TempDir() + "schedule_text_test." + std::to_string(getpid());
   for (ScheduleKind kind : {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward, ScheduleKind::Interleaved}) {
     const PipelineSchedule schedule = generate({.kind = kind, .ranks = 3, .microbatches = 4});
     write_schedule_file(path, schedule);
