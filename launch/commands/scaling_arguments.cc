@@ -7,6 +7,7 @@
 #include <set>
 
 #include "scaling/fit/projection.h"
+#include "scaling/fit/validate.h"
 #include "tensor/check.h"
 
 namespace tessera {
@@ -66,6 +67,10 @@ FittedLaw fit_law(const ScalingArguments& arguments) {
   } else {
     throw UsageError(fmt::format("--method {}: not one of huber, projection", arguments.method));
   }
+  if (const auto names = undetermined(*law.form, law.samples, law.fit.theta); !names.empty())
+    throw DataError(fmt::format(
+        "form {}: no run says anything about {}{}; chinchilla can be fitted", arguments.form, fmt::join(names, ", "),
+        arguments.form == "muennighoff" ? " (column unique_tokens, below tokens where data repeat)" : ""));
   law.bootstrap = bootstrap(*law.form, law.samples, law.fit,
                             {.replicates = arguments.replicates, .seed = arguments.seed, .fit = options});
   return law;

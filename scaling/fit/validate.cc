@@ -45,6 +45,19 @@ void summarise(HeldOut& result) {
 
 }  // namespace
 
+std::vector<std::string> undetermined(const Form& form, std::span<const Sample> samples,
+                                      std::span<const double> theta) {
+  std::vector<double> slope(form.size()), largest(form.size(), 0.0);
+  for (const Sample& sample : samples) {
+    form.log_loss(sample, theta, slope);
+    for (size_t k = 0; k < slope.size(); ++k) largest[k] = std::max(largest[k], std::abs(slope[k]));
+  }
+  std::vector<std::string> names;
+  for (size_t k = 0; k < largest.size(); ++k)
+    if (largest[k] < 1e-12) names.push_back(form.constants()[k].name);
+  return names;
+}
+
 HeldOut leave_largest_out(const Form& form, std::span<const Sample> samples, double share, const FitOptions& options) {
   std::vector<double> compute;
   for (const Sample& sample : samples) compute.push_back(log_compute(sample));

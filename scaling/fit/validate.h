@@ -5,6 +5,10 @@
 
 namespace tessera {
 
+// The constants that no run says anything about: the law at every run stays as it is when they move (r_D of
+// Muennighoff's law where no run repeats data). Their fitted values mean nothing.
+std::vector<std::string> undetermined(const Form& form, std::span<const Sample> samples, std::span<const double> theta);
+
 struct HeldOut {
   std::vector<size_t> rows;
   std::vector<double> errors;  // log predicted - log measured, of `rows`

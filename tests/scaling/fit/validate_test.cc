@@ -35,6 +35,14 @@ TEST(Validate, LeavesOutTheLargestAndPredictsThem) {
   EXPECT_GT(leave_largest_out(*make_form("kaplan"), clean, 0.2).mean_absolute, 1e-3);
 }
 
+TEST(Validate, ConstantsThatNoRunSpeaksOfAreNamed) {
+  const auto form = make_form("muennighoff");
+  const Theta theta = form->theta(std::vector<double>{1.87, 521, 1488, 0.353, 0.353, 5.3, 15.4});
+  EXPECT_EQ(undetermined(*form, testing::ladder(*form, theta, {.fewest = 40}), theta),
+            (std::vector<std::string>{"r_N", "r_D"}));
+  EXPECT_TRUE(undetermined(*form, testing::ladder(*form, theta, {.repeated = true}), theta).empty());
+}
+
 TEST(Validate, FoldsPredictEachRunOnce) {
   const auto form = make_form("chinchilla");
   const auto samples = testing::ladder(*form, form->theta(kValues), {.noise = 0.005});
