@@ -99,6 +99,7 @@ RunTable parse_runs(const std::string& text, const std::string& path) {
     if (fields.size() != header.size())
       throw DataError(fmt::format("{}:{}: {} fields under a header of {}", path, number, fields.size(), header.size()));
     Run run;
+    bool no_loss_yet = false;
     for (size_t i = 0; i < fields.size(); ++i) {
       const std::string where = fmt::format("{}:{}: {}", path, number, header[i]);
       if (const auto word = kWords.find(header[i]); word != kWords.end())
@@ -107,9 +108,10 @@ RunTable parse_runs(const std::string& text, const std::string& path) {
         run.*value->second = number_of(fields[i], where);
       else if (value != kNumbers.end() && (header[i] == "parameters" || header[i] == "tokens"))
         throw DataError(where + " is empty");
-      else if (value != kNumbers.end() && header[i] == "loss" && run.state.empty())
-        run.state = "unfinished";  // no loss yet
+      else if (value != kNumbers.end() && header[i] == "loss")
+        no_loss_yet = true;
     }
+    if (no_loss_yet && run.state.empty()) run.state = "unfinished";
     if (run.name.empty()) run.name = fmt::format("line {}", number);
     const std::string problem = problem_of(run);
     if (problem.empty())
