@@ -9,6 +9,7 @@ packages=(
   # libraries (the design's list of parts)
   libopenmpi-dev openmpi-bin libdnnl-dev libprotobuf-dev protobuf-compiler libhdf5-dev libxxhash-dev
   libpcre2-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libzstd-dev zlib1g-dev
+  libeigen3-dev liblbfgs-dev
   # tests and benchmarks
   libgtest-dev libbenchmark-dev python3 python3-h5py
   # the quickstart's plot, and certificates for package mirrors that use https

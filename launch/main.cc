@@ -19,6 +19,7 @@ void add_commands(CLI::App& program, Selected& selected) {
   add_eval(program, selected);
   add_generate(program, selected);
   add_schedule(program, selected);
+  add_scaling(program, selected);
   add_bench(program, selected);
   add_verify_layout(program, selected);
   add_doctor(program, selected);

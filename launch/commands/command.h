@@ -20,6 +20,7 @@ void add_data(CLI::App& program, Selected& selected);
 void add_tokenizer(CLI::App& program, Selected& selected);
 void add_checkpoint(CLI::App& program, Selected& selected);
 void add_schedule(CLI::App& program, Selected& selected);
+void add_scaling(CLI::App& program, Selected& selected);
 void add_bench(CLI::App& program, Selected& selected);
 void add_verify_layout(CLI::App& program, Selected& selected);
 void add_doctor(CLI::App& program, Selected& selected);

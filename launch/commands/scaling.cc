@@ -1,0 +1,60 @@
+// tessera scaling fit | predict | plan | compare: laws of the loss from finished runs, and what follows from them.
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "launch/commands/command.h"
+#include "launch/commands/scaling_arguments.h"
+
+namespace tessera {
+namespace {
+
+CLI::App* add(CLI::App& scaling, const char* name, const char* help, int (*body)(const ScalingArguments&),
+              const std::shared_ptr<ScalingArguments>& arguments, Selected& selected) {
+  CLI::App* command = scaling.add_subcommand(name, help);
+  arguments->add_to(*command);
+  command->callback([arguments, body, &selected] { selected = [arguments, body] { return body(*arguments); }; });
+  return command;
+}
+
+}  // namespace
+
+void add_scaling(CLI::App& program, Selected& selected) {
+  CLI::App* scaling = program.add_subcommand("scaling", "Fit scaling laws to runs, and plan larger ones");
+  scaling->require_subcommand(1);
+  const auto arguments = std::make_shared<ScalingArguments>();
+
+  add(*scaling, "fit", "Fit a law; also --form isoflop (parabolas) and power (loss against compute)", run_scaling_fit,
+      arguments, selected);
+
+  CLI::App* predict =
+      add(*scaling, "predict", "The loss of a run, with intervals", run_scaling_predict, arguments, selected);
+  predict->add_option("--parameters", arguments->parameters, "Of the model, counted as in the table")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  predict->add_option("--tokens", arguments->tokens, "It is trained on")->required()->check(CLI::PositiveNumber);
+  predict->add_option("--unique-tokens", arguments->unique_tokens, "Of these, seen at least once")
+      ->check(CLI::PositiveNumber);
+
+  CLI::App* plan = add(*scaling, "plan", "What to train for a budget, and what run to make next", run_scaling_plan,
+                       arguments, selected);
+  CLI::Option* flops = plan->add_option("--flops", arguments->flops, "The budget; 6 FLOPs a parameter and token")
+                           ->check(CLI::PositiveNumber);
+  plan->add_option("--gpu-hours", arguments->gpu_hours, "The budget in hours of --hardware at --mfu")
+      ->check(CLI::PositiveNumber)
+      ->excludes(flops);
+  plan->add_option("--hardware", arguments->hardware, "A description, or the name of one in configs/hardware/");
+  plan->add_option("--devices", arguments->devices, "To say how many days it takes")->check(CLI::PositiveNumber);
+  plan->add_option("--mfu", arguments->mfu, "Share of peak that training reaches")->check(CLI::Range(0.001, 1.0));
+  plan->add_option("--unique-tokens", arguments->unique_tokens, "All there are; more are repetitions")
+      ->check(CLI::PositiveNumber);
+  plan->add_option("--next-flops", arguments->next_flops, "The most that the next small run may cost; as the largest")
+      ->check(CLI::PositiveNumber);
+
+  CLI::App* compare = add(*scaling, "compare", "Two variants: gain in compute, and where they cross",
+                          run_scaling_compare, arguments, selected);
+  compare->add_option("--variants", arguments->variants, "Two names in the column variant")->required()->expected(2);
+  compare->add_option("--flops", arguments->flops, "Where the gain is stated; the largest run's")
+      ->check(CLI::PositiveNumber);
+}
+
+}  // namespace tessera

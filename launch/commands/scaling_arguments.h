@@ -1,0 +1,63 @@
+// What the commands of `tessera scaling` share: runs from a table, a form, a fit and its intervals.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "scaling/fit/bootstrap.h"
+#include "scaling/runs.h"
+
+namespace CLI {
+class App;
+}
+
+namespace tessera {
+
+struct ScalingArguments {
+  std::string csv, form = "chinchilla", method = "huber";
+  std::string variant, tokenizer, dataset;
+  double delta = kHuberDelta, level = 0.9;
+  int replicates = 1000;
+  uint64_t seed = 1;
+  bool as_json = false;
+  // predict, plan, compare
+  double parameters = 0, tokens = 0, unique_tokens = 0, flops = 0, gpu_hours = 0, devices = 0, mfu = 0.4;
+  std::string hardware;
+  std::vector<std::string> variants;
+  double next_flops = 0;
+
+  // The options of all: --csv, --form, ... --json.
+  void add_to(CLI::App& command);
+};
+
+// The runs that are to be fitted, with one line printed for each that is not. Throws UsageError and DataError (exit
+// codes 2 and 3) for options and tables that do not serve.
+std::vector<Run> load_runs(const ScalingArguments& arguments);
+
+struct FittedLaw {
+  std::unique_ptr<Form> form;
+  std::vector<Run> runs;
+  std::vector<Sample> samples;
+  Fit fit;
+  Bootstrap bootstrap;
+};
+
+// Reads, checks, fits, and makes intervals ready.
+FittedLaw fit_law(const ScalingArguments& arguments);
+
+// Prints how far beyond the fitted runs this lies, loudly from ten times their compute on.
+void print_extrapolation(double times);
+
+nlohmann::ordered_json interval_json(const Interval& interval);  // [low, high]; null for what is not finite
+void print_json(const nlohmann::ordered_json& object);           // one line
+
+int run_scaling_fit(const ScalingArguments& arguments);
+int run_scaling_predict(const ScalingArguments& arguments);
+int run_scaling_plan(const ScalingArguments& arguments);
+int run_scaling_compare(const ScalingArguments& arguments);
+
+}  // namespace tessera
