@@ -9,6 +9,7 @@
 
 #include "tensor/random.h"
 #include "tensor/tensor.h"
+#include "tests/support/device.h"
 
 namespace tessera::testing {
 
@@ -33,8 +34,8 @@ class Operand {
     return operand;
   }
 
-  Tensor tensor() { return {memory_.data(), shape_, dtype_}; }
-  ConstTensor tensor() const { return {memory_.data(), shape_, dtype_}; }
+  Tensor tensor() { return {memory_.data(), shape_, dtype_, kDevice}; }
+  ConstTensor tensor() const { return {memory_.data(), shape_, dtype_, kDevice}; }
   int64_t size() const { return shape_.size(); }
   DType dtype() const { return dtype_; }
   const std::vector<std::byte>& bytes() const { return memory_; }

@@ -8,6 +8,7 @@
 
 #include "tensor/ops/attention.h"
 #include "tensor/random.h"
+#include "tests/support/device.h"
 #include "tests/tensor/ops/attention_reference.h"
 
 namespace tessera::testing_attention {
@@ -83,7 +84,7 @@ struct Array {
       for (size_t i = 0; i < value.size(); ++i) value[i] = static_cast<double>(reinterpret_cast<T*>(bytes.data())[i]);
     });
   }
-  Tensor tensor(const Shape& shape) { return Tensor(bytes.data(), shape, dtype); }
+  Tensor tensor(const Shape& shape) { return Tensor(bytes.data(), shape, dtype, testing::kDevice); }
 
   template <class T>
   static T to(double x) {
@@ -138,7 +139,7 @@ struct Operands {
                 .queries = shape.queries.places(),
                 .keys = shape.keys.places(),
                 .tiles = list.tiles},
-        context({.threads = c.threads}),
+        context(testing::on_device({.threads = c.threads})),
         q(c.dtype),
         k(c.dtype),
         v(c.dtype),
