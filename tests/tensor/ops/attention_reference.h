@@ -76,8 +76,8 @@ inline double dot_of_magnitudes(const double* a, const double* b, int64_t n) {
 // Bounds, to first order in u, with a_ij = scale * sum_d |q_id k_jd|, A = max_j a_ij over visible j, n keys, t tiles:
 //   score     rounding of scale, of scale * q, and head_dim products and sums:     (head_dim + 3) u a_ij
 //   exp       argument s - max (at most 2 A, rounded once), function 3 u:          (head_dim + 3) u A + 2 A u + 3 u
-//   out       the above in numerator and denominator, n sums and t rescalings in each, division and rounding,
-//             all relative to sum_j P_ij |v_jd|
+//   out       the above in numerator and denominator, n sums and t rescalings in each, division and rounding, and that
+//             of P where it is a factor, all relative to sum_j P_ij |v_jd|
 inline Forward reference_forward(const AttentionProblem& problem, const Sizes& sizes, const Roundoff& u,
                                  const std::vector<double>& q, const std::vector<double>& k,
                                  const std::vector<double>& v) {
@@ -120,7 +120,7 @@ inline Forward reference_forward(const AttentionProblem& problem, const Sizes& s
         }
         const int64_t at = (i * sizes.q_heads + h) * dim + d;
         result.out.value[at] = value;
-        result.out.bound[at] = kHigherOrder * (u.accumulation * (2 * exponential + 2 * (n + tiles) + 3) * size +
+        result.out.bound[at] = kHigherOrder * ((u.accumulation * (2 * exponential + 2 * (n + tiles) + 3) + u.factor) * size +
                                                u.result * std::abs(value));
       }
     }
