@@ -1,5 +1,7 @@
 // Bytes moved an element: add 3 times its size, cast one of each, add_bias 2 times (the bias stays in the cache), zero
 // one.
+#include <type_traits>
+
 #include "tensor/cuda/elements.h"
 #include "tensor/ops/elementwise_kernels.h"
 
@@ -37,12 +39,12 @@ struct Cast {
 };
 
 // x[row, :] += bias. A block takes rows in strides, so that no index is divided.
-template <int N, class T>
-__global__ void __launch_bounds__(kElementThreads) add_bias_kernel(const T* bias, T* x, int64_t rows, int64_t columns) {
+template <int N, class B, class T>
+__global__ void __launch_bounds__(kElementThreads) add_bias_kernel(const B* bias, T* x, int64_t rows, int64_t columns) {
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     T* to = x + row * columns;
     for (int64_t i = int64_t{threadIdx.x} * N; i < columns; i += int64_t{blockDim.x} * N) {
-      const Pack<T, N> add = load<N>(bias + i);
+      const Pack<B, N> add = load<N>(bias + i);
       Pack<T, N> value = load<N>(to + i);
       for (int k = 0; k < N; ++k) value.x[k] = rounded<T>(static_cast<Acc<T>>(value.x[k]) + static_cast<Acc<T>>(add.x[k]));
       store(to + i, value);
@@ -77,13 +79,19 @@ void cuda::add_bias(const Context& context, const ConstTensor& bias, const Tenso
   const int64_t rows = x.dim(0), columns = x.dim(1);
   if (rows == 0 || columns == 0) return;
   dispatch_float(x.dtype(), [&]<class T>(T) {
-    const T* from = bias.as<T>();
-    T* to = x.as<T>();
-    with_width<kPack<T>>(aligned(from, to) && columns % kPack<T> == 0, [&](auto width) {
-      constexpr int N = decltype(width)::value;
-      launch(context, "add_bias", &add_bias_kernel<N, T>, stride_blocks(context, rows, 1), row_threads(columns / N), 0,
-             from, to, rows, columns);
-    });
+    const auto run = [&]<class B>(const B* from) {
+      T* to = x.as<T>();
+      with_width<kPack<T>>(aligned(from, to) && columns % kPack<T> == 0, [&](auto width) {
+        constexpr int N = decltype(width)::value;
+        launch(context, "add_bias", &add_bias_kernel<N, B, T>, stride_blocks(context, rows, 1),
+               row_threads(columns / N), 0, from, to, rows, columns);
+      });
+    };
+    // Products of BF16 with F32 results bring a BF16 bias.
+    if (std::is_same_v<T, float> && bias.dtype() == DType::BF16)
+      run(bias.as<bf16>());
+    else
+      run(bias.as<T>());
   });
 }
 

@@ -62,7 +62,7 @@ struct TileList {
 // A tensor's elements in their dtype, and the same values in double.
 struct Array {
   DType dtype;
-  std::vector<char> bytes;
+  std::vector<char, testing::SharedAllocator<char>> bytes;
   std::vector<double> value;
 
   explicit Array(DType type, int64_t elements = 0) : dtype(type), bytes(elements * size_of(type)), value(elements) {}
@@ -79,6 +79,7 @@ struct Array {
     });
   }
   void read() {
+    testing::settle();
     dispatch_float(dtype, [&](auto type) {
       using T = decltype(type);
       for (size_t i = 0; i < value.size(); ++i) value[i] = static_cast<double>(reinterpret_cast<T*>(bytes.data())[i]);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -39,8 +40,9 @@ TEST(Reduce, SumOfSquaresDoesNotOverflowWhereTheElementsDoNot) {
 
 TEST(Reduce, SumOfSquaresOfMoreBlocksThanAreHeldAtOnce) {
   Context context(testing::on_device({.threads = 2}));
-  Buffer memory(testing::kDevice, int64_t{3} * 4096 * 1024);  // bytes: as BF16, 1536 blocks
-  const Tensor x(memory.data(), {memory.bytes() / 2}, DType::BF16, testing::kDevice);
+  Operand operand = Operand({int64_t{1536} * 4096}, DType::BF16);
+  const Tensor x = operand.tensor();
+  std::fill_n(x.as<bf16>(), x.size(), bf16(0));
   for (int64_t i = 0; i < x.size(); i += 4096) x.as<bf16>()[i] = bf16(static_cast<float>(i / 4096 % 8));
   double exact = 0;
   for (int64_t block = 0; block < x.size() / 4096; ++block) exact += static_cast<double>(block % 8 * (block % 8));
