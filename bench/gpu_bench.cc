@@ -139,7 +139,8 @@ void layers(Bench& b) {
   const double moved = 4.0 * static_cast<double>(qkv.size()) + static_cast<double>(table.bytes());
   b.memory("split_heads, rotated", moved, [&] { split_heads(c, qkv, layout, table, q, k, v); });
   b.memory("split_heads_backward, rotated", moved, [&] { split_heads_backward(c, q, k, v, layout, table, qkv); });
-  const Tensor rows = b.random({kVocabulary, kHidden}, DType::BF16), drows = b.random({kVocabulary, kHidden}, DType::F32);
+  const Tensor rows = b.random({kVocabulary, kHidden}, DType::BF16),
+               drows = b.random({kVocabulary, kHidden}, DType::F32);
   const Tensor x = b.random({kTokens, kHidden}, DType::BF16);
   std::vector<int32_t> index(kTokens);
   const RandomStream stream(2, "index");

@@ -7,11 +7,11 @@
 namespace tessera::cuda {
 
 struct DeviceInfo {
-  std::string name;             // "NVIDIA H100 80GB HBM3"
-  int major = 0, minor = 0;     // compute capability
+  std::string name;          // "NVIDIA H100 80GB HBM3"
+  int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
-  int64_t shared_memory = 0;    // bytes that one block may have
-  int64_t memory = 0;           // bytes
+  int64_t shared_memory = 0;  // bytes that one block may have
+  int64_t memory = 0;         // bytes
 };
 
 // Number of devices, and when that is 0 one line that says why: no driver, no device, or what else CUDA reports.

@@ -1,8 +1,7 @@
-#include "tensor/cuda/device.h"
-
 #include <cuda_runtime.h>
 
 #include "tensor/check.h"
+#include "tensor/cuda/device.h"
 
 namespace tessera::cuda {
 
@@ -46,7 +45,8 @@ DeviceInfo use_device(int ordinal) {
   if (probe_kernel_code() != cudaSuccess) {
     (void)cudaGetLastError();
     throw UsageError("GPU " + std::to_string(ordinal) + " (" + properties.name + ") has compute capability " +
-                     capability + ", for which this build has no code (it has " TESSERA_CUDA_ARCHITECTURES
+                     capability +
+                     ", for which this build has no code (it has " TESSERA_CUDA_ARCHITECTURES
                      "): configure with -DCMAKE_CUDA_ARCHITECTURES=" +
                      std::to_string(properties.major) + std::to_string(properties.minor));
   }

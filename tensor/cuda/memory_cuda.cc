@@ -1,18 +1,17 @@
-#include "tensor/cuda/memory.h"
-
 #include <cuda_runtime.h>
 
 #include <cstdio>
 #include <string>
 
 #include "tensor/check.h"
+#include "tensor/cuda/memory.h"
 
 namespace tessera::cuda {
 namespace {
 
 [[noreturn]] void refuse(int64_t bytes, const char* what, cudaError_t error) {
-  std::string message = "cannot allocate " + std::to_string(bytes) + " bytes of " + what + ": " +
-                        cudaGetErrorString(error);
+  std::string message =
+      "cannot allocate " + std::to_string(bytes) + " bytes of " + what + ": " + cudaGetErrorString(error);
   size_t free = 0, total = 0;
   (void)cudaGetLastError();
   if (error == cudaErrorMemoryAllocation && cudaMemGetInfo(&free, &total) == cudaSuccess) {

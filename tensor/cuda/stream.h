@@ -43,8 +43,8 @@ class Event {
   ~Event();
 
   void record(const Stream& stream);
-  bool done() const;          // also when never recorded
-  void synchronize() const;   // blocks the host until done
+  bool done() const;         // also when never recorded
+  void synchronize() const;  // blocks the host until done
 
   void* handle() const { return handle_; }  // cudaEvent_t
 

@@ -1,11 +1,10 @@
-#include "tensor/cuda/stream.h"
-
 #include <cuda_runtime.h>
 
 #include <cstdio>
 #include <string>
 
 #include "tensor/check.h"
+#include "tensor/cuda/stream.h"
 
 namespace tessera::cuda {
 

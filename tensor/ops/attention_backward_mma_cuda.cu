@@ -28,10 +28,10 @@ constexpr int kKeyThreads = 128 * kGroups<D>;
 constexpr int kWeightStride = kTile + 8;  // of P^T and dS^T, [64 keys, 64 queries]
 
 template <int D>
-constexpr int64_t kQueryShared = (2 + 2 * kStages<D>) * kTileBytes<D>;
+constexpr int64_t kQueryShared = (2 + 2 * kStages<D>)*kTileBytes<D>;
 template <int D>
-constexpr int64_t kKeyShared =
-    (2 + 2 * kStages<D>) * kTileBytes<D> + 2 * kTile * kWeightStride * 2 + kStages<D> * 2 * kTile * 4;
+constexpr int64_t kKeyShared = (2 + 2 * kStages<D>)*kTileBytes<D> +
+                               2 * kTile* kWeightStride * 2 + kStages<D> * 2 * kTile * 4;
 
 // lse in powers of two; infinity for a query that saw nothing, whose probabilities are then 0.
 __device__ __forceinline__ float log2_sum(float lse) {
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kQueryThreads) dq_kernel(AttentionInput in, Op
     log_sum[i] = here ? log2_sum(o.lse[head * in.queries + query]) : std::numeric_limits<float>::infinity();
     delta[i] = here ? o.delta[head * in.queries + query] : 0;
   }
-  float sums[D / 8][4] = {};
+  float sums[1][D / 8][4] = {};
   for (int pair = begin; pair < end; ++pair) {
     const int stage = kStages<D> == 2 ? (pair - begin) % 2 : 0;
     if constexpr (kStages<D> == 2) {
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kQueryThreads) dq_kernel(AttentionInput in, Op
     }
     __syncthreads();
     const bf16* k_tile = k_tiles + stage * kTileElements<D>;
-    float scores[kTile / 8][4] = {}, gradients[kTile / 8][4] = {};
+    float scores[1][kTile / 8][4] = {}, gradients[1][kTile / 8][4] = {};
     multiply_rows<D>(scores, q_tile, row, k_tile, 0);
     multiply_rows<D>(gradients, do_tile, row, v_tiles + stage * kTileElements<D>, 0);
     const int64_t key = int64_t{in.key_tile[pair]} * kTile;
@@ -98,16 +98,16 @@ __global__ void __launch_bounds__(kQueryThreads) dq_kernel(AttentionInput in, Op
         Place seen{};
         if (masked) seen = key_place(in, key + 8 * n + fragment_column(c));
         for (int i = 0; i < 2; ++i) {
-          const float p = power_of_two(scores[n][c + 2 * i] * scale - log_sum[i]);
-          const float ds = p * (gradients[n][c + 2 * i] - delta[i]);
-          gradients[n][c + 2 * i] = !masked || visible(in, place[i], seen) ? ds : 0;
+          const float p = power_of_two(scores[0][n][c + 2 * i] * scale - log_sum[i]);
+          const float ds = p * (gradients[0][n][c + 2 * i] - delta[i]);
+          gradients[0][n][c + 2 * i] = !masked || visible(in, place[i], seen) ? ds : 0;
         }
       }
     }
 #pragma unroll
     for (int j = 0; j < kTile / 16; ++j) {
-      uint32_t a[4];
-      as_left(a, gradients[2 * j], gradients[2 * j + 1]);
+      uint32_t a[1][4];
+      as_left(a[0], gradients[0][2 * j], gradients[0][2 * j + 1]);
       multiply_into<D>(sums, a, k_tile, 16 * j, 0);
     }
     __syncthreads();
@@ -115,8 +115,8 @@ __global__ void __launch_bounds__(kQueryThreads) dq_kernel(AttentionInput in, Op
   wait_copies<0>();
   __syncthreads();
   const float factor[2] = {static_cast<float>(in.scale), static_cast<float>(in.scale)};
-  store_rows<D>(sums, factor, q_tile + row * kRowElements<D>,
-                o.dq + (head * in.queries + first + row) * in.head_dim, in.head_dim, 0, left - row, in.head_dim);
+  store_rows<D>(sums[0], factor, q_tile + row * kRowElements<D>, o.dq + (head * in.queries + first + row) * in.head_dim,
+                in.head_dim, 0, left - row, in.head_dim);
 }
 
 // Fragments here are of keys (rows) by queries (columns). Query tiles in ascending order, and for each the heads of the
@@ -132,8 +132,8 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
   bf16* p_tile = do_tiles + kStages<D> * kTileElements<D>;
   bf16* ds_tile = p_tile + kTile * kWeightStride;
   float* log_sums = reinterpret_cast<float*>(ds_tile + kTile * kWeightStride);  // [stages, 64]
-  float* deltas = log_sums + kStages<D> * kTile;                               // [stages, 64]
-  PairKind* kinds = reinterpret_cast<PairKind*>(deltas + kStages<D> * kTile);  // [query tiles]
+  float* deltas = log_sums + kStages<D> * kTile;                                // [stages, 64]
+  PairKind* kinds = reinterpret_cast<PairKind*>(deltas + kStages<D> * kTile);   // [query tiles]
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int row = warp % 4 * 16, group = warp / 4;
   const int key_tile = static_cast<int>(blockIdx.x), kv_head = static_cast<int>(blockIdx.y);
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
 
   Place place[2];
   for (int i = 0; i < 2; ++i) place[i] = key_place(in, first + row + fragment_row(2 * i));
-  float dk_sums[kColumns / 8][4] = {}, dv_sums[kColumns / 8][4] = {};
+  float dk_sums[1][kColumns / 8][4] = {}, dv_sums[1][kColumns / 8][4] = {};
   int tile = next_tile(-1), member = 0, stage = 0;
   if (kStages<D> == 2 && tile < in.query_tiles) load_queries(tile, kv_head * heads, 0);
   commit_copies();
@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
     const bf16* do_tile = do_tiles + stage * kTileElements<D>;
     const int64_t query = int64_t{tile} * kTile;
     const bool masked = kinds[tile] != PairKind::Full;
-    float scores[kQueries / 8][4] = {}, gradients[kQueries / 8][4] = {};
+    float scores[1][kQueries / 8][4] = {}, gradients[1][kQueries / 8][4] = {};
     multiply_rows<D>(scores, k_tile, row, q_tile, group * kQueries);
     multiply_rows<D>(gradients, v_tile, row, do_tile, group * kQueries);
 #pragma unroll
@@ -204,17 +204,17 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
         if (masked) seeing = query_place(in, query + column);
         for (int i = 0; i < 2; ++i) {
           const bool seen = !masked || visible(in, seeing, place[i]);
-          const float p = seen ? power_of_two(scores[n][c + 2 * i] * scale - log_sum) : 0;
-          scores[n][c + 2 * i] = p;
-          gradients[n][c + 2 * i] = seen ? p * (gradients[n][c + 2 * i] - delta) : 0;
+          const float p = seen ? power_of_two(scores[0][n][c + 2 * i] * scale - log_sum) : 0;
+          scores[0][n][c + 2 * i] = p;
+          gradients[0][n][c + 2 * i] = seen ? p * (gradients[0][n][c + 2 * i] - delta) : 0;
         }
       }
       // To shared memory, since warps of one row share its columns differently from here on.
       const int at = (row + fragment_row(0)) * kWeightStride + group * kQueries + 8 * n + fragment_column(0);
       for (int i = 0; i < 2; ++i) {
         const int pair = at + i * 8 * kWeightStride;
-        *reinterpret_cast<uint32_t*>(p_tile + pair) = pack_bf16(scores[n][2 * i], scores[n][2 * i + 1]);
-        *reinterpret_cast<uint32_t*>(ds_tile + pair) = pack_bf16(gradients[n][2 * i], gradients[n][2 * i + 1]);
+        *reinterpret_cast<uint32_t*>(p_tile + pair) = pack_bf16(scores[0][n][2 * i], scores[0][n][2 * i + 1]);
+        *reinterpret_cast<uint32_t*>(ds_tile + pair) = pack_bf16(gradients[0][n][2 * i], gradients[0][n][2 * i + 1]);
       }
     }
     if constexpr (kGroups<D> == 1)
@@ -223,10 +223,10 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
       __syncthreads();
 #pragma unroll
     for (int j = 0; j < kTile / 16; ++j) {
-      uint32_t a[4];
-      load_left<kWeightStride>(a, p_tile, row, 16 * j);
+      uint32_t a[1][4];
+      load_left<kWeightStride>(a[0], p_tile, row, 16 * j);
       multiply_into<D>(dv_sums, a, do_tile, 16 * j, group * kColumns);
-      load_left<kWeightStride>(a, ds_tile, row, 16 * j);
+      load_left<kWeightStride>(a[0], ds_tile, row, 16 * j);
       multiply_into<D>(dk_sums, a, q_tile, 16 * j, group * kColumns);
     }
     __syncthreads();
@@ -238,9 +238,9 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
   __syncthreads();
   const float one[2] = {1, 1}, factor[2] = {static_cast<float>(in.scale), static_cast<float>(in.scale)};
   const int64_t at = kv_at + int64_t{row} * in.head_dim;
-  store_rows<D>(dk_sums, factor, k_tile + row * kRowElements<D>, o.dk + at, in.head_dim, group * kColumns, left - row,
-                in.head_dim);
-  store_rows<D>(dv_sums, one, v_tile + row * kRowElements<D>, o.dv + at, in.head_dim, group * kColumns, left - row,
+  store_rows<D>(dk_sums[0], factor, k_tile + row * kRowElements<D>, o.dk + at, in.head_dim, group * kColumns,
+                left - row, in.head_dim);
+  store_rows<D>(dv_sums[0], one, v_tile + row * kRowElements<D>, o.dv + at, in.head_dim, group * kColumns, left - row,
                 in.head_dim);
 }
 

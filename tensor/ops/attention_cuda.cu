@@ -1,10 +1,9 @@
 // Attention on a GPU: sends the lists, and chooses the kernels.
-#include "tensor/ops/attention_cuda.h"
-
 #include <algorithm>
 
 #include "tensor/cuda/block_sum.h"
 #include "tensor/cuda/elements.h"
+#include "tensor/ops/attention_cuda.h"
 #include "tensor/ops/attention_kernels.h"
 
 namespace tessera {
@@ -87,8 +86,7 @@ void cuda::attention(Context& context, const AttentionProblem& problem, const Co
   if (q.dim(1) == 0) return;
   const ArenaScope scope(context.workspace());
   const AttentionInput in = send_lists(context, problem, q, k);
-  const bool fast = on_tensor_cores(context, q.dtype(), in) &&
-                    all_aligned({q.data(), k.data(), v.data(), out.data()});
+  const bool fast = on_tensor_cores(context, q.dtype(), in) && all_aligned({q.data(), k.data(), v.data(), out.data()});
   (fast ? attention_mma : attention_plain)(context, in, q, k, v, out, lse);
 }
 
@@ -102,9 +100,8 @@ void cuda::attention_backward(Context& context, const AttentionProblem& problem,
   const int64_t rows = in.queries * in.q_heads;
   if (rows > 0) {
     dispatch_float(q.dtype(), [&]<class T>(T) {
-      launch(context, "attention_backward: delta", &delta_kernel<T>,
-             stride_blocks(context, rows, kElementThreads / 32), kElementThreads, 0, out.as<T>(), dout.as<T>(),
-             in.queries, in.q_heads, in.head_dim, delta.as<Acc<T>>());
+      launch(context, "attention_backward: delta", &delta_kernel<T>, stride_blocks(context, rows, kElementThreads / 32),
+             kElementThreads, 0, out.as<T>(), dout.as<T>(), in.queries, in.q_heads, in.head_dim, delta.as<Acc<T>>());
     });
   }
   const bool fast = on_tensor_cores(context, q.dtype(), in) &&

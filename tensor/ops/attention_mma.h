@@ -20,7 +20,7 @@ constexpr int kTile = static_cast<int>(kAttentionTile);
 template <int D>
 constexpr int kRowElements = D + 8;
 template <int D>
-constexpr int kTileElements = kTile * kRowElements<D>;
+constexpr int kTileElements = kTile* kRowElements<D>;
 template <int D>
 constexpr int64_t kTileBytes = int64_t{kTileElements<D>} * 2;
 
@@ -74,34 +74,41 @@ __device__ __forceinline__ void load_right_rows(uint32_t (&b)[4], const bf16* ti
   ldmatrix_transposed(b, tile + (k + lane % 16) * kStride + n + lane / 16 * 8);
 }
 
-// sums[16, 8 N] += left rows [first, first + 16) times right rows [n, n + 8 N), both tiles [64, D]: their scalar
-// products over D.
-template <int D, int N>
-__device__ __forceinline__ void multiply_rows(float (&sums)[N][4], const bf16* left, int first, const bf16* right,
+// sums[r][16, 8 N] += left rows [first + 16 r, first + 16 r + 16) times right rows [n, n + 8 N), both tiles [64, D]:
+// their scalar products over D. Each right operand that is loaded serves all R blocks of rows.
+template <int D, int N, int R>
+__device__ __forceinline__ void multiply_rows(float (&sums)[R][N][4], const bf16* left, int first, const bf16* right,
                                               int n) {
 #pragma unroll
   for (int k = 0; k < D; k += 16) {
-    uint32_t a[4], b[4];
-    load_left<kRowElements<D>>(a, left, first, k);
+    uint32_t a[R][4], b[4];
+#pragma unroll
+    for (int r = 0; r < R; ++r) load_left<kRowElements<D>>(a[r], left, first + 16 * r, k);
 #pragma unroll
     for (int i = 0; i < N; i += 2) {
       load_right<kRowElements<D>>(b, right, n + 8 * i, k);
-      mma(sums[i], a, b[0], b[1]);
-      mma(sums[i + 1], a, b[2], b[3]);
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        mma(sums[r][i], a[r], b[0], b[1]);
+        mma(sums[r][i + 1], a[r], b[2], b[3]);
+      }
     }
   }
 }
 
-// sums[16, 8 N] += a [16, 16] times rows [k, k + 16), columns [n, n + 8 N) of a tile [64, D].
-template <int D, int N>
-__device__ __forceinline__ void multiply_into(float (&sums)[N][4], const uint32_t (&a)[4], const bf16* right, int k,
-                                              int n) {
+// sums[r][16, 8 N] += a[r] [16, 16] times rows [k, k + 16), columns [n, n + 8 N) of a tile [64, D].
+template <int D, int N, int R>
+__device__ __forceinline__ void multiply_into(float (&sums)[R][N][4], const uint32_t (&a)[R][4], const bf16* right,
+                                              int k, int n) {
 #pragma unroll
   for (int i = 0; i < N; i += 2) {
     uint32_t b[4];
     load_right_rows<kRowElements<D>>(b, right, k, n + 8 * i);
-    mma(sums[i], a, b[0], b[1]);
-    mma(sums[i + 1], a, b[2], b[3]);
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      mma(sums[r][i], a[r], b[0], b[1]);
+      mma(sums[r][i + 1], a[r], b[2], b[3]);
+    }
   }
 }
 

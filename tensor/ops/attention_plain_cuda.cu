@@ -26,9 +26,9 @@ __global__ void __launch_bounds__(kThreads)
     forward_kernel(AttentionInput in, Acc<T> scale, const T* q, const T* k, const T* v, T* out, Acc<T>* lse) {
   using A = Acc<T>;
   constexpr A kInfinity = std::numeric_limits<A>::infinity();
-  A* query = shared_memory<A>();    // [head_dim]
-  A* sum = query + in.head_dim;     // [head_dim], not yet divided
-  A* weight = sum + in.head_dim;    // [64]
+  A* query = shared_memory<A>();  // [head_dim]
+  A* sum = query + in.head_dim;   // [head_dim], not yet divided
+  A* weight = sum + in.head_dim;  // [64]
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t i = blockIdx.x;
   const int32_t head = static_cast<int32_t>(blockIdx.y), kv_head = head / (in.q_heads / in.kv_heads);
@@ -59,7 +59,8 @@ __global__ void __launch_bounds__(kThreads)
       A value = sum[d] * rescale;
       for (int n = 0; n < tokens; ++n) {
         // A key that is not seen may hold anything.
-        if (weight[n] != A(0)) value += weight[n] * static_cast<A>(v[(kv_head * in.keys + first + n) * in.head_dim + d]);
+        if (weight[n] != A(0))
+          value += weight[n] * static_cast<A>(v[(kv_head * in.keys + first + n) * in.head_dim + d]);
       }
       sum[d] = value;
     }
@@ -96,10 +97,10 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) dq_kernel(Backward<T> b) {
   using A = Acc<T>;
   const AttentionInput& in = b.in;
-  A* query = shared_memory<A>();    // [head_dim]
-  A* dout = query + in.head_dim;    // [head_dim]
-  A* sum = dout + in.head_dim;      // [head_dim]
-  A* weight = sum + in.head_dim;    // [64]
+  A* query = shared_memory<A>();  // [head_dim]
+  A* dout = query + in.head_dim;  // [head_dim]
+  A* sum = dout + in.head_dim;    // [head_dim]
+  A* weight = sum + in.head_dim;  // [64]
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t i = blockIdx.x;
   const int32_t head = static_cast<int32_t>(blockIdx.y), kv_head = head / (in.q_heads / in.kv_heads);
@@ -142,12 +143,12 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) dkv_kernel(Backward<T> b) {
   using A = Acc<T>;
   const AttentionInput& in = b.in;
-  A* key = shared_memory<A>();         // [head_dim]
-  A* value = key + in.head_dim;        // [head_dim]
-  A* dk = value + in.head_dim;         // [head_dim]
-  A* dv = dk + in.head_dim;            // [head_dim]
-  A* probability = dv + in.head_dim;   // [64]
-  A* ds = probability + kThreads;      // [64]
+  A* key = shared_memory<A>();        // [head_dim]
+  A* value = key + in.head_dim;       // [head_dim]
+  A* dk = value + in.head_dim;        // [head_dim]
+  A* dv = dk + in.head_dim;           // [head_dim]
+  A* probability = dv + in.head_dim;  // [64]
+  A* ds = probability + kThreads;     // [64]
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t j = blockIdx.x;
   const int32_t kv_head = static_cast<int32_t>(blockIdx.y), group = in.q_heads / in.kv_heads;
@@ -195,8 +196,8 @@ __global__ void __launch_bounds__(kThreads) dkv_kernel(Backward<T> b) {
 
 }  // namespace
 
-void cuda::attention_plain(const Context& context, const AttentionInput& in, const ConstTensor& q,
-                           const ConstTensor& k, const ConstTensor& v, const Tensor& out, const Tensor& lse) {
+void cuda::attention_plain(const Context& context, const AttentionInput& in, const ConstTensor& q, const ConstTensor& k,
+                           const ConstTensor& v, const Tensor& out, const Tensor& lse) {
   dispatch_float(q.dtype(), [&]<class T>(T) {
     using A = Acc<T>;
     const int64_t shared = (2 * int64_t{in.head_dim} + kThreads) * static_cast<int64_t>(sizeof(A));

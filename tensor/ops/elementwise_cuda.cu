@@ -46,7 +46,8 @@ __global__ void __launch_bounds__(kElementThreads) add_bias_kernel(const B* bias
     for (int64_t i = int64_t{threadIdx.x} * N; i < columns; i += int64_t{blockDim.x} * N) {
       const Pack<B, N> add = load<N>(bias + i);
       Pack<T, N> value = load<N>(to + i);
-      for (int k = 0; k < N; ++k) value.x[k] = rounded<T>(static_cast<Acc<T>>(value.x[k]) + static_cast<Acc<T>>(add.x[k]));
+      for (int k = 0; k < N; ++k)
+        value.x[k] = rounded<T>(static_cast<Acc<T>>(value.x[k]) + static_cast<Acc<T>>(add.x[k]));
       store(to + i, value);
     }
   }
@@ -67,7 +68,7 @@ void cuda::cast(const Context& context, const ConstTensor& x, const Tensor& y) {
       if constexpr (std::is_same_v<From, To>) {
         if (x.data() != y.data()) context.cuda().stream().copy_on_device(y.data(), x.data(), y.bytes());
       } else {
-        constexpr int kWidth = kPack<From> > kPack<To> ? kPack<From> : kPack<To>;
+        constexpr int kWidth = kPack < From >> kPack<To> ? kPack<From> : kPack<To>;
         for_elements<kWidth>(context, "cast", y.size(), aligned(x.as<From>(), y.as<To>()),
                              Cast<From, To>{x.as<From>(), y.as<To>()});
       }

@@ -1,8 +1,8 @@
 // Bytes moved an element: look-up 2 times its size, adding look-up 3; the gradient reads dy once and reads and writes
 // each row of dtable that occurs (2 * 4 bytes an element, or 8 in F64).
 //
-// The gradient is a sum in token order whatever the device does: the host sorts the tokens by row, and a block then owns
-// one row's run of tokens (and some columns) and adds them in order.
+// The gradient is a sum in token order whatever the device does: the host sorts the tokens by row, and a block then
+// owns one row's run of tokens (and some columns) and adds them in order.
 #include "tensor/cuda/elements.h"
 #include "tensor/ops/embedding_kernels.h"
 

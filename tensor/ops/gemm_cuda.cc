@@ -48,7 +48,8 @@ struct Library {
     // Stays open: what the library has set up lives as long as the process.
     const auto find = [&]<class F>(F& function, const char* symbol) {
       function = reinterpret_cast<F>(dlsym(handle, symbol));
-      if (function == nullptr) throw UsageError(name + " has no " + symbol + ": it is not the cuBLAS that it should be");
+      if (function == nullptr)
+        throw UsageError(name + " has no " + symbol + ": it is not the cuBLAS that it should be");
     };
     find(create, "cublasLtCreate");
     find(destroy, "cublasLtDestroy");
@@ -129,9 +130,9 @@ struct MatrixState {
   void make(const GemmKey& key, Entry& entry) {
     const auto [m, n, k] = key.shape;
     const bool f64 = key.ab == DType::F64;
-    library.check(library.desc_create(&entry.desc, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
-                                      f64 ? CUDA_R_64F : CUDA_R_32F),
-                  "describing a product");
+    library.check(
+        library.desc_create(&entry.desc, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, f64 ? CUDA_R_64F : CUDA_R_32F),
+        "describing a product");
     const auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
       library.check(library.desc_set(entry.desc, attribute, &value, sizeof(value)), "describing a product");
     };
@@ -171,8 +172,8 @@ struct MatrixState {
     library.preference_destroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
       throw InternalError("cuBLASLt has no algorithm for a product of " + std::to_string(m) + " x " +
-                          std::to_string(n) + " x " + std::to_string(k) + " in " + name(key.ab) + " to " +
-                          name(key.c) + ": " + library.status_string(status));
+                          std::to_string(n) + " x " + std::to_string(k) + " in " + name(key.ab) + " to " + name(key.c) +
+                          ": " + library.status_string(status));
     }
     entry.algorithm = result.algo;
   }
@@ -191,9 +192,8 @@ void gemm(Context& context, const GemmShape& shape, const ConstTensor& a, const 
   // The epilogue adds a bias of the result's dtype, and none in F64.
   const bool fused = has_bias && c.dtype() == a.dtype() && a.dtype() != DType::F64;
   const bool all_aligned = aligned(a) && aligned(b) && aligned(c) && (!fused || aligned(bias));
-  const MatrixState::Entry& entry =
-      state->entry({.shape = shape, .ab = a.dtype(), .c = c.dtype(), .options = options, .bias = fused,
-                    .aligned = all_aligned});
+  const MatrixState::Entry& entry = state->entry(
+      {.shape = shape, .ab = a.dtype(), .c = c.dtype(), .options = options, .bias = fused, .aligned = all_aligned});
   if (call == GemmCall::PrepareOnly) return;
 
   const Library& library = state->library;
@@ -207,13 +207,12 @@ void gemm(Context& context, const GemmShape& shape, const ConstTensor& a, const 
   const float one_f32 = 1, beta_f32 = accumulate ? 1 : 0;
   const bool f64 = a.dtype() == DType::F64;
   void* result = const_cast<void*>(c.data());
-  library.check(
-      library.matmul(state->handle, entry.desc, f64 ? static_cast<const void*>(&one) : &one_f32, b.data(), entry.first,
-                     a.data(), entry.second, f64 ? static_cast<const void*>(&beta) : &beta_f32, result, entry.result,
-                     result, entry.result, &entry.algorithm, state->workspace.data(),
-                     static_cast<size_t>(MatrixState::kWorkspaceBytes),
-                     static_cast<cudaStream_t>(context.cuda().stream().handle())),
-      "a matrix product failed");
+  library.check(library.matmul(state->handle, entry.desc, f64 ? static_cast<const void*>(&one) : &one_f32, b.data(),
+                               entry.first, a.data(), entry.second, f64 ? static_cast<const void*>(&beta) : &beta_f32,
+                               result, entry.result, result, entry.result, &entry.algorithm, state->workspace.data(),
+                               static_cast<size_t>(MatrixState::kWorkspaceBytes),
+                               static_cast<cudaStream_t>(context.cuda().stream().handle())),
+                "a matrix product failed");
   if (has_bias && !fused) cuda::add_bias(context, bias, Tensor(result, c.shape(), c.dtype(), c.device()));
 }
 

@@ -151,8 +151,8 @@ void forward(const Context& context, const char* name, const ConstTensor& x, con
 
 template <Kind kind>
 void backward(Context& context, const char* name, const ConstTensor& dy, const ConstTensor& x,
-              const ConstTensor& weight, const ConstTensor* mean, const ConstTensor& rstd,
-              const ConstTensor& residual, const Tensor& dx, const Tensor& dweight, const Tensor* dbias) {
+              const ConstTensor& weight, const ConstTensor* mean, const ConstTensor& rstd, const ConstTensor& residual,
+              const Tensor& dx, const Tensor& dweight, const Tensor* dbias) {
   const int64_t tokens = x.dim(0), hidden = x.dim(1);
   if (tokens == 0) return;
   dispatch_float(x.dtype(), [&]<class T>(T) {
@@ -206,10 +206,9 @@ void cuda::rms_norm_backward(Context& context, const ConstTensor& dy, const Cons
                       nullptr);
 }
 
-void cuda::layer_norm_backward(Context& context, const ConstTensor& dy, const ConstTensor& x,
-                               const ConstTensor& weight, const ConstTensor& mean, const ConstTensor& rstd,
-                               const ConstTensor& residual_gradient, const Tensor& dx, const Tensor& dweight,
-                               const Tensor& dbias) {
+void cuda::layer_norm_backward(Context& context, const ConstTensor& dy, const ConstTensor& x, const ConstTensor& weight,
+                               const ConstTensor& mean, const ConstTensor& rstd, const ConstTensor& residual_gradient,
+                               const Tensor& dx, const Tensor& dweight, const Tensor& dbias) {
   backward<Kind::Layer>(context, "layer_norm_backward", dy, x, weight, &mean, rstd, residual_gradient, dx, dweight,
                         &dbias);
 }

@@ -14,8 +14,8 @@ enum class Direction { Forward, Backward };  // rotation by the angle, or by min
 
 template <class T>
 struct Heads {
-  T *fused, *q, *k, *v;   // the side that is read is const on the outside
-  const Acc<T>* table;    // head_dim/2 cosines, then sines, of each token
+  T *fused, *q, *k, *v;  // the side that is read is const on the outside
+  const Acc<T>* table;   // head_dim/2 cosines, then sines, of each token
   int64_t tokens, head_dim;
   int kv_heads, q_per_kv;
 
@@ -90,9 +90,9 @@ void move_heads(const Context& context, const char* name, const HeadLayout& layo
   const bool whole = run % kPack<T> == 0 && aligned(heads.fused, heads.q, heads.k, heads.v, heads.table);
   with_width<kPack<T>>(whole, [&](auto width) {
     constexpr int N = decltype(width)::value;
-    launch(context, name,
-           rotated ? &rotate_heads_kernel<direction, N, T> : &copy_heads_kernel<direction, N, T>,
-           stride_blocks(context, heads.tokens, 1), row_threads(layout.width() / layout.head_dim * (run / N)), 0, heads);
+    launch(context, name, rotated ? &rotate_heads_kernel<direction, N, T> : &copy_heads_kernel<direction, N, T>,
+           stride_blocks(context, heads.tokens, 1), row_threads(layout.width() / layout.head_dim * (run / N)), 0,
+           heads);
   });
 }
 

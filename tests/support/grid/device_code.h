@@ -19,9 +19,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 
-inline void __syncthreads() {
-  tessera::grid::barrier(0, static_cast<int>(blockDim.x * blockDim.y * blockDim.z));
-}
+inline void __syncthreads() { tessera::grid::barrier(0, static_cast<int>(blockDim.x * blockDim.y * blockDim.z)); }
 
 namespace tessera::cuda {
 
@@ -33,7 +31,8 @@ T* shared_memory() {
 }
 
 inline void sync_warp() {
-  grid::warp(kAllLanes, [](const std::array<void*, grid::kLanes>&) {}, nullptr);
+  grid::warp(
+      kAllLanes, [](const std::array<void*, grid::kLanes>&) {}, nullptr);
 }
 inline void sync_threads(int id, int threads) { grid::barrier(id, threads); }
 
@@ -87,7 +86,9 @@ T rounded(S x) {
   return round_to<T>(x);
 }
 
-inline uint32_t pack_bf16(float low, float high) { return bf16(low).bits | static_cast<uint32_t>(bf16(high).bits) << 16; }
+inline uint32_t pack_bf16(float low, float high) {
+  return bf16(low).bits | static_cast<uint32_t>(bf16(high).bits) << 16;
+}
 inline float power_of_two(float x) { return std::exp2(x); }
 
 inline void copy_async(void* shared, const void* global, int bytes) { grid::copy_async(shared, global, bytes); }
@@ -137,7 +138,9 @@ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
       kAllLanes,
       [](const std::array<void*, grid::kLanes>& lanes) {
         float a_matrix[16][16], b_matrix[8][16];
-        const auto half = [](uint32_t pair, int k) { return std::bit_cast<float>(k ? pair & 0xffff0000u : pair << 16); };
+        const auto half = [](uint32_t pair, int k) {
+          return std::bit_cast<float>(k ? pair & 0xffff0000u : pair << 16);
+        };
         for (int l = 0; l < grid::kLanes; ++l) {
           const Argument& from = *static_cast<Argument*>(lanes[l]);
           for (int k = 0; k < 2; ++k) {

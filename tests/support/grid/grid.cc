@@ -1,5 +1,6 @@
 #include "tests/support/grid/grid.h"
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -72,6 +73,11 @@ Machine& machine() {
   return instance;
 }
 
+void perform(const Copy& copy) {
+  std::memcpy(copy.target, copy.source, static_cast<size_t>(copy.bytes));
+  std::memset(static_cast<char*>(copy.target) + copy.bytes, 0, static_cast<size_t>(16 - copy.bytes));
+}
+
 // Gives up the turn; the thread is run again once it is runnable.
 void pause(const std::string& why) {
   Thread& self = *machine().current;
@@ -104,7 +110,7 @@ void run_block(const std::string& name) {
   Machine& m = machine();
   m.barriers.clear();
   m.warps.assign((m.block_size + kLanes - 1) / kLanes, Warp{});
-  std::memset(m.shared.data(), 0xff, m.shared.size());
+  std::fill(m.shared.begin(), m.shared.end(), static_cast<unsigned char>(0xff));
   m.runnable.clear();
   for (int i = 0; i < m.block_size; ++i) {
     Thread& thread = *m.threads[i];
@@ -127,7 +133,8 @@ void run_block(const std::string& name) {
   }
   m.current = nullptr;
   for (int i = 0; i < m.block_size && m.failure.empty(); ++i) {
-    if (!m.threads[i]->finished) m.failure = "deadlock: " + where(*m.threads[i]) + " waits for " + m.threads[i]->waits_for;
+    if (!m.threads[i]->finished)
+      m.failure = "deadlock: " + where(*m.threads[i]) + " waits for " + m.threads[i]->waits_for;
   }
   if (!m.failure.empty()) throw InternalError("kernel " + name + ": " + std::exchange(m.failure, {}));
   m.counted.blocks += 1;
@@ -140,7 +147,8 @@ void run(const std::string& name, dim3 blocks, dim3 threads, int64_t shared_byte
   Machine& m = machine();
   const int64_t size = int64_t{threads.x} * threads.y * threads.z;
   TESSERA_CHECK(m.current == nullptr, "a kernel starts no kernel");
-  TESSERA_CHECK(size >= 1 && size <= 1024, "kernel " + name + ": 1 to 1024 threads a block, not " + std::to_string(size));
+  TESSERA_CHECK(size >= 1 && size <= 1024,
+                "kernel " + name + ": 1 to 1024 threads a block, not " + std::to_string(size));
   TESSERA_CHECK(blocks.x >= 1 && blocks.y >= 1 && blocks.y <= 65535 && blocks.z >= 1 && blocks.z <= 65535,
                 "kernel " + name + ": blocks of the grid");
   TESSERA_CHECK(shared_bytes <= kSharedMemory,
@@ -199,7 +207,8 @@ void warp(uint32_t mask, WarpOperation operation, void* argument) {
     w.mask = mask;
     w.operation = operation;
   }
-  if (w.mask != mask || w.operation != operation) fail("the lanes of a warp reach different operations: " + where(*self));
+  if (w.mask != mask || w.operation != operation)
+    fail("the lanes of a warp reach different operations: " + where(*self));
   w.arrived |= uint32_t{1} << at;
   w.arguments[at] = argument;
   w.threads[at] = self;
@@ -222,7 +231,12 @@ void copy_async(void* target, const void* source, int bytes) {
   if (reinterpret_cast<uintptr_t>(target) % 16 != 0 || reinterpret_cast<uintptr_t>(source) % 16 != 0) {
     fail("cp.async copies between multiples of 16 bytes");
   }
-  machine().current->copies.push_back({target, source, bytes});
+  Machine& m = machine();
+  const Copy copy{target, source, bytes};
+  if (m.draw(2) == 0)
+    perform(copy);
+  else
+    m.current->copies.push_back(copy);
 }
 
 void commit_copies() {
@@ -234,10 +248,7 @@ void commit_copies() {
 void wait_copies(int groups_left) {
   Thread& self = *machine().current;
   while (static_cast<int>(self.groups.size()) > groups_left) {
-    for (const Copy& copy : self.groups.front()) {
-      std::memcpy(copy.target, copy.source, static_cast<size_t>(copy.bytes));
-      std::memset(static_cast<char*>(copy.target) + copy.bytes, 0, static_cast<size_t>(16 - copy.bytes));
-    }
+    for (const Copy& copy : self.groups.front()) perform(copy);
     self.groups.pop_front();
   }
 }

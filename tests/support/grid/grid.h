@@ -2,9 +2,9 @@
 //
 // Blocks run one after another, the threads of a block as fibers that take turns at barriers and warp operations, in an
 // order drawn anew at each step: what a kernel forgets to wait for differs from seed to seed (and is a data race to
-// ThreadSanitizer). Every block starts with dynamic shared memory full of NaN. Copies by cp.async land when they are
-// waited for, not before. A deadlock, a warp operation that not all lanes of its mask reach, a barrier left by an
-// exited thread: InternalError, saying which.
+// ThreadSanitizer). Every block starts with dynamic shared memory full of NaN. Copies by cp.async land
+// at once or when they are waited for, as it falls. A deadlock, a warp operation that not all lanes of its mask reach,
+// a barrier left by an exited thread: InternalError, saying which.
 #pragma once
 
 #include <array>
@@ -52,7 +52,7 @@ void warp(uint32_t mask, WarpOperation operation, void* argument);
 
 int lane();
 
-// Copies `bytes` from `source` and fills up to 16 with zeros, when waited for.
+// Copies `bytes` from `source` and fills up to 16 with zeros, now or when waited for.
 void copy_async(void* target, const void* source, int bytes);
 void commit_copies();
 void wait_copies(int groups_left);

@@ -100,20 +100,26 @@ TEST(Grid, OrdersDifferBetweenSeeds) {
 }
 
 TEST(Grid, DeadlocksAndDivergenceAreErrors) {
-  EXPECT_NE(failure(1, 64, 0, [] {
-              if (threadIdx.x != 5) __syncthreads();
-            }).find("deadlock"),
+  EXPECT_NE(failure(1, 64, 0,
+                    [] {
+                      if (threadIdx.x != 5) __syncthreads();
+                    })
+                .find("deadlock"),
             std::string::npos);
-  EXPECT_NE(failure(1, 32, 0, [] {
-              if (threadIdx.x != 5) shuffle(1, 0);
-            }).find("waits for the other lanes"),
+  EXPECT_NE(failure(1, 32, 0,
+                    [] {
+                      if (threadIdx.x != 5) shuffle(1, 0);
+                    })
+                .find("waits for the other lanes"),
             std::string::npos);
-  EXPECT_NE(failure(1, 32, 0, [] {
-              if (threadIdx.x < 16)
-                shuffle(1, 0);
-              else
-                vote_any(true);
-            }).find("different operations"),
+  EXPECT_NE(failure(1, 32, 0,
+                    [] {
+                      if (threadIdx.x < 16)
+                        shuffle(1, 0);
+                      else
+                        vote_any(true);
+                    })
+                .find("different operations"),
             std::string::npos);
   EXPECT_NE(failure(1, 2048, 0, [] {}).find("1024"), std::string::npos);
   EXPECT_NE(failure(1, 32, int64_t{300} << 10, [] {}).find("shared memory"), std::string::npos);
@@ -152,27 +158,30 @@ TEST(Grid, BlockSumsAreOfAllThreads) {
   }
 }
 
-// What a kernel reads before wait_copies() is what was there.
-TEST(Grid, AsynchronousCopiesLandWhenWaitedFor) {
+// What a kernel reads before wait_copies() may be what was there or what comes; after it, what came.
+TEST(Grid, AsynchronousCopiesAreThereWhenWaitedFor) {
   alignas(16) const int32_t source[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-  std::vector<int> seen;
-  grid::run("copies", 1, 1, 48, [&] {
-    int32_t* shared = shared_memory<int32_t>();
-    std::memset(shared, 0, 48);
-    copy_async(shared, source, 16);
-    commit_copies();
-    copy_async(shared + 4, source + 4, 8);
-    commit_copies();
-    copy_async(shared + 8, source, 0);
-    seen.push_back(shared[0]);
-    wait_copies<1>();
-    seen.push_back(shared[3]);
-    seen.push_back(shared[4]);
-    wait_copies<0>();
-    seen.push_back(shared[5]);
-    seen.push_back(shared[6]);
-  });
-  EXPECT_EQ(seen, (std::vector<int>{0, 4, 0, 6, 0}));
+  std::set<int> early;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    grid::set_seed(seed);
+    std::vector<int> seen;
+    grid::run("copies", 1, 1, 48, [&] {
+      int32_t* shared = shared_memory<int32_t>();
+      std::memset(shared, 0, 48);
+      copy_async(shared, source, 16);
+      commit_copies();
+      copy_async(shared + 4, source + 4, 8);
+      commit_copies();
+      early.insert(shared[0]);
+      wait_copies<1>();
+      seen.push_back(shared[3]);
+      wait_copies<0>();
+      seen.push_back(shared[5]);
+      seen.push_back(shared[6]);
+    });
+    EXPECT_EQ(seen, (std::vector<int>{4, 6, 0}));
+  }
+  EXPECT_EQ(early, (std::set<int>{0, 1}));
 }
 
 // Two products of random integers, exact in BF16 and F32: A and B as tiles in shared memory, B once as [n, k] rows and

@@ -120,8 +120,9 @@ inline Forward reference_forward(const AttentionProblem& problem, const Sizes& s
         }
         const int64_t at = (i * sizes.q_heads + h) * dim + d;
         result.out.value[at] = value;
-        result.out.bound[at] = kHigherOrder * ((u.accumulation * (2 * exponential + 2 * (n + tiles) + 3) + u.factor) * size +
-                                               u.result * std::abs(value));
+        result.out.bound[at] =
+            kHigherOrder *
+            ((u.accumulation * (2 * exponential + 2 * (n + tiles) + 3) + u.factor) * size + u.result * std::abs(value));
       }
     }
   }
