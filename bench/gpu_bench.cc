@@ -5,6 +5,8 @@
 //
 // Bytes are those that an operation must read and write once; operands are larger than the caches. Times are the mean
 // of launches in a row, the best of five such rows.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -183,8 +185,8 @@ void product(Bench& b, const char* name, int64_t m, int64_t n, int64_t k, DType 
   };
   const Tensor x = b.random(stored(m, k, options.a), DType::BF16), y = b.random(stored(k, n, options.b), DType::BF16);
   const Tensor z = b.random({m, n}, result);
-  b.arithmetic(std::string(name) + " " + std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k),
-               static_cast<double>(gemm_flops(m, n, k)), [&] { gemm(b.context, x, y, z, options); });
+  b.arithmetic(fmt::format("{} {}x{}x{}", name, m, n, k), static_cast<double>(gemm_flops(m, n, k)),
+               [&] { gemm(b.context, x, y, z, options); });
 }
 
 void attend(Bench& b, int64_t tokens, int64_t head_dim) {
@@ -207,9 +209,9 @@ void attend(Bench& b, int64_t tokens, int64_t head_dim) {
   const Tensor dq = b.random(q.shape(), DType::BF16), dk = b.random(q.shape(), DType::BF16);
   const Tensor dv = b.random(q.shape(), DType::BF16);
   const double pairs = static_cast<double>(attention_pairs(places, 0) * heads * head_dim);
-  const std::string what = " " + std::to_string(tokens) + " x " + std::to_string(head_dim);
-  b.arithmetic("attention" + what, 4 * pairs, [&] { attention(c, problem, q, k, v, out, lse); });
-  b.arithmetic("attention and backward" + what, 14 * pairs, [&] {
+  const std::string what = fmt::format("{} x {}", tokens, head_dim);
+  b.arithmetic("attention " + what, 4 * pairs, [&] { attention(c, problem, q, k, v, out, lse); });
+  b.arithmetic("attention and backward " + what, 14 * pairs, [&] {
     attention(c, problem, q, k, v, out, lse);
     attention_backward(c, problem, q, k, v, out, lse, dout, dq, dk, dv);
   });

@@ -26,6 +26,7 @@ struct KeyTiles {
   int pair[R], end[R];
 
   __device__ KeyTiles(const AttentionInput& input, int first_tile) : in(input) {
+#pragma unroll
     for (int r = 0; r < R; ++r) {
       const int tile = first_tile + r;
       pair[r] = tile < in.query_tiles ? in.offset[tile] : 0;
@@ -35,6 +36,7 @@ struct KeyTiles {
   // The next key tile, or key_tiles when there is none.
   __device__ int key_tile() const {
     int next = in.key_tiles;
+#pragma unroll
     for (int r = 0; r < R; ++r) {
       if (pair[r] < end[r] && in.key_tile[pair[r]] < next) next = in.key_tile[pair[r]];
     }
@@ -46,6 +48,7 @@ struct KeyTiles {
     return in.full[pair[r]] != 0 ? PairKind::Full : PairKind::Masked;
   }
   __device__ void advance(int key_tile) {
+#pragma unroll
     for (int r = 0; r < R; ++r) pair[r] += pair[r] < end[r] && in.key_tile[pair[r]] == key_tile ? 1 : 0;
   }
 };
@@ -123,13 +126,19 @@ __global__ void __launch_bounds__(kThreads)
   commit_copies();
 
   Place place[R][2];
+#pragma unroll
   for (int r = 0; r < R; ++r) {
+#pragma unroll
     for (int i = 0; i < 2; ++i) place[r][i] = query_place(in, first + row + 16 * r + fragment_row(2 * i));
   }
   Softmax softmax[R];
   float sums[R][D / 8][4] = {};
   while (key_tile < in.key_tiles) {
-    const PairKind kind = list.kind(part, key_tile);
+    PairKind kind = PairKind::None;
+#pragma unroll
+    for (int r = 0; r < R; ++r) {  // with constant indices, so that the lists stay in registers
+      if (r == part) kind = list.kind(r, key_tile);
+    }
     list.advance(key_tile);
     const int following = list.key_tile();
     if constexpr (kStages<D> == 2) {
@@ -149,8 +158,10 @@ __global__ void __launch_bounds__(kThreads)
       if (kind == PairKind::Masked || in.keys - key < kTile) {
 #pragma unroll
         for (int n = 0; n < kTile / 8; ++n) {
+#pragma unroll
           for (int c = 0; c < 2; ++c) {
             const Place seen = key_place(in, key + 8 * n + fragment_column(c));
+#pragma unroll
             for (int r = 0; r < R; ++r) {
               if (!visible(in, place[r][0], seen)) scores[r][n][c] = -kInfinity;
               if (!visible(in, place[r][1], seen)) scores[r][n][c + 2] = -kInfinity;
@@ -163,6 +174,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int j = 0; j < kTile / 16; ++j) {
         uint32_t a[R][4];
+#pragma unroll
         for (int r = 0; r < R; ++r) as_left(a[r], scores[r][2 * j], scores[r][2 * j + 1]);
         multiply_into<D>(sums, a, v_tiles + stage * kTileElements<D>, 16 * j, 0);
       }
