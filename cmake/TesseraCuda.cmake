@@ -22,7 +22,7 @@ endif()
 
 if(TESSERA_HAS_CUDA)
   # Ampere, Hopper and Blackwell; the last with PTX, from which later GPUs compile their own code.
-  set(CMAKE_CUDA_ARCHITECTURES "80-real;90-real;100" CACHE STRING "GPUs to build for")
+  set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;100" CACHE STRING "GPUs to build for")
   enable_language(CUDA)
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13)
     message(FATAL_ERROR "CUDA ${CMAKE_CUDA_COMPILER_VERSION} is too old: 13 or later is needed; or configure with "
