@@ -1,10 +1,16 @@
 # tessera_folder(NAME LINKS ...): the library of one folder, from all its .cc files and .proto files.
 #
-# Sources are globbed: a file in the folder is part of the folder. *_cuda.cu files join when CUDA is on.
+# Sources are globbed: a file in the folder is part of the folder; *_cuda.cu and *_cuda.cc when CUDA is on.
 function(tessera_folder NAME)
   cmake_parse_arguments(ARG "" "" "LINKS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   list(FILTER sources EXCLUDE REGEX "/main\\.cc$")
+  if(TESSERA_HAS_CUDA)
+    file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_cuda.cu)
+    list(APPEND sources ${kernels})
+  else()
+    list(FILTER sources EXCLUDE REGEX "_cuda\\.cc$")
+  endif()
   file(GLOB protos CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.proto)
   set(generated)
   foreach(proto ${protos})

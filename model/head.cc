@@ -61,7 +61,7 @@ double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, con
     run.tp.all_reduce_max(maximum);
     cross_entropy_sums(run.context, logits, target, rows_.begin, maximum, sums);
     run.tp.all_reduce_sum(sums);
-    loss += cross_entropy_loss(target, sums);
+    loss += cross_entropy_loss(run.context, target, sums);
     if (mode == Mode::Evaluate) continue;
 
     const Tensor dlogits =

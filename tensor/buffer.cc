@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "tensor/cuda/memory.h"
+
 namespace tessera {
 namespace {
 
@@ -13,8 +15,14 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 }  // namespace
 
 Buffer::Buffer(Device device, int64_t bytes) : bytes_(bytes), device_(device) {
-  TESSERA_CHECK(device == Device::Cpu, "host memory only");
   if (bytes == 0) return;
+  if constexpr (kHasCuda) {
+    if (device == Device::Cuda) {
+      data_ = cuda::allocate_device(bytes);
+      return;
+    }
+  }
+  TESSERA_CHECK(device == Device::Cpu, "this build allocates host memory only");
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     bytes_ = 0;
@@ -26,7 +34,14 @@ Buffer::Buffer(Device device, int64_t bytes) : bytes_(bytes), device_(device) {
 }
 
 Buffer::~Buffer() {
-  if (data_ != nullptr) munmap(data_, bytes_);
+  if (data_ == nullptr) return;
+  if constexpr (kHasCuda) {
+    if (device_ == Device::Cuda) {
+      cuda::free_device(data_);
+      return;
+    }
+  }
+  munmap(data_, bytes_);
 }
 
 }  // namespace tessera

@@ -8,8 +8,8 @@
 
 namespace tessera {
 
-// Page-aligned zeroed memory, backed by huge pages where the system has them. Pages are touched on first use, so
-// memory that is never used costs nothing. Move-only.
+// Page-aligned zeroed memory. On the host it is backed by huge pages where the system has them, and pages are touched
+// on first use, so that memory that is never used costs nothing; on the device it is all there. Move-only.
 class Buffer {
  public:
   Buffer() = default;

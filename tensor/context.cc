@@ -2,13 +2,24 @@
 
 #include <omp.h>
 
+#include "tensor/cuda/runtime.h"
 #include "tensor/ops/gemm.h"
 
 namespace tessera {
+namespace {
+
+std::shared_ptr<cuda::Runtime> make_runtime(const Context::Options& options) {
+  if (options.device == Device::Cpu) return nullptr;
+  if constexpr (kHasCuda) return std::make_shared<cuda::Runtime>(options.cuda_device);
+  throw UsageError("this build has no CUDA kernels; configure with -DTESSERA_CUDA=ON, or choose the CPU");
+}
+
+}  // namespace
 
 Context::Context(const Options& options)
     : device_(options.device),
       threads_(options.threads),
+      cuda_(make_runtime(options)),
       workspace_("workspace", options.device, options.workspace_bytes),
       matrix_library_(std::make_unique<MatrixLibrary>(options.threads)) {
   TESSERA_CHECK(threads_ >= 1, "a context has at least one thread");
@@ -17,6 +28,12 @@ Context::Context(const Options& options)
 }
 
 Context::~Context() = default;
+
+void Context::synchronize() const {
+  if constexpr (kHasCuda) {
+    if (device_ == Device::Cuda) cuda_->stream().synchronize();
+  }
+}
 
 void Context::resize_workspace(int64_t bytes) {
   TESSERA_CHECK_EQ(workspace_.used(), int64_t{0}, "the workspace is in use");

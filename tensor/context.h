@@ -10,6 +10,9 @@
 namespace tessera {
 
 class MatrixLibrary;  // tensor/ops/gemm.h
+namespace cuda {
+class Runtime;  // tensor/cuda/runtime.h
+}
 
 class Context {
  public:
@@ -17,9 +20,11 @@ class Context {
     Device device = Device::Cpu;
     int threads = 1;
     int64_t workspace_bytes = 0;  // capacity of workspace()
+    int cuda_device = 0;          // which of the process's GPUs, when device is Cuda
   };
 
-  // Must be made on the thread that will use it: the matrix library's thread count is set for the calling thread.
+  // Must be made on the thread that will use it: the matrix library's thread count and the current GPU are set for the
+  // calling thread. Throws UsageError with the reason when the device cannot be used.
   explicit Context(const Options& options);
   ~Context();
   Context(const Context&) = delete;
@@ -38,6 +43,12 @@ class Context {
   MatrixLibrary& matrix_library() { return *matrix_library_; }
   const MatrixLibrary& matrix_library() const { return *matrix_library_; }
 
+  // The GPU's stream and the like; only on Device::Cuda. Operations queue work there and return: the host waits by
+  // synchronize().
+  cuda::Runtime& cuda() const { return *cuda_; }
+  // Blocks until all operations so far are done. Nothing to wait for on the CPU.
+  void synchronize() const;
+
   // FLOPs of the matrix products so far (gemm only, 2 m n k each): what layers' statements are compared with.
   int64_t matrix_flops() const { return matrix_flops_; }
   void count_matrix_flops(int64_t flops) { matrix_flops_ += flops; }
@@ -45,6 +56,7 @@ class Context {
  private:
   Device device_;
   int threads_;
+  std::shared_ptr<cuda::Runtime> cuda_;  // shared only to be destroyed without its definition, in builds without CUDA
   Arena workspace_;
   int64_t matrix_flops_ = 0;
   std::unique_ptr<MatrixLibrary> matrix_library_;

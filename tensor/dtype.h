@@ -12,26 +12,28 @@ namespace tessera {
 
 enum class DType : uint8_t { F64, F32, BF16, I32, U16, U32 };
 
+// What is constexpr here may be called by device code too (nvcc's --expt-relaxed-constexpr).
+
 // bfloat16: the upper half of an IEEE float. Conversion from float rounds to nearest even and keeps NaN a NaN.
 struct bf16 {
   uint16_t bits;
 
   bf16() = default;
-  explicit bf16(float value) {
+  constexpr explicit bf16(float value) {
     const uint32_t u = std::bit_cast<uint32_t>(value);
     const uint32_t rounded = u + 0x7fffu + ((u >> 16) & 1u);
     const uint32_t quiet_nan = u | 0x00400000u;
     bits = static_cast<uint16_t>((value != value ? quiet_nan : rounded) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
-  explicit operator double() const { return static_cast<float>(*this); }
+  constexpr explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  constexpr explicit operator double() const { return static_cast<float>(*this); }
 };
 
 // x rounded once to T, to nearest even. From double to bf16 this differs from rounding to float and then to bf16: the
 // float in between is made odd when it is inexact, which keeps the second rounding from seeing a false tie (Boldo and
 // Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
 template <class T, class S>
-[[gnu::always_inline]] inline T round_to(S x) {
+[[gnu::always_inline]] constexpr inline T round_to(S x) {
   if constexpr (std::is_same_v<T, bf16> && std::is_same_v<S, double>) {
     const float nearest = static_cast<float>(x);
     const double back = nearest;

@@ -1,8 +1,11 @@
 #include "tensor/random.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
+#include "tensor/context.h"
+#include "tensor/cuda/runtime.h"
 #include "tensor/threads.h"
 
 namespace tessera {
@@ -67,8 +70,10 @@ uint64_t RandomStream::below(uint64_t index, uint64_t bound) const {
   return static_cast<uint64_t>(static_cast<uint128>(bits(index)) * bound >> 64);
 }
 
-void fill_normal(const Context& context, Tensor x, const RandomStream& stream, int64_t first_index,
-                 double standard_deviation) {
+namespace {
+
+void fill_normal_on_host(const Context& context, const Tensor& x, const RandomStream& stream, int64_t first_index,
+                         double standard_deviation) {
   dispatch_float(x.dtype(), [&]<class T>(T) {
     T* out = x.as<T>();
     parallel_for(context, x.size(), 4096, [&](int64_t begin, int64_t end) {
@@ -85,6 +90,28 @@ void fill_normal(const Context& context, Tensor x, const RandomStream& stream, i
       }
     });
   });
+}
+
+}  // namespace
+
+void fill_normal(const Context& context, Tensor x, const RandomStream& stream, int64_t first_index,
+                 double standard_deviation) {
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) {
+      // Drawn on the host, so that a run starts from the same bits on every device.
+      cuda::Uploads& uploads = context.cuda().uploads();
+      const int64_t most = cuda::Uploads::kSegmentBytes / size_of(x.dtype());
+      for (int64_t begin = 0; begin < x.size(); begin += most) {
+        const Tensor part = x.reshape({x.size()}).rows(begin, std::min(x.size(), begin + most));
+        const auto piece = uploads.take<std::byte>(part.bytes());
+        fill_normal_on_host(context, Tensor(piece.host.data(), part.shape(), part.dtype()), stream, first_index + begin,
+                            standard_deviation);
+        context.cuda().stream().copy_to_device(part.data(), piece.host.data(), part.bytes());
+      }
+      return;
+    }
+  }
+  fill_normal_on_host(context, x, stream, first_index, standard_deviation);
 }
 
 }  // namespace tessera

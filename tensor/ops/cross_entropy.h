@@ -23,8 +23,8 @@ void cross_entropy_maximum(const Context& context, const ConstTensor& logits, co
 void cross_entropy_sums(const Context& context, const ConstTensor& logits, std::span<const int32_t> target,
                         int64_t first_column, const ConstTensor& maximum, const Tensor& sums);
 
-// Sum over tokens with a target of log(sums[0]) - sums[1], added in token order.
-double cross_entropy_loss(std::span<const int32_t> target, const ConstTensor& sums);
+// Sum over tokens with a target of log(sums[0]) - sums[1], added in token order on the host, which waits for the sums.
+double cross_entropy_loss(const Context& context, std::span<const int32_t> target, const ConstTensor& sums);
 
 // Overwrites dlogits [tokens, columns] (accumulation dtype or compute dtype; may be logits itself when dtypes agree)
 // with scale * (softmax - one hot).

@@ -2,6 +2,7 @@
 
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/gemm_cpu.h"
+#include "tensor/ops/gemm_cuda.h"
 
 namespace tessera {
 namespace {
@@ -36,6 +37,9 @@ void gemm(Context& context, const ConstTensor& a, const ConstTensor& b, const Te
     if (has_bias) add_bias(context, bias, c);
     return;
   }
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return cuda::gemm(context, shape, a, b, c, options, bias, GemmCall::Run);
+  }
   if (a.dtype() == DType::F64) {
     gemm_f64(context, shape, a.as<double>(), b.as<double>(), c.as<double>(), options,
              has_bias ? bias.as<double>() : nullptr);
@@ -47,7 +51,12 @@ void gemm(Context& context, const ConstTensor& a, const ConstTensor& b, const Te
 void gemm_prepare(Context& context, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
                   const GemmOptions& options, const ConstTensor& bias) {
   const GemmShape shape = check_shapes(a, b, c, options, bias, bias.rank() == 1);
-  if (shape.m == 0 || shape.n == 0 || shape.k == 0 || a.dtype() == DType::F64) return;
+  if (shape.m == 0 || shape.n == 0 || shape.k == 0) return;
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda)
+      return cuda::gemm(context, shape, a, b, c, options, bias, GemmCall::PrepareOnly);
+  }
+  if (a.dtype() == DType::F64) return;
   gemm_onednn(context, shape, a, b, c, options, bias, GemmCall::PrepareOnly);
 }
 

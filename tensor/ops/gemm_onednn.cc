@@ -7,40 +7,12 @@
 #include <unordered_map>
 
 #include "tensor/ops/gemm_cpu.h"
+#include "tensor/ops/gemm_key.h"
 
 namespace tessera {
 namespace {
 
 using dnnl::memory;
-
-struct Key {
-  GemmShape shape;
-  DType ab, c;
-  GemmOptions options;
-  bool bias;
-
-  bool operator==(const Key& o) const {
-    return shape.m == o.shape.m && shape.n == o.shape.n && shape.k == o.shape.k && ab == o.ab && c == o.c &&
-           options.a == o.options.a && options.b == o.options.b && options.c == o.options.c && bias == o.bias;
-  }
-};
-
-struct KeyHash {
-  size_t operator()(const Key& key) const {
-    uint64_t hash = 0;
-    const auto mix = [&](uint64_t value) {
-      hash = (hash ^ value) * 0x9E3779B97F4A7C15u;
-      hash ^= hash >> 29;
-    };
-    mix(key.shape.m);
-    mix(key.shape.n);
-    mix(key.shape.k);
-    mix(static_cast<uint64_t>(key.ab) | static_cast<uint64_t>(key.c) << 4 | static_cast<uint64_t>(key.options.a) << 8 |
-        static_cast<uint64_t>(key.options.b) << 9 | static_cast<uint64_t>(key.options.c) << 10 |
-        static_cast<uint64_t>(key.bias) << 11);
-    return hash;
-  }
-};
 
 memory::data_type library_dtype(DType dtype) {
   TESSERA_CHECK(dtype == DType::F32 || dtype == DType::BF16, "oneDNN computes in F32 and BF16");
@@ -67,15 +39,15 @@ struct MatrixLibrary::Implementation {
 
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
-  std::unordered_map<Key, Entry, KeyHash> entries;
+  std::unordered_map<GemmKey, Entry, GemmKeyHash> entries;
   Buffer scratchpad;
 
-  Entry& entry(const Key& key) {
+  Entry& entry(const GemmKey& key) {
     const auto found = entries.find(key);
     return found != entries.end() ? found->second : entries.emplace(key, make(key)).first->second;
   }
 
-  Entry make(const Key& key) {
+  Entry make(const GemmKey& key) {
     const auto& [m, n, k] = key.shape;
     const memory::desc a = matrix(m, k, key.ab, key.options.a);
     const memory::desc b = matrix(k, n, key.ab, key.options.b);

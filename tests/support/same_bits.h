@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tensor/context.h"
+#include "tests/support/device.h"
 #include "tests/support/operand.h"
 
 namespace tessera::testing {
@@ -17,7 +18,7 @@ inline void expect_same_bits(const std::string& what, int64_t workspace_bytes,
                              const std::function<std::vector<std::byte>(Context&)>& run) {
   std::vector<std::byte> first;
   for (const int threads : {1, 2, 3, 7}) {
-    Context context({.threads = threads, .workspace_bytes = workspace_bytes * threads});
+    Context context(on_device({.threads = threads, .workspace_bytes = workspace_bytes * threads}));
     const std::vector<std::byte> bytes = run(context);
     if (threads == 1) first = bytes;
     EXPECT_TRUE(bytes == first) << what << ": " << threads << " threads differ from one";

@@ -31,7 +31,7 @@ double gelu_slope(double x) { return 2 * std::sqrt(2 / std::numbers::pi) * (1 + 
 constexpr double kSigmoidRoundings = 4;
 
 TEST(Activation, SwigluMatchesTheFormula) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
     for (const int64_t tokens : kTokens) {
       for (const int64_t ffn : kWidths) {
@@ -57,7 +57,7 @@ TEST(Activation, SwigluMatchesTheFormula) {
 }
 
 TEST(Activation, GeluMatchesTheFormula) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
     for (const int64_t tokens : kTokens) {
       for (const int64_t width : kWidths) {
@@ -83,7 +83,7 @@ TEST(Activation, GeluMatchesTheFormula) {
 }
 
 TEST(Activation, GradientsMatchCentralDifferences) {
-  Context context({});
+  Context context(testing::on_device({}));
   Operand gate_up = Operand::random({3, 5, 2}, DType::F64, "gate_up"), x = Operand::random({3, 5}, DType::F64, "x");
   const Operand dy = Operand::random({3, 5}, DType::F64, "dy");
   Operand y({3, 5}, DType::F64), dgate_up({3, 5, 2}, DType::F64), dx({3, 5}, DType::F64);
@@ -106,7 +106,7 @@ TEST(Activation, GradientsMatchCentralDifferences) {
 }
 
 TEST(Activation, BackwardMayWriteOverItsInputs) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
     Operand gate_up = Operand::random({9, 37, 2}, dtype, "gate_up"), dy = Operand::random({9, 37}, dtype, "dy");
     Operand x = Operand::random({9, 37}, dtype, "x"), dgate_up({9, 37, 2}, dtype), dx({9, 37}, dtype);
@@ -123,7 +123,7 @@ TEST(Activation, BackwardMayWriteOverItsInputs) {
 }
 
 TEST(Activation, SaturatesWithoutNaNAndLetsNaNThrough) {
-  Context context({});
+  Context context(testing::on_device({}));
   for (const DType dtype : kFloatDTypes) {
     SCOPED_TRACE(name(dtype));
     const double large[] = {-3e38, -1e20, -1e4, -200, 200, 1e4, 1e20, 3e38};
@@ -171,7 +171,7 @@ TEST(Activation, ThreadsChangeNoBit) {
 }
 
 TEST(Activation, WrongOperandsThrow) {
-  Context context({});
+  Context context(testing::on_device({}));
   Operand gate_up({2, 3, 2}, DType::F32), y({2, 3}, DType::F32), other({3, 2}, DType::F32), wide({2, 3}, DType::F64);
   EXPECT_THROW(swiglu(context, gate_up.tensor(), other.tensor()), InternalError);
   EXPECT_THROW(swiglu(context, gate_up.tensor(), wide.tensor()), InternalError);

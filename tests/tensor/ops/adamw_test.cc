@@ -57,7 +57,7 @@ void check_step(const State& before, const State& after, const AdamWStep& o) {
 }
 
 TEST(AdamW, OneStepMatchesTheFormula) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
     for (const int64_t size : {0, 1, 19, 20001}) {
       for (const int64_t step : {1, 2, 5000}) {
@@ -76,7 +76,7 @@ TEST(AdamW, OneStepMatchesTheFormula) {
 }
 
 TEST(AdamW, TheFirstStepFromZeroMovesByTheLearningRate) {
-  Context context({});
+  Context context(testing::on_device({}));
   State state(4, DType::F64);
   for (int i = 0; i < 4; ++i) {
     state.exp_avg.set(i, 0);
@@ -93,7 +93,7 @@ TEST(AdamW, TheFirstStepFromZeroMovesByTheLearningRate) {
 }
 
 TEST(AdamW, AZeroGradientMovesNothing) {
-  Context context({});
+  Context context(testing::on_device({}));
   for (const DType dtype : kFloatDTypes) {
     State state(3, dtype);
     for (int i = 0; i < 3; ++i) {
@@ -106,7 +106,7 @@ TEST(AdamW, AZeroGradientMovesNothing) {
 }
 
 TEST(AdamW, ComputeMayBeTheMasterItself) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : {DType::F64, DType::F32}) {
     State apart(1003, dtype), together(1003, dtype);
     const AdamWStep options = {.learning_rate = 0.01, .weight_decay = 0.1, .step = 3};
@@ -122,7 +122,7 @@ TEST(AdamW, ThreadsAndShardsChangeNoBit) {
   const AdamWStep options = {.learning_rate = 0.01, .weight_decay = 0.1, .step = 3};
   for (const DType dtype : kFloatDTypes) {
     State whole(50021, dtype);
-    Context one({});
+    Context one(testing::on_device({}));
     whole.step(one, options);
     testing::expect_same_bits(name(dtype), 0, [&](Context& context) {
       State state(50021, dtype);
@@ -142,7 +142,7 @@ TEST(AdamW, ThreadsAndShardsChangeNoBit) {
 }
 
 TEST(AdamW, WrongOperandsThrow) {
-  Context context({});
+  Context context(testing::on_device({}));
   State state(4, DType::BF16), longer(5, DType::BF16);
   EXPECT_THROW(state.step(context, {.step = 0}), InternalError);
   EXPECT_THROW(adamw(context, {}, longer.gradient.tensor(), state.master.tensor(), state.exp_avg.tensor(),

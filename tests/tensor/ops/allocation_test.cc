@@ -68,7 +68,7 @@ void run_everything(Context& context, Operands& o) {
   split_heads_backward(context, o.q.tensor(), o.k.tensor(), o.v.tensor(), o.layout, o.angles.tensor(), o.y.tensor());
   cross_entropy_maximum(context, o.logits.tensor(), o.maximum.tensor());
   cross_entropy_sums(context, o.logits.tensor(), o.index, 0, o.maximum.tensor(), o.statistics.tensor());
-  cross_entropy_loss(o.index, o.statistics.tensor());
+  cross_entropy_loss(context, o.index, o.statistics.tensor());
   cross_entropy_backward(context, o.logits.tensor(), o.index, 0, o.maximum.tensor(), o.statistics.tensor(), 1,
                          o.x.tensor());
   adamw(context, {.learning_rate = 0.1}, o.logits.tensor(), o.w.tensor(), o.m.tensor(), o.s.tensor(), o.y.tensor());
@@ -76,7 +76,7 @@ void run_everything(Context& context, Operands& o) {
 
 TEST(Allocation, NoOperationAllocates) {
   for (const DType dtype : testing::kFloatDTypes) {
-    Context context({.threads = 3, .workspace_bytes = 1 << 20});
+    Context context(testing::on_device({.threads = 3, .workspace_bytes = 1 << 20}));
     Operands operands(dtype);
     operands.layout = {.kv_heads = 2, .q_per_kv = 2, .head_dim = 64};
     run_everything(context, operands);  // the thread pool starts

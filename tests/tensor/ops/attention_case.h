@@ -8,6 +8,7 @@
 
 #include "tensor/ops/attention.h"
 #include "tensor/random.h"
+#include "tests/support/device.h"
 #include "tests/tensor/ops/attention_reference.h"
 
 namespace tessera::testing_attention {
@@ -61,7 +62,7 @@ struct TileList {
 // A tensor's elements in their dtype, and the same values in double.
 struct Array {
   DType dtype;
-  std::vector<char> bytes;
+  std::vector<char, testing::SharedAllocator<char>> bytes;
   std::vector<double> value;
 
   explicit Array(DType type, int64_t elements = 0) : dtype(type), bytes(elements * size_of(type)), value(elements) {}
@@ -78,12 +79,13 @@ struct Array {
     });
   }
   void read() {
+    testing::settle();
     dispatch_float(dtype, [&](auto type) {
       using T = decltype(type);
       for (size_t i = 0; i < value.size(); ++i) value[i] = static_cast<double>(reinterpret_cast<T*>(bytes.data())[i]);
     });
   }
-  Tensor tensor(const Shape& shape) { return Tensor(bytes.data(), shape, dtype); }
+  Tensor tensor(const Shape& shape) { return Tensor(bytes.data(), shape, dtype, testing::kDevice); }
 
   template <class T>
   static T to(double x) {
@@ -138,7 +140,7 @@ struct Operands {
                 .queries = shape.queries.places(),
                 .keys = shape.keys.places(),
                 .tiles = list.tiles},
-        context({.threads = c.threads}),
+        context(testing::on_device({.threads = c.threads})),
         q(c.dtype),
         k(c.dtype),
         v(c.dtype),

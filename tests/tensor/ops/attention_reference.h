@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tensor/ops/attention.h"
+#include "tests/support/device.h"
 
 namespace tessera::testing_attention {
 
@@ -38,10 +39,15 @@ struct Bounded {
 struct Roundoff {
   double accumulation;  // unit roundoff of sums
   double result;        // of what is stored: 0 where it is the accumulation dtype (then it is among the sums' own)
+  double factor;        // of P and dS as factors of a product: tensor cores take them in the compute dtype
 
   explicit Roundoff(DType compute)
       : accumulation(unit_roundoff(accumulation_dtype(compute))),
-        result(compute == accumulation_dtype(compute) ? 0 : unit_roundoff(compute)) {}
+        result(compute == accumulation_dtype(compute) ? 0 : unit_roundoff(compute)),
+        factor(testing::kDevice == Device::Cuda && compute == DType::BF16 ? unit_roundoff(compute) : 0) {
+    // They also cut sums off where others round.
+    if (factor != 0) accumulation *= 2;
+  }
 };
 // Room for the products of two or more roundings, which first-order bounds leave out.
 constexpr double kHigherOrder = 1.01;
@@ -70,8 +76,8 @@ inline double dot_of_magnitudes(const double* a, const double* b, int64_t n) {
 // Bounds, to first order in u, with a_ij = scale * sum_d |q_id k_jd|, A = max_j a_ij over visible j, n keys, t tiles:
 //   score     rounding of scale, of scale * q, and head_dim products and sums:     (head_dim + 3) u a_ij
 //   exp       argument s - max (at most 2 A, rounded once), function 3 u:          (head_dim + 3) u A + 2 A u + 3 u
-//   out       the above in numerator and denominator, n sums and t rescalings in each, division and rounding,
-//             all relative to sum_j P_ij |v_jd|
+//   out       the above in numerator and denominator, n sums and t rescalings in each, division and rounding, and that
+//             of P where it is a factor, all relative to sum_j P_ij |v_jd|
 inline Forward reference_forward(const AttentionProblem& problem, const Sizes& sizes, const Roundoff& u,
                                  const std::vector<double>& q, const std::vector<double>& k,
                                  const std::vector<double>& v) {
@@ -114,8 +120,9 @@ inline Forward reference_forward(const AttentionProblem& problem, const Sizes& s
         }
         const int64_t at = (i * sizes.q_heads + h) * dim + d;
         result.out.value[at] = value;
-        result.out.bound[at] = kHigherOrder * (u.accumulation * (2 * exponential + 2 * (n + tiles) + 3) * size +
-                                               u.result * std::abs(value));
+        result.out.bound[at] =
+            kHigherOrder *
+            ((u.accumulation * (2 * exponential + 2 * (n + tiles) + 3) + u.factor) * size + u.result * std::abs(value));
       }
     }
   }
@@ -163,12 +170,13 @@ inline Backward reference_backward(const AttentionProblem& problem, const Sizes&
           const int64_t at_q = (h * sizes.queries + i) * dim + d;
           const int64_t at_k = row + d;
           result.dv.value[at_k] += p * gradient[d];
-          result.dv.bound[at_k] += (p_error + query_terms * rounding) * p * std::abs(gradient[d]);
+          result.dv.bound[at_k] += (p_error + query_terms * rounding + u.factor) * p * std::abs(gradient[d]);
           result.dk.value[at_k] += problem.scale * ds * query[d];
           result.dk.bound[at_k] +=
-              problem.scale * std::abs(query[d]) * (ds_error + query_terms * rounding * std::abs(ds));
+              problem.scale * std::abs(query[d]) * (ds_error + (query_terms * rounding + u.factor) * std::abs(ds));
           result.dq.value[at_q] += problem.scale * ds * k[at_k];
-          result.dq.bound[at_q] += problem.scale * std::abs(k[at_k]) * (ds_error + key_terms * rounding * std::abs(ds));
+          result.dq.bound[at_q] +=
+              problem.scale * std::abs(k[at_k]) * (ds_error + (key_terms * rounding + u.factor) * std::abs(ds));
         }
       }
     }

@@ -347,8 +347,8 @@ TEST(Attention, FullTilesAndMaskedTilesAgree) {
   Operands x({.queries = tokens, .keys = tokens, .head_dim = 16, .dtype = DType::F32});
   x.forward();
   x.backward();
-  const std::vector<char> out = x.out.bytes;
-  const std::vector<char> dk = x.dk.bytes;
+  const auto out = x.out.bytes;
+  const auto dk = x.dk.bytes;
   ASSERT_GT(std::accumulate(x.list.full.begin(), x.list.full.end(), 0), 0);
   std::fill(x.list.full.begin(), x.list.full.end(), 0);
   x.forward();

@@ -54,7 +54,7 @@ double run(Context& context, std::vector<Part>& parts, std::span<const int32_t> 
     cross_entropy_backward(context, p.logits.tensor(), target, p.first_column, p.maximum.tensor(), p.sums.tensor(),
                            scale, p.dlogits.tensor());
   }
-  return cross_entropy_loss(target, parts[0].sums.tensor());
+  return cross_entropy_loss(context, target, parts[0].sums.tensor());
 }
 
 std::vector<int32_t> targets(int64_t tokens, int64_t columns) {
@@ -67,7 +67,7 @@ std::vector<int32_t> targets(int64_t tokens, int64_t columns) {
 void check(int64_t tokens, int64_t columns, std::vector<int64_t> ends, DType dtype, DType gradient) {
   SCOPED_TRACE(std::string(name(dtype)) + ", gradient " + name(gradient) + ", " + std::to_string(tokens) + " x " +
                std::to_string(columns) + " over " + std::to_string(ends.size()));
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   const double scale = 0.125;
   const Operand whole = Operand::random({tokens, columns}, dtype, "logits", 4);
   const std::vector<int32_t> target = targets(tokens, columns);
@@ -127,7 +127,7 @@ TEST(CrossEntropy, MatchesTheFormulaHoweverTheVocabularyIsSplit) {
 }
 
 TEST(CrossEntropy, MaximumOfNoColumnsIsMinusInfinityAndSumsAreZero) {
-  Context context({});
+  Context context(testing::on_device({}));
   Operand logits({3, 0}, DType::F32), maximum({3}, DType::F32), sums({2, 3}, DType::F32);
   const std::vector<int32_t> target = {0, 1, -1};
   cross_entropy_maximum(context, logits.tensor(), maximum.tensor());
@@ -138,7 +138,7 @@ TEST(CrossEntropy, MaximumOfNoColumnsIsMinusInfinityAndSumsAreZero) {
 }
 
 TEST(CrossEntropy, LargeLogitsNeitherOverflowNorVanish) {
-  Context context({});
+  Context context(testing::on_device({}));
   for (const DType dtype : kLogitDTypes) {
     Operand whole({1, 3}, dtype);
     whole.set(0, 30000);
@@ -154,7 +154,7 @@ TEST(CrossEntropy, LargeLogitsNeitherOverflowNorVanish) {
 }
 
 TEST(CrossEntropy, NaNReachesTheLoss) {
-  Context context({});
+  Context context(testing::on_device({}));
   for (const DType dtype : kLogitDTypes) {
     Operand whole = Operand::random({1, 40}, dtype, "logits");
     whole.set(17, std::nan(""));
@@ -166,7 +166,7 @@ TEST(CrossEntropy, NaNReachesTheLoss) {
 }
 
 TEST(CrossEntropy, GradientMatchesCentralDifferences) {
-  Context context({});
+  Context context(testing::on_device({}));
   Operand logits = Operand::random({4, 6}, DType::F64, "logits");
   const std::vector<int32_t> target = {3, -1, 0, 5};
   const auto loss = [&] {
@@ -183,7 +183,7 @@ TEST(CrossEntropy, GradientMatchesCentralDifferences) {
 
 TEST(CrossEntropy, GradientMayOverwriteTheLogits) {
   for (const DType dtype : kLogitDTypes) {
-    Context context({.threads = 2});
+    Context context(testing::on_device({.threads = 2}));
     const Operand whole = Operand::random({30, 555}, dtype, "logits");
     const std::vector<int32_t> target = targets(30, 555);
     std::vector<Part> parts;
@@ -210,7 +210,7 @@ TEST(CrossEntropy, ThreadsChangeNoBit) {
 }
 
 TEST(CrossEntropy, WrongOperandsThrow) {
-  Context context({});
+  Context context(testing::on_device({}));
   Operand logits({2, 4}, DType::F32), low({2, 4}, DType::BF16), maximum({2}, DType::F32), sums({2, 2}, DType::F32);
   const std::vector<int32_t> one = {0}, two = {0, 1};
   EXPECT_THROW(cross_entropy_maximum(context, low.tensor(), maximum.tensor()), InternalError);

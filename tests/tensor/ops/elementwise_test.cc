@@ -19,7 +19,7 @@ using testing::Operand;
 constexpr int64_t kSizes[] = {0, 1, 17, 64, 40007};
 
 TEST(Elementwise, AddIsTheRoundedSum) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
     for (const int64_t size : kSizes) {
       SCOPED_TRACE(std::string(name(dtype)) + " " + std::to_string(size));
@@ -38,7 +38,7 @@ TEST(Elementwise, AddIsTheRoundedSum) {
 }
 
 TEST(Elementwise, CastRoundsOnceBetweenAllFloatDTypes) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType from : kFloatDTypes) {
     for (const DType to : kFloatDTypes) {
       for (const int64_t size : kSizes) {
@@ -56,7 +56,7 @@ TEST(Elementwise, CastRoundsOnceBetweenAllFloatDTypes) {
 }
 
 TEST(Elementwise, CastKeepsTheSpecialValues) {
-  Context context({});
+  Context context(testing::on_device({}));
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   for (const DType from : kFloatDTypes) {
     for (const DType to : kFloatDTypes) {
@@ -76,7 +76,7 @@ TEST(Elementwise, CastKeepsTheSpecialValues) {
 }
 
 TEST(Elementwise, CastInPlaceToTheSameDTypeKeepsAndToAnotherThrows) {
-  Context context({});
+  Context context(testing::on_device({}));
   Operand x = Operand::random({8}, DType::F32, "x");
   const Operand before = x;
   cast(context, x.tensor(), x.tensor());
@@ -86,7 +86,7 @@ TEST(Elementwise, CastInPlaceToTheSameDTypeKeepsAndToAnotherThrows) {
 }
 
 TEST(Elementwise, AddBiasAddsToEveryRow) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
     for (const int64_t columns : {0, 1, 33, 1000}) {
       for (const int64_t rows : {0, 1, 70}) {
@@ -104,7 +104,7 @@ TEST(Elementwise, AddBiasAddsToEveryRow) {
 }
 
 TEST(Elementwise, ZeroClearsEveryByteAndNoOther) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const int64_t size : kSizes) {
     Operand x = Operand::filled({size + 1}, DType::F32, 7);
     zero(context, x.tensor().rows(0, size));
@@ -128,12 +128,13 @@ TEST(Elementwise, ThreadsChangeNoBit) {
 }
 
 TEST(Elementwise, WrongOperandsThrow) {
-  Context context({});
+  Context context(testing::on_device({}));
   Operand a({4}, DType::F32), b({5}, DType::F32), c({4}, DType::BF16);
   EXPECT_THROW(add(context, a.tensor(), b.tensor(), a.tensor()), InternalError);
   EXPECT_THROW(add(context, a.tensor(), c.tensor(), a.tensor()), InternalError);
   EXPECT_THROW(cast(context, a.tensor(), b.tensor()), InternalError);
-  EXPECT_THROW(zero(context, Tensor(nullptr, {4}, DType::F32, Device::Cuda)), InternalError);
+  constexpr Device kOther = testing::kDevice == Device::Cpu ? Device::Cuda : Device::Cpu;
+  EXPECT_THROW(zero(context, Tensor(nullptr, {4}, DType::F32, kOther)), InternalError);
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ const std::vector<int32_t> kIndex = {4, 9, 3, 10, 7, 7, -1, 4, 11, 0, 7};
 int64_t local_row(int32_t index) { return index >= kFirstRow && index < kFirstRow + kRows ? index - kFirstRow : -1; }
 
 TEST(Embedding, LooksUpTheRowsOfThisRankAndZeros) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
     for (const int64_t hidden : {0, 1, 33, 5000}) {
       const int64_t tokens = static_cast<int64_t>(kIndex.size());
@@ -44,7 +44,7 @@ TEST(Embedding, LooksUpTheRowsOfThisRankAndZeros) {
 }
 
 TEST(Embedding, NoTokensAndNoRows) {
-  Context context({});
+  Context context(testing::on_device({}));
   Operand empty({0, 8}, DType::F32), table = Operand::random({kRows, 8}, DType::F32, "table");
   const Operand before = table;
   embedding(context, {}, table.tensor(), 0, empty.tensor());
@@ -74,7 +74,7 @@ void check_backward_order(DType dtype, int64_t hidden) {
     }
   }
   for (const int threads : {1, 2, 3}) {
-    Context context({.threads = threads});
+    Context context(testing::on_device({.threads = threads}));
     Operand dtable = start;
     embedding_backward(context, index, dy.tensor(), kFirstRow, dtable.tensor());
     EXPECT_EQ(dtable.bytes(), expected.bytes()) << name(dtype) << ", hidden " << hidden << ", threads " << threads;
@@ -90,7 +90,7 @@ TEST(Embedding, BackwardAddsTokensInAscendingOrderForAnyNumberOfThreads) {
 }
 
 TEST(Embedding, WrongOperandsThrow) {
-  Context context({});
+  Context context(testing::on_device({}));
   Operand table({kRows, 8}, DType::BF16), y({2, 8}, DType::BF16), narrow({2, 7}, DType::BF16);
   const std::vector<int32_t> one = {4}, two = {4, 5};
   EXPECT_THROW(embedding(context, one, table.tensor(), 0, y.tensor()), InternalError);

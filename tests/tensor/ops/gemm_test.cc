@@ -29,7 +29,7 @@ constexpr Sizes kSizes[] = {{1, 1, 1}, {3, 5, 7}, {17, 33, 65}, {64, 48, 32}, {0
 
 // Every element against a plain sum in double, for one choice of dtypes and options.
 void check(const Sizes& s, DType dtype, DType result, const GemmOptions& options, bool biased) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   const Operand a = Operand::random(stored(s.m, s.k, options.a), dtype, "a");
   const Operand b = Operand::random(stored(s.k, s.n, options.b), dtype, "b");
   const Operand bias = Operand::random({s.n}, dtype, "bias"), before = Operand::random({s.m, s.n}, result, "c");

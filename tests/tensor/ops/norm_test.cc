@@ -78,7 +78,7 @@ constexpr int64_t kWorkspace = 1 << 20;
 
 void check_forward(Kind kind, int64_t tokens, int64_t hidden, DType dtype) {
   SCOPED_TRACE(std::string(name(dtype)) + " " + std::to_string(tokens) + " x " + std::to_string(hidden));
-  Context context({.threads = 2, .workspace_bytes = kWorkspace});
+  Context context(testing::on_device({.threads = 2, .workspace_bytes = kWorkspace}));
   Case c(kind, tokens, hidden, dtype);
   c.forward(context);
   const DType accumulation = accumulation_dtype(dtype);
@@ -117,7 +117,7 @@ TEST(Norm, ForwardMatchesTheFormula) {
 // The backward formulas in double, from the statistics that the operation was given, with bounds.
 void check_backward(Kind kind, int64_t tokens, int64_t hidden, DType dtype) {
   SCOPED_TRACE(std::string(name(dtype)) + " " + std::to_string(tokens) + " x " + std::to_string(hidden));
-  Context context({.threads = 2, .workspace_bytes = kWorkspace});
+  Context context(testing::on_device({.threads = 2, .workspace_bytes = kWorkspace}));
   ASSERT_GE(kWorkspace, norm_backward_workspace(context, hidden, dtype));
   Case c(kind, tokens, hidden, dtype);
   c.forward(context);
@@ -174,7 +174,7 @@ TEST(Norm, BackwardMatchesTheFormula) {
 }
 
 TEST(Norm, GradientsMatchCentralDifferences) {
-  Context context({.workspace_bytes = kWorkspace});
+  Context context(testing::on_device({.workspace_bytes = kWorkspace}));
   for (const Kind kind : {Kind::Rms, Kind::Layer}) {
     Case c(kind, 3, 7, DType::F64);
     c.dweight = Operand::filled({7}, DType::F64, 0);
@@ -194,7 +194,7 @@ TEST(Norm, GradientsMatchCentralDifferences) {
 TEST(Norm, BackwardMayWriteOverItsInputs) {
   for (const Kind kind : {Kind::Rms, Kind::Layer}) {
     for (const DType dtype : kFloatDTypes) {
-      Context context({.threads = 2, .workspace_bytes = kWorkspace});
+      Context context(testing::on_device({.threads = 2, .workspace_bytes = kWorkspace}));
       Case apart(kind, 70, 100, dtype);
       apart.forward(context);
       apart.backward(context, apart.residual.tensor(), apart.dx.tensor());
@@ -224,7 +224,7 @@ TEST(Norm, ThreadsChangeNoBit) {
 }
 
 TEST(Norm, WrongOperandsThrow) {
-  Context context({.workspace_bytes = kWorkspace});
+  Context context(testing::on_device({.workspace_bytes = kWorkspace}));
   Case c(Kind::Rms, 2, 8, DType::BF16);
   EXPECT_THROW(rms_norm(context, c.x.tensor(), c.weight.tensor(), kEpsilon, c.y.tensor(), c.weight.tensor()),
                InternalError);

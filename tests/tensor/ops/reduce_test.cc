@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -16,7 +17,7 @@ using testing::kFloatDTypes;
 using testing::Operand;
 
 TEST(Reduce, SumOfSquaresIsAddedInDouble) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
     for (const int64_t size : {0, 1, 31, 4096, 4097, 100003}) {
       const Operand x = Operand::random({size}, dtype, "x");
@@ -31,16 +32,17 @@ TEST(Reduce, SumOfSquaresIsAddedInDouble) {
 }
 
 TEST(Reduce, SumOfSquaresDoesNotOverflowWhereTheElementsDoNot) {
-  Context context({});
+  Context context(testing::on_device({}));
   const Operand x = Operand::filled({2}, DType::F32, 1e30);
   const double square = x[0] * x[0];
   EXPECT_EQ(sum_of_squares(context, x.tensor()), 2 * square);
 }
 
 TEST(Reduce, SumOfSquaresOfMoreBlocksThanAreHeldAtOnce) {
-  Context context({.threads = 2});
-  Buffer memory(Device::Cpu, int64_t{3} * 4096 * 1024);  // bytes: as BF16, 1536 blocks
-  const Tensor x(memory.data(), {memory.bytes() / 2}, DType::BF16);
+  Context context(testing::on_device({.threads = 2}));
+  Operand operand = Operand({int64_t{1536} * 4096}, DType::BF16);
+  const Tensor x = operand.tensor();
+  std::fill_n(x.as<bf16>(), x.size(), bf16(0));
   for (int64_t i = 0; i < x.size(); i += 4096) x.as<bf16>()[i] = bf16(static_cast<float>(i / 4096 % 8));
   double exact = 0;
   for (int64_t block = 0; block < x.size() / 4096; ++block) exact += static_cast<double>(block % 8 * (block % 8));
@@ -48,7 +50,7 @@ TEST(Reduce, SumOfSquaresOfMoreBlocksThanAreHeldAtOnce) {
 }
 
 TEST(Reduce, AllFiniteFindsEveryNonFiniteElement) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
     EXPECT_TRUE(all_finite(context, Operand({0}, dtype).tensor()));
     Operand x = Operand::random({70001}, dtype, "x");
@@ -68,7 +70,7 @@ TEST(Reduce, AllFiniteFindsEveryNonFiniteElement) {
 }
 
 TEST(Reduce, ColumnSumsAccumulate) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
     for (const int64_t columns : {0, 1, 65, 4500}) {
       for (const int64_t rows : {0, 1, 37}) {

@@ -57,7 +57,7 @@ enum class Way { Forward, Backward };
 void check(Way way, const HeadLayout& layout, int64_t tokens, DType dtype, bool rotate) {
   SCOPED_TRACE(std::string(name(dtype)) + " tokens " + std::to_string(tokens) + " head_dim " +
                std::to_string(layout.head_dim) + (rotate ? " rotated" : " copied"));
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   Heads heads(layout, tokens, dtype);
   if (rotate) rope_table(context, positions(tokens), 10000, heads.table.tensor());
   const ConstTensor angles = rotate ? heads.table.tensor() : Tensor();
@@ -112,7 +112,7 @@ TEST(Rope, SplitsAndRotates) {
 }
 
 TEST(Rope, TableHoldsCosinesAndSinesRoundedOnce) {
-  Context context({.threads = 2});
+  Context context(testing::on_device({.threads = 2}));
   const std::vector<int32_t> position = positions(131);
   for (const DType dtype : {DType::F64, DType::F32}) {
     for (const double theta : {10000.0, 500000.0}) {
@@ -137,7 +137,7 @@ TEST(Rope, TableHoldsCosinesAndSinesRoundedOnce) {
 
 TEST(Rope, ScoresDependOnTheDistanceOnly) {
   // What rotary embedding is for: q_i . k_j is a function of i - j.
-  Context context({});
+  Context context(testing::on_device({}));
   const HeadLayout layout = {.kv_heads = 1, .q_per_kv = 1, .head_dim = 16};
   const auto score = [&](int32_t query, int32_t key) {
     Heads heads(layout, 2, DType::F64);
@@ -153,7 +153,7 @@ TEST(Rope, ScoresDependOnTheDistanceOnly) {
 }
 
 TEST(Rope, BackwardIsTheGradient) {
-  Context context({});
+  Context context(testing::on_device({}));
   const HeadLayout layout = {.kv_heads = 2, .q_per_kv = 2, .head_dim = 6};
   Heads heads(layout, 3, DType::F64), gradient(layout, 3, DType::F64);
   rope_table(context, positions(3), 100, heads.table.tensor());
@@ -190,7 +190,7 @@ TEST(Rope, ThreadsChangeNoBit) {
 }
 
 TEST(Rope, WrongOperandsThrow) {
-  Context context({});
+  Context context(testing::on_device({}));
   Heads odd({.kv_heads = 1, .q_per_kv = 1, .head_dim = 5}, 2, DType::F32);
   EXPECT_THROW(odd.split(context, odd.table.tensor()), InternalError);
   EXPECT_THROW(rope_table(context, positions(2), 10000, odd.table.tensor()), InternalError);

@@ -1,0 +1,43 @@
+# Decides whether this build has the CUDA kernels (TESSERA_HAS_CUDA), and how nvcc is called.
+set(TESSERA_CUDA "AUTO" CACHE STRING "Build the CUDA kernels: AUTO (when a toolkit is found), ON, OFF")
+set_property(CACHE TESSERA_CUDA PROPERTY STRINGS AUTO ON OFF)
+
+set(TESSERA_HAS_CUDA 0)
+if(NOT TESSERA_CUDA STREQUAL "OFF")
+  if(NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    find_program(nvcc nvcc HINTS /usr/local/cuda/bin NO_CACHE)
+    if(nvcc)
+      set(CMAKE_CUDA_COMPILER ${nvcc})
+    endif()
+  endif()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(TESSERA_HAS_CUDA 1)
+  elseif(TESSERA_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "TESSERA_CUDA=ON, but no CUDA compiler is found: put nvcc on the PATH, set CUDACXX to it, or "
+      "configure with TESSERA_CUDA=OFF")
+  endif()
+endif()
+
+if(TESSERA_HAS_CUDA)
+  # Ampere, Hopper and Blackwell; the last with PTX, from which later GPUs compile their own code.
+  set(CMAKE_CUDA_ARCHITECTURES "80-real;90a-real;100" CACHE STRING "GPUs to build for")
+  enable_language(CUDA)
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13)
+    message(FATAL_ERROR "CUDA ${CMAKE_CUDA_COMPILER_VERSION} is too old: 13 or later is needed; or configure with "
+      "TESSERA_CUDA=OFF")
+  endif()
+  find_package(CUDAToolkit 13 REQUIRED)
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_EXTENSIONS OFF)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # Debian 12's CMake does not know that nvcc 13 has C++20
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  endif()
+  if(CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+  endif()
+  message(STATUS "CUDA ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
+else()
+  message(STATUS "no CUDA kernels in this build (TESSERA_CUDA=${TESSERA_CUDA})")
+endif()

@@ -1,0 +1,29 @@
+// Which CUDA devices this process can use, and why not more.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace tessera::cuda {
+
+struct DeviceInfo {
+  std::string name;          // "NVIDIA H100 80GB HBM3"
+  int major = 0, minor = 0;  // compute capability
+  int multiprocessors = 0;
+  int64_t shared_memory = 0;  // bytes that one block may have
+  int64_t memory = 0;         // bytes
+};
+
+// Number of devices, and when that is 0 one line that says why: no driver, no device, or what else CUDA reports.
+// Loads neither cuBLAS nor NCCL, and never throws.
+struct Devices {
+  int count = 0;
+  std::string reason;
+};
+Devices find_devices();
+
+// Makes device `ordinal` the calling thread's, and says what it is. Throws UsageError when there is none, and when this
+// build has no kernels for its architecture.
+DeviceInfo use_device(int ordinal);
+
+}  // namespace tessera::cuda

@@ -1,0 +1,22 @@
+#include "tensor/cuda/uploads.h"
+
+namespace tessera::cuda {
+
+Uploads::Uploads(const Stream& stream)
+    : stream_(stream), host_(kSegments * kSegmentBytes), device_(Device::Cuda, kSegments * kSegmentBytes) {}
+
+int64_t Uploads::reserve(int64_t bytes) {
+  TESSERA_CHECK(bytes <= kSegmentBytes, "an upload of " + std::to_string(bytes) + " bytes is larger than a segment");
+  const int64_t need = (bytes + 255) / 256 * 256;
+  if (used_ + need > kSegmentBytes) {
+    sent_[segment_].record(stream_);
+    segment_ = (segment_ + 1) % kSegments;
+    sent_[segment_].synchronize();
+    used_ = 0;
+  }
+  const int64_t at = segment_ * kSegmentBytes + used_;
+  used_ += need;
+  return at;
+}
+
+}  // namespace tessera::cuda

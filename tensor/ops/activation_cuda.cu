@@ -1,0 +1,139 @@
+// Bytes moved an element of the output: swiglu 3 times its size, its gradient 5, gelu 2, its gradient 3.
+#include <cmath>
+#include <numbers>
+
+#include "tensor/cuda/elements.h"
+#include "tensor/ops/activation_kernels.h"
+
+namespace tessera {
+namespace {
+
+using namespace cuda;
+
+template <class A>
+__device__ __forceinline__ A sigmoid(A x) {
+  return A(1) / (A(1) + std::exp(-x));
+}
+
+template <class T>
+struct Swiglu {
+  const T* gate_up;
+  T* y;
+
+  template <int N>
+  __device__ void run(int64_t first) const {
+    using A = Acc<T>;
+    const Pack<T, 2 * N> pairs = load<2 * N>(gate_up + 2 * first);
+    Pack<T, N> out;
+    for (int i = 0; i < N; ++i) {
+      const A gate = static_cast<A>(pairs.x[2 * i]), up = static_cast<A>(pairs.x[2 * i + 1]);
+      out.x[i] = rounded<T>(gate * sigmoid(gate) * up);
+    }
+    store(y + first, out);
+  }
+};
+
+// silu'(g) = s + g s (1 - s) with s = sigmoid(g). dgate_up may be gate_up: a thread reads before it writes.
+template <class T>
+struct SwigluBackward {
+  const T *dy, *gate_up;
+  T* dgate_up;
+
+  template <int N>
+  __device__ void run(int64_t first) const {
+    using A = Acc<T>;
+    const Pack<T, 2 * N> pairs = load<2 * N>(gate_up + 2 * first);
+    const Pack<T, N> gradients = load<N>(dy + first);
+    Pack<T, 2 * N> out;
+    for (int i = 0; i < N; ++i) {
+      const A gate = static_cast<A>(pairs.x[2 * i]), up = static_cast<A>(pairs.x[2 * i + 1]);
+      const A gradient = static_cast<A>(gradients.x[i]);
+      const A s = sigmoid(gate);
+      out.x[2 * i] = rounded<T>(gradient * up * (s + gate * s * (A(1) - s)));
+      out.x[2 * i + 1] = rounded<T>(gradient * gate * s);
+    }
+    store(dgate_up + 2 * first, out);
+  }
+};
+
+// GELU's tanh form as x * sigmoid(2u), as on the CPU.
+template <class A>
+constexpr A kSlope = static_cast<A>(2 * std::numbers::sqrt2 * std::numbers::inv_sqrtpi);  // 2 sqrt(2/pi)
+template <class A>
+constexpr A kCubic = static_cast<A>(0.044715);
+
+template <class A>
+__device__ __forceinline__ A gelu_gate(A x) {
+  return sigmoid(kSlope<A> * x * (A(1) + kCubic<A> * (x * x)));
+}
+
+template <class T>
+struct Gelu {
+  const T* x;
+  T* y;
+
+  template <int N>
+  __device__ void run(int64_t first) const {
+    using A = Acc<T>;
+    const Pack<T, N> in = load<N>(x + first);
+    Pack<T, N> out;
+    for (int i = 0; i < N; ++i) out.x[i] = rounded<T>(static_cast<A>(in.x[i]) * gelu_gate(static_cast<A>(in.x[i])));
+    store(y + first, out);
+  }
+};
+
+// With s = sigmoid(2u): y' = s + s (1 - s) x (2u)'.
+template <class T>
+struct GeluBackward {
+  const T *dy, *x;
+  T* dx;
+
+  template <int N>
+  __device__ void run(int64_t first) const {
+    using A = Acc<T>;
+    const Pack<T, N> gradients = load<N>(dy + first), in = load<N>(x + first);
+    Pack<T, N> out;
+    for (int i = 0; i < N; ++i) {
+      const A value = static_cast<A>(in.x[i]);
+      const A s = gelu_gate(value);
+      // Beyond 64 s is 0 or 1 to the last bit, and the square may overflow: infinity times 0 is NaN.
+      const A slope = kSlope<A> * value * (A(1) + A(3) * kCubic<A> * (value * value));
+      const A bounded = value < A(64) && value > A(-64) ? slope : A(0);
+      out.x[i] = rounded<T>(static_cast<A>(gradients.x[i]) * (s + s * (A(1) - s) * bounded));
+    }
+    store(dx + first, out);
+  }
+};
+
+}  // namespace
+
+void cuda::swiglu(const Context& context, const ConstTensor& gate_up, const Tensor& y) {
+  dispatch_float(y.dtype(), [&]<class T>(T) {
+    for_elements<kPack<T>>(context, "swiglu", y.size(), aligned(gate_up.as<T>(), y.as<T>()),
+                           Swiglu<T>{gate_up.as<T>(), y.as<T>()});
+  });
+}
+
+void cuda::swiglu_backward(const Context& context, const ConstTensor& dy, const ConstTensor& gate_up,
+                           const Tensor& dgate_up) {
+  dispatch_float(dy.dtype(), [&]<class T>(T) {
+    for_elements<kPack<T>>(context, "swiglu_backward", dy.size(),
+                           aligned(dy.as<T>(), gate_up.as<T>(), dgate_up.as<T>()),
+                           SwigluBackward<T>{dy.as<T>(), gate_up.as<T>(), dgate_up.as<T>()});
+  });
+}
+
+void cuda::gelu(const Context& context, const ConstTensor& x, const Tensor& y) {
+  dispatch_float(y.dtype(), [&]<class T>(T) {
+    for_elements<kPack<T>>(context, "gelu", y.size(), aligned(x.as<T>(), y.as<T>()), Gelu<T>{x.as<T>(), y.as<T>()});
+  });
+}
+
+void cuda::gelu_backward(const Context& context, const ConstTensor& dy, const ConstTensor& x, const Tensor& dx) {
+  dispatch_float(dx.dtype(), [&]<class T>(T) {
+    for_elements<kPack<T>>(context, "gelu_backward", dx.size(), aligned(dy.as<T>(), x.as<T>(), dx.as<T>()),
+                           GeluBackward<T>{dy.as<T>(), x.as<T>(), dx.as<T>()});
+  });
+}
+
+}  // namespace tessera

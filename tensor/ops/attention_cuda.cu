@@ -1,0 +1,117 @@
+// Attention on a GPU: sends the lists, and chooses the kernels.
+#include <algorithm>
+
+#include "tensor/cuda/block_sum.h"
+#include "tensor/cuda/elements.h"
+#include "tensor/ops/attention_cuda.h"
+#include "tensor/ops/attention_kernels.h"
+
+namespace tessera {
+namespace {
+
+using namespace cuda;
+
+int64_t tiles(int64_t tokens) { return ceil_divide(tokens, kAttentionTile); }
+
+// Takes the lists from the workspace and fills them. As many bytes as list_bytes() in the worst case.
+AttentionInput send_lists(Context& context, const AttentionProblem& problem, const ConstTensor& q,
+                          const ConstTensor& k) {
+  Uploads& uploads = context.cuda().uploads();
+  const auto send = [&]<class T>(std::span<const T> values, DType dtype) -> const T* {
+    if (values.empty()) return nullptr;
+    const int64_t elements = ceil_divide(static_cast<int64_t>(values.size_bytes()), size_of(dtype));
+    T* device = static_cast<T*>(context.workspace().take({elements}, dtype).data());
+    uploads.copy_to(device, values);
+    return device;
+  };
+  AttentionInput in{};
+  in.queries = q.dim(1);
+  in.keys = k.dim(1);
+  in.q_heads = static_cast<int32_t>(q.dim(0));
+  in.kv_heads = static_cast<int32_t>(k.dim(0));
+  in.head_dim = static_cast<int32_t>(q.dim(2));
+  in.query_tiles = static_cast<int32_t>(tiles(in.queries));
+  in.key_tiles = static_cast<int32_t>(tiles(in.keys));
+  in.scale = problem.scale;
+  constexpr int64_t kAll = int64_t{1} << 31;  // more than any distance
+  in.window = static_cast<uint32_t>(problem.window == 0 ? kAll : std::min(problem.window, kAll));
+  in.offset = send(problem.tiles.offset, DType::I32);
+  in.key_tile = send(problem.tiles.key_tile, DType::I32);
+  in.full = send(problem.tiles.full, DType::U16);
+  in.query_position = send(problem.queries.position, DType::I32);
+  in.query_document = send(problem.queries.document, DType::I32);
+  in.key_position = send(problem.keys.position, DType::I32);
+  in.key_document = send(problem.keys.document, DType::I32);
+  return in;
+}
+
+int64_t list_bytes(int64_t queries, int64_t keys) {
+  const int64_t pairs = attention_tile_capacity(queries, keys).pairs;
+  return Arena::bytes({tiles(queries) + 1}, DType::I32) + Arena::bytes({pairs}, DType::I32) +
+         Arena::bytes({ceil_divide(pairs, 2)}, DType::U16) + 2 * Arena::bytes({queries}, DType::I32) +
+         2 * Arena::bytes({keys}, DType::I32);
+}
+
+bool on_tensor_cores(const Context& context, DType dtype, const AttentionInput& in) {
+  return dtype == DType::BF16 && in.head_dim % 8 == 0 && in.head_dim <= 256 &&
+         attention_mma_shared_bytes(in.head_dim) + in.query_tiles <= context.cuda().device().shared_memory;
+}
+
+bool all_aligned(std::initializer_list<const void*> pointers) {
+  return std::all_of(pointers.begin(), pointers.end(), [](const void* p) { return aligned(p); });
+}
+
+// delta[head, query] = dout . out: a warp for each row of [queries, q_heads, head_dim].
+template <class T>
+__global__ void __launch_bounds__(kElementThreads)
+    delta_kernel(const T* out, const T* dout, int64_t queries, int32_t q_heads, int32_t head_dim, Acc<T>* delta) {
+  using A = Acc<T>;
+  const int64_t warps = int64_t{gridDim.x} * (blockDim.x / 32);
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  for (int64_t row = int64_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32; row < queries * q_heads;
+       row += warps) {
+    A sum = A(0);
+    for (int32_t d = lane; d < head_dim; d += 32) {
+      sum += static_cast<A>(out[row * head_dim + d]) * static_cast<A>(dout[row * head_dim + d]);
+    }
+    sum = warp_sum(sum);
+    if (lane == 0) delta[row % q_heads * queries + row / q_heads] = sum;
+  }
+}
+
+}  // namespace
+
+void cuda::attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
+                     const ConstTensor& v, const Tensor& out, const Tensor& lse) {
+  if (q.dim(1) == 0) return;
+  const ArenaScope scope(context.workspace());
+  const AttentionInput in = send_lists(context, problem, q, k);
+  const bool fast = on_tensor_cores(context, q.dtype(), in) && all_aligned({q.data(), k.data(), v.data(), out.data()});
+  (fast ? attention_mma : attention_plain)(context, in, q, k, v, out, lse);
+}
+
+void cuda::attention_backward(Context& context, const AttentionProblem& problem, const ConstTensor& q,
+                              const ConstTensor& k, const ConstTensor& v, const ConstTensor& out,
+                              const ConstTensor& lse, const ConstTensor& dout, const Tensor& dq, const Tensor& dk,
+                              const Tensor& dv) {
+  const ArenaScope scope(context.workspace());
+  const AttentionInput in = send_lists(context, problem, q, k);
+  const Tensor delta = context.workspace().take(lse.shape(), lse.dtype());
+  const int64_t rows = in.queries * in.q_heads;
+  if (rows > 0) {
+    dispatch_float(q.dtype(), [&]<class T>(T) {
+      launch(context, "attention_backward: delta", &delta_kernel<T>, stride_blocks(context, rows, kElementThreads / 32),
+             kElementThreads, 0, out.as<T>(), dout.as<T>(), in.queries, in.q_heads, in.head_dim, delta.as<Acc<T>>());
+    });
+  }
+  const bool fast = on_tensor_cores(context, q.dtype(), in) &&
+                    all_aligned({q.data(), k.data(), v.data(), dout.data(), dq.data(), dk.data(), dv.data()});
+  (fast ? attention_backward_mma : attention_backward_plain)(context, in, {q, k, v, out, lse, dout, delta, dq, dk, dv});
+}
+
+int64_t cuda::attention_workspace(const Context&, int64_t queries, int64_t keys, int64_t q_heads, int64_t, int64_t,
+                                  DType compute) {
+  return list_bytes(queries, keys) + Arena::bytes({q_heads, queries}, accumulation_dtype(compute));
+}
+
+}  // namespace tessera

@@ -1,0 +1,218 @@
+// Matrix products by cuBLASLt. Algorithm and descriptors are found once for a shape and kept.
+//
+// The library thinks in columns: a row-major C [m, n] is its [n, m], so C = op(A) op(B) is asked for as
+// C^T = op(B)^T op(A)^T, with B first.
+#include "tensor/ops/gemm_cuda.h"
+
+#include <cublasLt.h>
+#include <dlfcn.h>
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "tensor/cuda/runtime.h"
+#include "tensor/ops/elementwise_kernels.h"
+#include "tensor/ops/gemm_key.h"
+
+namespace tessera::cuda {
+namespace {
+
+// The library's functions, found by name when it is opened. Opened rather than linked: linked, it would cost each
+// process on a CPU 200 MB and a tenth of a second, and machines without it could not start the program at all.
+struct Library {
+  decltype(&cublasLtCreate) create;
+  decltype(&cublasLtDestroy) destroy;
+  decltype(&cublasLtGetStatusString) status_string;
+  decltype(&cublasLtMatmul) matmul;
+  decltype(&cublasLtMatmulDescCreate) desc_create;
+  decltype(&cublasLtMatmulDescDestroy) desc_destroy;
+  decltype(&cublasLtMatmulDescSetAttribute) desc_set;
+  decltype(&cublasLtMatrixLayoutCreate) layout_create;
+  decltype(&cublasLtMatrixLayoutDestroy) layout_destroy;
+  decltype(&cublasLtMatmulPreferenceCreate) preference_create;
+  decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
+  decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
+  decltype(&cublasLtMatmulAlgoGetHeuristic) heuristic;
+
+  Library() {
+    const std::string name = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
+    void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+    const std::string reason = handle == nullptr ? dlerror() : "";
+    if (handle == nullptr) handle = dlopen((TESSERA_CUDA_LIBRARIES "/" + name).c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (handle == nullptr) {
+      throw UsageError("cannot open " + name + ", which matrix products on a GPU need (" + reason +
+                       "): install the cuBLAS of CUDA " + std::to_string(CUBLAS_VER_MAJOR) +
+                       " or put its folder on LD_LIBRARY_PATH");
+    }
+    // Stays open: what the library has set up lives as long as the process.
+    const auto find = [&]<class F>(F& function, const char* symbol) {
+      function = reinterpret_cast<F>(dlsym(handle, symbol));
+      if (function == nullptr)
+        throw UsageError(name + " has no " + symbol + ": it is not the cuBLAS that it should be");
+    };
+    find(create, "cublasLtCreate");
+    find(destroy, "cublasLtDestroy");
+    find(status_string, "cublasLtGetStatusString");
+    find(matmul, "cublasLtMatmul");
+    find(desc_create, "cublasLtMatmulDescCreate");
+    find(desc_destroy, "cublasLtMatmulDescDestroy");
+    find(desc_set, "cublasLtMatmulDescSetAttribute");
+    find(layout_create, "cublasLtMatrixLayoutCreate");
+    find(layout_destroy, "cublasLtMatrixLayoutDestroy");
+    find(preference_create, "cublasLtMatmulPreferenceCreate");
+    find(preference_destroy, "cublasLtMatmulPreferenceDestroy");
+    find(preference_set, "cublasLtMatmulPreferenceSetAttribute");
+    find(heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  }
+
+  void check(cublasStatus_t status, const char* what) const {
+    if (status != CUBLAS_STATUS_SUCCESS) throw InternalError(std::string(what) + ": " + status_string(status));
+  }
+};
+
+cudaDataType_t library_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::F64:
+      return CUDA_R_64F;
+    case DType::F32:
+      return CUDA_R_32F;
+    case DType::BF16:
+      return CUDA_R_16BF;
+    default:
+      throw InternalError(std::string("no matrix product in ") + name(dtype));
+  }
+}
+
+bool aligned(const ConstTensor& x) { return reinterpret_cast<uintptr_t>(x.data()) % 16 == 0; }
+
+}  // namespace
+
+struct MatrixState {
+  static constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;  // what cuBLAS advises for Hopper
+
+  struct Entry {
+    cublasLtMatmulDesc_t desc = nullptr;
+    cublasLtMatrixLayout_t first = nullptr, second = nullptr, result = nullptr;
+    cublasLtMatmulAlgo_t algorithm{};
+  };
+
+  MatrixState() : workspace(Device::Cuda, kWorkspaceBytes) {
+    library.check(library.create(&handle), "starting cuBLASLt");
+  }
+  ~MatrixState() {
+    for (auto& [key, entry] : entries) release(entry);
+    library.destroy(handle);
+  }
+  MatrixState(const MatrixState&) = delete;
+
+  void release(const Entry& entry) {
+    if (entry.desc != nullptr) library.desc_destroy(entry.desc);
+    for (const cublasLtMatrixLayout_t layout : {entry.first, entry.second, entry.result}) {
+      if (layout != nullptr) library.layout_destroy(layout);
+    }
+  }
+
+  const Entry& entry(const GemmKey& key) {
+    const auto found = entries.find(key);
+    if (found != entries.end()) return found->second;
+    Entry& made = entries[key];
+    try {
+      make(key, made);
+    } catch (...) {
+      release(made);
+      entries.erase(key);
+      throw;
+    }
+    return made;
+  }
+
+  void make(const GemmKey& key, Entry& entry) {
+    const auto [m, n, k] = key.shape;
+    const bool f64 = key.ab == DType::F64;
+    library.check(
+        library.desc_create(&entry.desc, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, f64 ? CUDA_R_64F : CUDA_R_32F),
+        "describing a product");
+    const auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
+      library.check(library.desc_set(entry.desc, attribute, &value, sizeof(value)), "describing a product");
+    };
+    set(CUBLASLT_MATMUL_DESC_TRANSA, key.options.b == Transpose::Yes ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, key.options.a == Transpose::Yes ? CUBLAS_OP_T : CUBLAS_OP_N);
+    if (key.bias) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+      set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, library_dtype(key.ab));
+    }
+    const auto layout = [&](cublasLtMatrixLayout_t& made, DType dtype, int64_t rows, int64_t columns) {
+      library.check(library.layout_create(&made, library_dtype(dtype), static_cast<uint64_t>(rows),
+                                          static_cast<uint64_t>(columns), rows),
+                    "describing a matrix");
+    };
+    // As stored, in columns: [k, n] by rows is [n, k].
+    const bool ta = key.options.a == Transpose::Yes, tb = key.options.b == Transpose::Yes;
+    layout(entry.first, key.ab, tb ? k : n, tb ? n : k);
+    layout(entry.second, key.ab, ta ? m : k, ta ? k : m);
+    layout(entry.result, key.c, n, m);
+
+    cublasLtMatmulPreference_t preference = nullptr;
+    library.check(library.preference_create(&preference), "choosing an algorithm");
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
+      library.check(library.preference_set(preference, attribute, &value, sizeof(value)), "choosing an algorithm");
+    };
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kWorkspaceBytes));
+    const auto alignment = [&](DType dtype) { return static_cast<uint32_t>(key.aligned ? 16 : size_of(dtype)); };
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(key.ab));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(key.ab));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(key.c));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(key.c));
+    cublasLtMatmulHeuristicResult_t result{};
+    int found = 0;
+    const cublasStatus_t status = library.heuristic(handle, entry.desc, entry.first, entry.second, entry.result,
+                                                    entry.result, preference, 1, &result, &found);
+    library.preference_destroy(preference);
+    if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
+      throw InternalError("cuBLASLt has no algorithm for a product of " + std::to_string(m) + " x " +
+                          std::to_string(n) + " x " + std::to_string(k) + " in " + name(key.ab) + " to " + name(key.c) +
+                          ": " + library.status_string(status));
+    }
+    entry.algorithm = result.algo;
+  }
+
+  Library library;
+  cublasLtHandle_t handle = nullptr;
+  Buffer workspace;
+  std::unordered_map<GemmKey, Entry, GemmKeyHash> entries;
+};
+
+void gemm(Context& context, const GemmShape& shape, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
+          const GemmOptions& options, const ConstTensor& bias, GemmCall call) {
+  std::shared_ptr<MatrixState>& state = context.cuda().matrix_state();
+  if (state == nullptr) state = std::make_shared<MatrixState>();
+  const bool has_bias = bias.rank() == 1;
+  // The epilogue adds a bias of the result's dtype, and none in F64.
+  const bool fused = has_bias && c.dtype() == a.dtype() && a.dtype() != DType::F64;
+  const bool all_aligned = aligned(a) && aligned(b) && aligned(c) && (!fused || aligned(bias));
+  const MatrixState::Entry& entry = state->entry(
+      {.shape = shape, .ab = a.dtype(), .c = c.dtype(), .options = options, .bias = fused, .aligned = all_aligned});
+  if (call == GemmCall::PrepareOnly) return;
+
+  const Library& library = state->library;
+  if (fused) {
+    const void* pointer = bias.data();
+    library.check(library.desc_set(entry.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &pointer, sizeof(pointer)),
+                  "setting a bias");
+  }
+  const bool accumulate = options.c == Write::Accumulate;
+  const double one = 1, beta = accumulate ? 1 : 0;
+  const float one_f32 = 1, beta_f32 = accumulate ? 1 : 0;
+  const bool f64 = a.dtype() == DType::F64;
+  void* result = const_cast<void*>(c.data());
+  library.check(library.matmul(state->handle, entry.desc, f64 ? static_cast<const void*>(&one) : &one_f32, b.data(),
+                               entry.first, a.data(), entry.second, f64 ? static_cast<const void*>(&beta) : &beta_f32,
+                               result, entry.result, result, entry.result, &entry.algorithm, state->workspace.data(),
+                               static_cast<size_t>(MatrixState::kWorkspaceBytes),
+                               static_cast<cudaStream_t>(context.cuda().stream().handle())),
+                "a matrix product failed");
+  if (has_bias && !fused) cuda::add_bias(context, bias, Tensor(result, c.shape(), c.dtype(), c.device()));
+}
+
+}  // namespace tessera::cuda

@@ -1,0 +1,39 @@
+// What a matrix library's primitive depends on: the key under which it is kept. Internal to tensor/ops.
+#pragma once
+
+#include "tensor/ops/gemm_cpu.h"
+
+namespace tessera {
+
+struct GemmKey {
+  GemmShape shape;
+  DType ab, c;
+  GemmOptions options;
+  bool bias;
+  bool aligned = true;  // operands to 16 bytes; asked on GPUs
+
+  bool operator==(const GemmKey& o) const {
+    return shape.m == o.shape.m && shape.n == o.shape.n && shape.k == o.shape.k && ab == o.ab && c == o.c &&
+           options.a == o.options.a && options.b == o.options.b && options.c == o.options.c && bias == o.bias &&
+           aligned == o.aligned;
+  }
+};
+
+struct GemmKeyHash {
+  size_t operator()(const GemmKey& key) const {
+    uint64_t hash = 0;
+    const auto mix = [&](uint64_t value) {
+      hash = (hash ^ value) * 0x9E3779B97F4A7C15u;
+      hash ^= hash >> 29;
+    };
+    mix(key.shape.m);
+    mix(key.shape.n);
+    mix(key.shape.k);
+    mix(static_cast<uint64_t>(key.ab) | static_cast<uint64_t>(key.c) << 4 | static_cast<uint64_t>(key.options.a) << 8 |
+        static_cast<uint64_t>(key.options.b) << 9 | static_cast<uint64_t>(key.options.c) << 10 |
+        static_cast<uint64_t>(key.bias) << 11 | static_cast<uint64_t>(key.aligned) << 12);
+    return hash;
+  }
+};
+
+}  // namespace tessera

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Makes a folder that runs on a machine with a GPU and its driver and nothing else installed: the tests of the operations
+# on a GPU, their benchmark, the program, and the shared libraries that these need apart from the driver, cuBLAS and the
+# C library. On the other machine: FOLDER/run.sh
+#
+#   tests/gpu/bundle.sh [FOLDER]      build/gpu-bundle by default
+# TESSERA_GPU_ARCHITECTURES: for which GPUs, as CMake writes them; those of the cuda-release preset by default.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+folder=${1:-build/gpu-bundle}
+options=()
+if [[ -n ${TESSERA_GPU_ARCHITECTURES:-} ]]; then
+  options+=("-DCMAKE_CUDA_ARCHITECTURES=$TESSERA_GPU_ARCHITECTURES")
+fi
+programs=(tests/tensor_gpu_test bench/gpu_bench)
+
+# Not this machine's instruction set.
+build=build/cuda-bundle
+cmake --preset cuda-release -B "$build" -DTESSERA_ARCH=x86-64-v3 -DTESSERA_TESTS=ON -DTESSERA_BENCH=ON "${options[@]}"
+cmake --build "$build" --parallel "$(nproc)" --target tensor_gpu_test gpu_bench
+
+rm -rf "$folder"
+mkdir -p "$folder/bin" "$folder/lib"
+for program in "${programs[@]}"; do
+  cp "$build/$program" "$folder/bin/"
+done
+strip --strip-debug "$folder"/bin/*
+cp tests/gpu/run.sh "$folder/"
+git rev-parse HEAD >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"
+
+# The C library stays the other machine's, since its driver's libraries are made for it.
+ldd "$folder"/bin/* | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
+  grep -Ev '/(libc|libm|libdl|librt|libpthread|libcuda|libcublas|libcublasLt|libnccl)\.so' |
+  while read -r library; do cp -L "$library" "$folder/lib/"; done
+
+needed=$(objdump -T "$folder"/bin/* "$folder"/lib/* 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1)
+archive=$folder.tar.gz
+tar -czf "$archive" -C "$(dirname "$folder")" "$(basename "$folder")"
+bytes=$(stat -c %s "$archive")
+echo "$archive: $((bytes >> 20)) MiB, needs ${needed/_/ }"
+if ((bytes > 60 << 20)); then
+  echo "bundle.sh: more than 60 MiB" >&2
+  exit 1
+fi
