@@ -36,14 +36,14 @@ Output run(std::vector<std::string> arguments) {
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants a vector
   program.parse(arguments);
   Output output;
-  testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStdout();
   try {
     output.code = selected();
   } catch (...) {
-    testing::internal::GetCapturedStdout();
+    ::testing::internal::GetCapturedStdout();
     throw;
   }
-  output.out = testing::internal::GetCapturedStdout();
+  output.out = ::testing::internal::GetCapturedStdout();
   return output;
 }
 
