@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <deque>
@@ -15,6 +16,7 @@
 #include "checkpoint/load.h"
 #include "checkpoint/names.h"
 #include "checkpoint/save.h"
+#include "checkpoint/sharing.h"
 #include "parallel/comm_threads.h"
 #include "tensor/random.h"
 
@@ -46,20 +48,32 @@ struct RankState {
   std::deque<std::vector<std::byte>> memory;
   State state;
 
-  RankState(const std::vector<TestTensor>& tensors, const Holding& holding, int rank) {
-    if (rank >= holding.parts * holding.replicas) return;
-    for (const TestTensor& tensor : tensors) {
+  // The slices `held`, of tensors among `tensors`.
+  RankState(const std::vector<TestTensor>& tensors, const std::vector<HeldRows>& held) {
+    for (const HeldRows& one : held) {
+      const auto tensor =
+          std::find_if(tensors.begin(), tensors.end(), [&](const TestTensor& t) { return t.name == one.tensor; });
       StateSlice slice;
-      slice.name = tensor.name;
-      slice.global_shape = tensor.shape;
-      slice.rows = shard({0, tensor.shape[0]}, holding.parts, rank % holding.parts);
-      slice.replica = rank / holding.parts;
-      slice.replicas = holding.replicas;
-      const Shape shape = tensor.shape.with_rows(slice.rows.size());
-      memory.emplace_back(shape.size() * size_of(tensor.dtype), std::byte{0});
-      slice.data = Tensor(memory.back().data(), shape, tensor.dtype);
+      slice.name = one.tensor;
+      slice.global_shape = tensor->shape;
+      slice.rows = one.rows;
+      const Shape shape = tensor->shape.with_rows(slice.rows.size());
+      memory.emplace_back(shape.size() * size_of(tensor->dtype), std::byte{0});
+      slice.data = Tensor(memory.back().data(), shape, tensor->dtype);
       state.slices.push_back(slice);
     }
+  }
+
+  RankState(const std::vector<TestTensor>& tensors, const Holding& holding, int rank)
+      : RankState(tensors, held_by(tensors, holding, rank)) {}
+
+  static std::vector<HeldRows> held_by(const std::vector<TestTensor>& tensors, const Holding& holding, int rank) {
+    std::vector<HeldRows> held;
+    if (rank >= holding.parts * holding.replicas) return held;
+    for (const TestTensor& tensor : tensors) {
+      held.push_back({tensor.name, shard({0, tensor.shape[0]}, holding.parts, rank % holding.parts)});
+    }
+    return held;
   }
 
   // Every byte a function of (seed, tensor, global byte).
