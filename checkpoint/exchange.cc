@@ -48,8 +48,7 @@ void Exchange::run_batch(const std::vector<Reading>& batch) {
 void Exchange::receive(const Reading& reading) {
   for (const auto& delivery : reading.deliveries) {
     if (delivery.rank != world_.rank()) continue;
-    requests_.push_back(
-        world_.receive(view(target(delivery), delivery, reading.tensor->dtype), reading.reader));
+    requests_.push_back(world_.receive(view(target(delivery), delivery, reading.tensor->dtype), reading.reader));
   }
 }
 

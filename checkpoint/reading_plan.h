@@ -14,9 +14,9 @@ struct Reading {
   // Bytes of the block that a rank wants.
   struct Delivery {
     int rank = 0;
-    size_t slice = 0;        // number among that rank's slices
-    int64_t in_block = 0;    // first byte, counted from the block's first
-    int64_t in_slice = 0;    // first byte, counted from the slice's first
+    size_t slice = 0;      // number among that rank's slices
+    int64_t in_block = 0;  // first byte, counted from the block's first
+    int64_t in_slice = 0;  // first byte, counted from the slice's first
     int64_t bytes = 0;
   };
   const StoredTensor* tensor = nullptr;

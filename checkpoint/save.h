@@ -1,5 +1,5 @@
-// Saving at once: every rank writes its rows, and the checkpoint appears at once, by rename, or not at all. How it is done
-// is told in checkpoint/saver.h, which also saves while training goes on.
+// Saving at once: every rank writes its rows, and the checkpoint appears at once, by rename, or not at all. How it is
+// done is told in checkpoint/saver.h, which also saves while training goes on.
 #pragma once
 
 #include <cstdint>

@@ -93,8 +93,9 @@ void Saver::start(const State& state, const SaveInfo& info) {
 // The thread's work.
 void Saver::write() {
   try {
-    shard_ = write_shard(storage_, temporary(), world_.rank(), *layout_,
-                         [this](const ShardLayout::Block&) { return staging_.take(); }, options_.failpoint);
+    shard_ = write_shard(
+        storage_, temporary(), world_.rank(), *layout_, [this](const ShardLayout::Block&) { return staging_.take(); },
+        options_.failpoint);
   } catch (...) {
     failure_ = std::current_exception();
   }

@@ -1,5 +1,5 @@
-// Saving while training goes on: a thread on each rank writes that rank's files; everything that the ranks must agree on
-// is done by the training threads, at step boundaries, on all ranks alike.
+// Saving while training goes on: a thread on each rank writes that rank's files; everything that the ranks must agree
+// on is done by the training threads, at step boundaries, on all ranks alike.
 //
 // The order of things, and where a save may be cut off (checkpoint/failpoint.h):
 //

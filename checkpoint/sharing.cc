@@ -93,18 +93,24 @@ HeldByRank gather_held(Comm& world, const State& state) {
 }
 
 std::vector<std::vector<Interval>> share_rows(const HeldByRank& held, int rank) {
-  std::map<std::string, std::vector<Holder>> holders;  // of this rank's tensors
-  for (const HeldRows& own : held[rank]) holders[own.tensor];
+  struct Shared {
+    std::vector<Interval> own;
+    std::vector<Holder> holders;  // of any of the own rows
+  };
+  std::map<std::string, Shared> tensors;  // of this rank
+  for (const HeldRows& own : held[rank]) tensors[own.tensor].own.push_back(own.rows);
   for (size_t r = 0; r < held.size(); ++r) {
     for (size_t i = 0; i < held[r].size(); ++i) {
       const HeldRows& one = held[r][i];
-      const auto it = holders.find(one.tensor);
-      if (it == holders.end() || one.rows.empty()) continue;
-      it->second.push_back({one.rows, static_cast<int>(r) == rank ? static_cast<int>(i) : -1});
+      const auto it = tensors.find(one.tensor);
+      if (it == tensors.end()) continue;
+      const bool shared = std::any_of(it->second.own.begin(), it->second.own.end(),
+                                      [&](const Interval& own) { return !intersect(own, one.rows).empty(); });
+      if (shared) it->second.holders.push_back({one.rows, static_cast<int>(r) == rank ? static_cast<int>(i) : -1});
     }
   }
   std::vector<std::vector<Interval>> shares(held[rank].size());
-  for (const auto& [tensor, all] : holders) share_tensor(tensor, all, shares);
+  for (const auto& [tensor, shared] : tensors) share_tensor(tensor, shared.holders, shares);
   return shares;
 }
 

@@ -1,10 +1,10 @@
 // The way of a rank's blocks from the state to the thread that writes them, while the state may not wait.
 //
-// The writing thread takes block after block. As long as the state stays as it is, it takes them from there, and nothing
-// is copied. Before the state changes, hand_over() copies what has not been written yet into a ring of a fixed size; when
-// that is more than the ring holds, it waits for the writer to make room. So a ring as large as the state makes the stall
-// of training a copy of what is left; a smaller one adds the writing of what does not fit; and it is never a copy of the
-// whole state when training computed anything in between.
+// The writing thread takes block after block. As long as the state stays as it is, it takes them from there, and
+// nothing is copied. Before the state changes, hand_over() copies what has not been written yet into a ring of a fixed
+// size; when that is more than the ring holds, it waits for the writer to make room. So a ring as large as the state
+// makes the stall of training a copy of what is left; a smaller one adds the writing of what does not fit; and it is
+// never a copy of the whole state when training computed anything in between.
 #pragma once
 
 #include <condition_variable>
@@ -62,9 +62,9 @@ class Staging {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  size_t next_ = 0;           // block that the writer takes next
-  bool from_state_ = false;   // the writer is reading the state
-  bool from_ring_ = false;    // the writer is reading the first of staged_
+  size_t next_ = 0;          // block that the writer takes next
+  bool from_state_ = false;  // the writer is reading the state
+  bool from_ring_ = false;   // the writer is reading the first of staged_
   bool handed_over_ = true;
   bool done_ = true;
   std::deque<Staged> staged_;  // copied and not written yet, in order

@@ -84,7 +84,8 @@ TEST_P(Layouts, LoadWhatAnotherSaved) { expect_loads(GetParam()); }
 
 std::vector<Pair> some_pairs() {
   std::vector<Pair> pairs;
-  for (size_t i = 0; i < layouts().size(); ++i) pairs.push_back({layouts()[i], layouts()[(5 * i + 3) % layouts().size()]});
+  for (size_t i = 0; i < layouts().size(); ++i)
+    pairs.push_back({layouts()[i], layouts()[(5 * i + 3) % layouts().size()]});
   return pairs;
 }
 INSTANTIATE_TEST_SUITE_P(Some, Layouts, testing::ValuesIn(some_pairs()), pair_name);
@@ -125,8 +126,8 @@ TEST(Exchange, ABlockThatIsDamagedIsEveryRanksError) {
   run_ranks(3, [&](Comm& world) {
     PosixStorage storage;
     RankState rank(tensors, held_by(tensors, {.dp = 3}, world.rank()));
-    const std::string message = message_of<CheckpointError>(
-        [&] { load(world, storage, directory + "/step-00000001", rank.state); });
+    const std::string message =
+        message_of<CheckpointError>([&] { load(world, storage, directory + "/step-00000001", rank.state); });
     EXPECT_NE(message.find("shard-00000.h5"), std::string::npos) << message;
     EXPECT_NE(message.find("rows [1048, 1398) of a"), std::string::npos) << message;
   });

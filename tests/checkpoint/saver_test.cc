@@ -142,13 +142,13 @@ TEST(Saver, KilledAtAnyFailpointTheOldOrTheNewOneIsThere) {
     if (point == "verified" || point == "marked") continue;  // of retention
     for (const int step : {2, 3}) {
       fs::remove_all(directory);
-      save_filled(directory, 1, 1, {.parts = 2}, kTensors);
-      save_filled(directory, 2, 2, {.parts = 2}, kTensors);
+      save_filled(directory, 1, 1, {.parts = 2});
+      save_filled(directory, 2, 2, {.parts = 2});
       const pid_t child = fork();
       if (child == 0) {
         run_ranks(2, [&](Comm& world) {
           PosixStorage storage;
-          RankState rank(kTensors, held_by(kTensors, {.tp = 2}, world.rank()));
+          RankState rank(small_tensors(), {.parts = 2}, world.rank());
           rank.fill(30);
           Saver saver(world, storage, {.staging_bytes = 2 * kBlockBytes, .failpoint = [&](std::string_view place) {
                                          if (place == point) kill(getpid(), SIGKILL);
@@ -164,7 +164,7 @@ TEST(Saver, KilledAtAnyFailpointTheOldOrTheNewOneIsThere) {
       ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << point << " is never reached";
       run_ranks(2, [&](Comm& world) {
         PosixStorage storage;
-        RankState rank(kTensors, held_by(kTensors, {.tp = 2}, world.rank()));
+        RankState rank(small_tensors(), {.parts = 2}, world.rank());
         const Found found = resume(world, storage, directory, rank.state);
         ASSERT_TRUE(found.checkpoint.has_value());
         EXPECT_TRUE(found.warnings.empty()) << found.warnings[0];

@@ -86,8 +86,7 @@ TEST(Sharing, IsGatheredFromAllRanks) {
       slice.rows = {i, 3 * i};
     }
     const HeldByRank held = gather_held(world, state);
-    const HeldByRank expected = {
-        {}, {{"master/a b 0", {0, 0}}}, {{"master/a b 0", {0, 0}}, {"master/a b 1", {1, 3}}}};
+    const HeldByRank expected = {{}, {{"master/a b 0", {0, 0}}}, {{"master/a b 0", {0, 0}}, {"master/a b 1", {1, 3}}}};
     EXPECT_EQ(held, expected);
   });
 }
