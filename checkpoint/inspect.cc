@@ -26,7 +26,10 @@ void for_each_chunk(CheckpointReader& reader, const StoredTensor& tensor, std::v
 }
 
 TensorSummary summarise(CheckpointReader& reader, const StoredTensor& tensor, std::vector<std::byte>& buffer) {
-  TensorSummary summary{tensor.name, tensor.shape, tensor.dtype};
+  TensorSummary summary;
+  summary.name = tensor.name;
+  summary.shape = tensor.shape;
+  summary.dtype = tensor.dtype;
   double squares = 0;
   double smallest = std::numeric_limits<double>::infinity();
   double largest = -smallest;
