@@ -1,7 +1,7 @@
 #include "checkpoint/agreement.h"
 
+#include <algorithm>
 #include <cstring>
-#include <vector>
 
 namespace tessera {
 namespace {
@@ -34,6 +34,23 @@ std::string broadcast_text(Comm& world, const std::string& text, int root) {
   if (world.rank() == root && bytes > 0) std::memcpy(words.data(), text.data(), bytes);
   world.broadcast(view(words), root);
   return text_of(words, bytes);
+}
+
+std::vector<std::string> all_texts(Comm& world, const std::string& text) {
+  const auto ranks = static_cast<size_t>(world.size());
+  std::vector<uint32_t> own_size = encode_size(text.size()), sizes(2 * ranks);
+  world.all_gather(view(own_size), view(sizes));
+  std::vector<uint64_t> bytes;
+  for (size_t rank = 0; rank < ranks; ++rank) bytes.push_back(uint64_t{sizes[2 * rank + 1]} << 32 | sizes[2 * rank]);
+  const uint64_t longest = *std::max_element(bytes.begin(), bytes.end());
+  std::vector<uint32_t> own = words_for(longest), all(own.size() * ranks);
+  if (!text.empty()) std::memcpy(own.data(), text.data(), text.size());
+  world.all_gather(view(own), view(all));
+  std::vector<std::string> texts;
+  for (size_t rank = 0; rank < ranks; ++rank) {
+    texts.emplace_back(reinterpret_cast<const char*>(all.data() + rank * own.size()), bytes[rank]);
+  }
+  return texts;
 }
 
 void send_text(Comm& world, const std::string& text, int to) {

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "parallel/comm.h"
 #include "tensor/check.h"
@@ -28,6 +29,9 @@ void together(Comm& world, FunctionRef<void()> work);
 
 // The root's text, on every rank.
 std::string broadcast_text(Comm& world, const std::string& text, int root);
+
+// Every rank's text, by rank, on every rank.
+std::vector<std::string> all_texts(Comm& world, const std::string& text);
 
 // A text from one rank to another; both wait.
 void send_text(Comm& world, const std::string& text, int to);

@@ -164,25 +164,31 @@ void check_free_space(Storage& storage, const std::string& directory, int64_t by
 }
 
 std::string commit(Storage& storage, const std::string& temporary, const SaveInfo& info,
-                   const std::vector<Contribution>& contributions) {
+                   const std::vector<Contribution>& contributions, const Failpoint& failpoint) {
   Merge merge;
   for (size_t rank = 0; rank < contributions.size(); ++rank) merge.add(static_cast<int>(rank), contributions[rank]);
   Manifest manifest = merge.finish();
 
   const std::string view = make_view(merge.view());
   storage.write_file(join(temporary, kViewName), bytes_of(view));
+  reach(failpoint, "view_written");
   set_file(*manifest.mutable_view(), {kViewName, static_cast<int64_t>(view.size()), hash128(view)});
   set_config_text(manifest, info.config);
   set_texts(*manifest.mutable_version(), all_versions(info));
   storage.write_file(join(temporary, kManifestName), bytes_of(write_manifest(manifest)));
+  reach(failpoint, "manifest_written");
   storage.sync_directory(temporary);
+  reach(failpoint, "directory_synced");
 
   const std::string path = join(info.directory, step_name(info.step));
   storage.publish(temporary, path);
+  reach(failpoint, "published");
   storage.sync_directory(info.directory);
+  reach(failpoint, "parent_synced");
   const std::string latest = join(info.directory, kLatestName);
   storage.write_file(latest + ".tmp", bytes_of(step_name(info.step) + "\n"));
   storage.rename(latest + ".tmp", latest);
+  reach(failpoint, "latest_written");
   return path;
 }
 

@@ -27,6 +27,6 @@ void check_free_space(Storage& storage, const std::string& directory, int64_t by
 // Checks that the contributions, in rank order, make up whole tensors; writes view and manifest; publishes. Returns the
 // checkpoint's path.
 std::string commit(Storage& storage, const std::string& temporary, const SaveInfo& info,
-                   const std::vector<Contribution>& contributions);
+                   const std::vector<Contribution>& contributions, const Failpoint& failpoint);
 
 }  // namespace tessera

@@ -26,10 +26,16 @@ void for_each_chunk(CheckpointReader& reader, const StoredTensor& tensor, std::v
 }
 
 TensorSummary summarise(CheckpointReader& reader, const StoredTensor& tensor, std::vector<std::byte>& buffer) {
-  TensorSummary summary{tensor.name, tensor.shape, tensor.dtype};
+  TensorSummary summary;
+  summary.name = tensor.name;
+  summary.shape = tensor.shape;
+  summary.dtype = tensor.dtype;
   double squares = 0;
   double smallest = std::numeric_limits<double>::infinity();
   double largest = -smallest;
+  // By exponent, from that of the least subnormal on.
+  constexpr int kLeast = -1074, kMost = 1023;
+  std::vector<int64_t> magnitudes(kMost - kLeast + 1);
   for_each_chunk(reader, tensor, buffer, [&](int64_t, std::span<const std::byte> chunk) {
     for_each_element(tensor.dtype, chunk, [&](double value) {
       if (!std::isfinite(value)) {
@@ -37,10 +43,18 @@ TensorSummary summarise(CheckpointReader& reader, const StoredTensor& tensor, st
         return;
       }
       squares += value * value;
+      if (value == 0) {
+        ++summary.zeros;
+      } else {
+        ++magnitudes[std::ilogb(value) - kLeast];
+      }
       smallest = std::min(smallest, value);
       largest = std::max(largest, value);
     });
   });
+  for (int e = kLeast; e <= kMost; ++e) {
+    if (magnitudes[e - kLeast] > 0) summary.magnitudes[e] = magnitudes[e - kLeast];
+  }
   summary.norm = std::sqrt(squares);
   if (smallest <= largest) {
     summary.min = smallest;

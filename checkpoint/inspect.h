@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@ struct TensorSummary {
   double min = 0;   // of the finite elements; 0 when there is none
   double max = 0;
   int64_t non_finite = 0;  // elements that are NaN or infinite
+  int64_t zeros = 0;
+  std::map<int, int64_t> magnitudes;  // finite elements other than zero, by e where 2^e <= |x| < 2^(e+1)
 };
 
 // Reads all tensors, a block of memory at a time. Throws as CheckpointReader::read.

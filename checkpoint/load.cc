@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "checkpoint/agreement.h"
+#include "checkpoint/exchange.h"
 #include "checkpoint/names.h"
 #include "checkpoint/scan.h"
 
@@ -58,15 +59,19 @@ void match_all(Comm& world, const CheckpointReader& reader, const State& state, 
   }
 }
 
+// The failure is the same on every rank.
 std::optional<RankFailure> try_read(Comm& world, CheckpointReader& reader, State& state) {
-  return try_together(world, [&] {
-    for (const StateSlice& slice : state.slices) {
-      const StoredTensor& tensor = *reader.find(slice.name);
-      reader.read(tensor, slice.rows.begin * tensor.row_bytes(),
-                  {static_cast<std::byte*>(slice.data.data()), static_cast<size_t>(slice.data.bytes())});
-    }
-    state.cursors = reader.info().cursors;
-  });
+  const HeldByRank held = gather_held(world, state);
+  ReadingPlan plan(reader, held);
+  try {
+    Exchange(world, reader, state).run(plan);
+  } catch (const CheckpointError& error) {
+    return RankFailure{error.code(), error.what()};
+  } catch (const IoError& error) {
+    return RankFailure{error.code(), error.what()};
+  }
+  state.cursors = reader.info().cursors;
+  return std::nullopt;
 }
 
 std::vector<std::string> split_lines(const std::string& text) {

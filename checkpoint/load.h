@@ -1,5 +1,5 @@
-// Loading into any layout: each rank reads the byte ranges of its own rows, from whichever files hold them, and checks
-// every block that it touches.
+// Loading into any layout: every block of the files that any rank wants is read once, by one of those ranks, checked,
+// and sent to the others (checkpoint/reading_plan.h). A rank needs its own slices and one block of memory.
 //
 // All calls are collective over world, and an error on one rank is the same error on every rank. Nothing is written
 // into the checkpoint's directory.

@@ -4,6 +4,7 @@
 //   LATEST                              name of the newest published one: advice for people, never read here
 // and in a checkpoint:
 //   manifest.textproto, index.h5, shard-00003.h5 and shard-00003.index for each rank
+//   VERIFIED                            once all of it was read again and found right (checkpoint/reread.h)
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@ namespace tessera {
 inline constexpr const char* kManifestName = "manifest.textproto";
 inline constexpr const char* kViewName = "index.h5";
 inline constexpr const char* kLatestName = "LATEST";
+inline constexpr const char* kVerifiedName = "VERIFIED";
 
 std::string step_name(int64_t step);                              // "step-00001000"
 std::string temporary_name(int64_t step, const std::string& id);  // "step-00001000.tmp-ID"

@@ -9,24 +9,35 @@
 #include "checkpoint/scan.h"
 
 namespace tessera {
+namespace {
 
-std::vector<std::string> prune(Storage& storage, const std::string& directory, int keep_last) {
-  if (keep_last < 2) {
+bool superfluous(const CheckpointEntry& entry, const std::vector<CheckpointEntry>& all, const Retention& retention) {
+  int newer_valid = 0, newer_verified = 0;
+  for (const CheckpointEntry& other : all) {
+    if (other.state != CheckpointEntry::State::Valid || other.step <= entry.step) continue;
+    ++newer_valid;
+    newer_verified += other.verified;
+  }
+  if (entry.state == CheckpointEntry::State::Unfinished) return newer_valid > 0;
+  const bool for_ever = entry.state == CheckpointEntry::State::Valid && retention.keep_every > 0 &&
+                        entry.step % retention.keep_every == 0;
+  return !for_ever && newer_valid >= retention.keep_last && newer_verified >= (entry.verified ? 2 : 1);
+}
+
+}  // namespace
+
+std::vector<std::string> prune(Storage& storage, const std::string& directory, const Retention& retention) {
+  if (retention.keep_last < 2) {
     throw UsageError(
         fmt::format("checkpoint.keep_last = {} is too few: keep at least 2, so that a damaged one has one "
                     "before it",
-                    keep_last));
+                    retention.keep_last));
   }
   const auto entries = scan(storage, directory);
-  std::vector<int64_t> valid;  // newest first
-  for (auto it = entries.rbegin(); it != entries.rend(); ++it) {
-    if (it->state == CheckpointEntry::State::Valid) valid.push_back(it->step);
-  }
   std::vector<std::string> removed;
   for (const CheckpointEntry& entry : entries) {
+    if (!superfluous(entry, entries, retention)) continue;
     const bool leftover = entry.state == CheckpointEntry::State::Unfinished;
-    const size_t newer_needed = leftover ? 1 : static_cast<size_t>(keep_last);
-    if (valid.size() < newer_needed || entry.step >= valid[newer_needed - 1]) continue;
     std::string path = entry.path;
     if (!leftover) {
       // Out of sight first: a removal that is cut off must not leave something that looks like a broken checkpoint.
@@ -40,11 +51,12 @@ std::vector<std::string> prune(Storage& storage, const std::string& directory, i
   return removed;
 }
 
-std::vector<std::string> prune(Comm& world, Storage& storage, const std::string& directory, int keep_last) {
+std::vector<std::string> prune(Comm& world, Storage& storage, const std::string& directory,
+                               const Retention& retention) {
   std::string names;
   together(world, [&] {
     if (world.rank() != 0) return;
-    for (const std::string& name : prune(storage, directory, keep_last)) names += name + "\n";
+    for (const std::string& name : prune(storage, directory, retention)) names += name + "\n";
   });
   std::istringstream in(broadcast_text(world, names, 0));
   std::vector<std::string> removed;

@@ -9,13 +9,19 @@
 
 namespace tessera {
 
-// Removes what lies behind the keep_last newest valid checkpoints of a checkpoints/ folder (older step-* directories,
-// broken ones included) and leftovers of saves that are older than the newest valid one. What is not behind a newer
-// valid checkpoint is never removed. Returns the names removed, oldest first. Call it between saves.
-// Throws UsageError when keep_last < 2; IoError.
-std::vector<std::string> prune(Storage& storage, const std::string& directory, int keep_last);
+struct Retention {
+  int keep_last = 2;       // newest valid ones; at least 2
+  int64_t keep_every = 0;  // steps that this divides are kept for ever; 0: none
+};
+
+// Removes published checkpoints of a checkpoints/ folder that are superfluous. One is when keep_last valid ones are
+// newer, when its step is not kept for ever (a broken one never is), and when a newer one is marked VERIFIED; one that
+// is itself marked only goes when two newer ones are. Removes also what saves that were cut off left, when a valid one
+// is newer. Returns the names removed, oldest first. Call it between saves. Throws UsageError when keep_last < 2;
+// IoError.
+std::vector<std::string> prune(Storage& storage, const std::string& directory, const Retention& retention);
 
 // The same, collective over world: rank 0 removes; every rank throws what it throws.
-std::vector<std::string> prune(Comm& world, Storage& storage, const std::string& directory, int keep_last);
+std::vector<std::string> prune(Comm& world, Storage& storage, const std::string& directory, const Retention& retention);
 
 }  // namespace tessera

@@ -1,10 +1,5 @@
-// Saving: every rank writes its rows, and the checkpoint appears at once, by rename, or not at all.
-//
-//   1  rank 0 makes step-NNNNNNNN.tmp-ID, removing what a save cut off left of it
-//   2  every rank writes and fsyncs its shard and index (write_shard: no communication, so a thread can do it)
-//   3  rank 0 merges what the ranks tell of their files, writes index.h5 and, last, the manifest; fsyncs the directory
-//   4  rank 0 renames the directory to step-NNNNNNNN (the commit point), fsyncs its parent and writes LATEST
-// After each of them all ranks agree that none failed.
+// Saving at once: every rank writes its rows, and the checkpoint appears at once, by rename, or not at all. How it is
+// done is told in checkpoint/saver.h, which also saves while training goes on.
 #pragma once
 
 #include <cstdint>

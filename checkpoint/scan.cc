@@ -6,6 +6,7 @@
 
 #include "checkpoint/manifest.pb.h"
 #include "checkpoint/names.h"
+#include "checkpoint/verify.h"
 
 namespace tessera {
 namespace {
@@ -26,6 +27,7 @@ CheckpointEntry look_at(Storage& storage, const std::string& directory, const st
     entry.layout = reader->info().layout;
     for (const auto& shard : reader->manifest().shard()) entry.bytes += shard.data().bytes() + shard.index().bytes();
     entry.bytes += reader->manifest().view().bytes();
+    entry.verified = is_marked_verified(storage, entry.path);
   } catch (const Error& error) {
     entry.state = CheckpointEntry::State::Broken;
     entry.problem = error.what();

@@ -21,8 +21,9 @@ struct CheckpointEntry {
   std::string path;
   int64_t step = 0;
   State state = State::Valid;
-  std::string problem;  // what is wrong, when broken
-  int64_t bytes = 0;    // of all its files, when valid
+  bool verified = false;  // valid, and marked as read again and found right
+  std::string problem;    // what is wrong, when broken
+  int64_t bytes = 0;      // of all its files, when valid
   std::string layout;
   int64_t modified = 0;  // seconds since 1970; 0 when it cannot be told
 };

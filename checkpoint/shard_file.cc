@@ -63,69 +63,87 @@ class HashedFile {
   int64_t size_ = 0;
 };
 
-// Appends the image's own bytes up to `end`.
-void append_structures(const Hdf5Image& image, int64_t end, HashedFile& file) {
+// Appends the layout's own bytes up to `end`.
+void append_structures(const ShardLayout& layout, int64_t end, HashedFile& file) {
   std::array<std::byte, 65536> buffer;
   while (file.size() < end) {
     const auto part = std::span(buffer).first(std::min<size_t>(buffer.size(), end - file.size()));
-    image.read(file.size(), part);
+    layout.read_structures(file.size(), part);
     file.append(part);
   }
 }
 
 }  // namespace
 
-std::vector<Piece> pieces_to_write(const State& state) {
+std::vector<Piece> pieces_to_write(const State& state, const std::vector<std::vector<Interval>>& shares) {
+  TESSERA_CHECK_EQ(state.slices.size(), shares.size(), "each slice has its share");
   std::vector<Piece> pieces;
-  for (const StateSlice& slice : state.slices) {
-    TESSERA_CHECK(slice.replica >= 0 && slice.replica < slice.replicas, slice.name);
+  for (size_t i = 0; i < shares.size(); ++i) {
+    const StateSlice& slice = state.slices[i];
     TESSERA_CHECK(slice.global_shape.rank() >= 1, slice.name + " has rows");
-    const Interval rows = shard(slice.rows, slice.replicas, slice.replica);
-    if (rows.empty()) continue;
+    if (slice.rows.empty()) continue;
     TESSERA_CHECK(slice.rows.begin >= 0 && slice.rows.end <= slice.global_shape[0], slice.name + slice.rows.str());
     TESSERA_CHECK_EQ(slice.data.shape(), slice.global_shape.with_rows(slice.rows.size()), slice.name);
-    TESSERA_CHECK(slice.data.device() == Device::Cpu, slice.name + " is written from host memory");
-    pieces.push_back({slice.name, slice.global_shape, rows,
-                      slice.data.rows(rows.begin - slice.rows.begin, rows.end - slice.rows.begin)});
+    for (const Interval& rows : shares[i]) {
+      pieces.push_back({slice.name, slice.global_shape, rows,
+                        slice.data.rows(rows.begin - slice.rows.begin, rows.end - slice.rows.begin)});
+    }
   }
   return pieces;
 }
 
-WrittenShard write_shard(Storage& storage, const std::string& directory, int rank, const std::vector<Piece>& pieces) {
-  Hdf5Image image;
-  std::vector<Box> boxes;
+ShardLayout::ShardLayout(const std::vector<Piece>& pieces) : image_(std::make_unique<Hdf5Image>()) {
   {
     const auto properties = hdf5_dataset_properties();
-    for (const Piece& piece : pieces) boxes.push_back(place(image, piece, properties));
+    for (const Piece& piece : pieces) boxes_.push_back(place(*image_, piece, properties));
   }
-  image.close();
-
-  std::vector<size_t> by_offset(pieces.size());
+  image_->close();
+  std::vector<size_t> by_offset(boxes_.size());
   for (size_t i = 0; i < by_offset.size(); ++i) by_offset[i] = i;
-  std::sort(by_offset.begin(), by_offset.end(), [&](size_t a, size_t b) { return boxes[a].offset < boxes[b].offset; });
-
-  HashedFile file(storage, directory, shard_name(rank));
+  std::sort(by_offset.begin(), by_offset.end(),
+            [&](size_t a, size_t b) { return boxes_[a].offset < boxes_[b].offset; });
   for (const size_t i : by_offset) {
-    Box& box = boxes[i];
-    std::span<const std::byte> rest(static_cast<const std::byte*>(pieces[i].data.data()), box.bytes);
-    if (rest.empty()) continue;
-    append_structures(image, box.offset, file);
-    TESSERA_CHECK_EQ(file.size(), box.offset, "datasets do not overlap");
-    while (!rest.empty()) {
-      const auto block = rest.first(std::min<size_t>(rest.size(), kBlockBytes));
-      box.blocks.push_back(hash128(block));
-      file.append(block);
-      rest = rest.subspan(block.size());
-    }
+    const int64_t bytes = boxes_[i].bytes;
+    for (int64_t at = 0; at < bytes; at += kBlockBytes) blocks_.push_back({i, at, std::min(kBlockBytes, bytes - at)});
+    piece_bytes_ += bytes;
   }
-  append_structures(image, image.size(), file);
+}
+
+ShardLayout::~ShardLayout() = default;
+ShardLayout::ShardLayout(ShardLayout&&) noexcept = default;
+ShardLayout& ShardLayout::operator=(ShardLayout&&) noexcept = default;
+
+int64_t ShardLayout::bytes() const { return image_->size(); }
+void ShardLayout::read_structures(int64_t offset, std::span<std::byte> out) const { image_->read(offset, out); }
+
+std::span<const std::byte> bytes_of(const Piece& piece, const ShardLayout::Block& block) {
+  TESSERA_CHECK(piece.data.device() == Device::Cpu, piece.name + " is written from host memory");
+  return {static_cast<const std::byte*>(piece.data.data()) + block.first, static_cast<size_t>(block.bytes)};
+}
+
+WrittenShard write_shard(Storage& storage, const std::string& directory, int rank, const ShardLayout& layout,
+                         BlockSource source, const Failpoint& failpoint) {
+  std::vector<Box> boxes = layout.boxes();
+  HashedFile file(storage, directory, shard_name(rank));
+  reach(failpoint, "shard_created");
+  for (const ShardLayout::Block& block : layout.blocks()) {
+    Box& box = boxes[block.piece];
+    if (block.first == 0) append_structures(layout, box.offset, file);
+    TESSERA_CHECK_EQ(file.size(), box.offset + block.first, "datasets do not overlap");
+    const auto bytes = source(block);
+    box.blocks.push_back(hash128(bytes));
+    file.append(bytes);
+  }
+  append_structures(layout, layout.bytes(), file);
 
   WrittenShard written;
   written.data = file.finish();
+  reach(failpoint, "shard_written");
   written.index_bytes = encode_index(boxes);
   HashedFile index(storage, directory, shard_index_name(rank));
   index.append(std::as_bytes(std::span(written.index_bytes)));
   written.index = index.finish();
+  reach(failpoint, "index_written");
   return written;
 }
 

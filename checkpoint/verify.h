@@ -19,8 +19,18 @@ struct Verification {
   bool ok() const { return problems.empty(); }
 };
 
-// Reads every file once and compares sizes, hashes of files and hashes of blocks. Finds all problems that it can, and
-// does not throw for what is wrong with the checkpoint. Files that the manifest does not name are not looked at.
+// Reads every file once, from the disk rather than from memory where the system can, and compares sizes, hashes of
+// files and hashes of blocks. Finds all problems that it can, and does not throw for what is wrong with the checkpoint.
+// Files that the manifest does not name are not looked at.
 Verification verify(Storage& storage, const std::string& path);
+
+// Part `part` of `parts` that make up the same: every parts-th shard, and with part 0 all the rest.
+Verification verify_part(Storage& storage, const std::string& path, int part, int parts);
+
+// Leaves a file VERIFIED with the hash of the manifest in the checkpoint. Throws IoError.
+void mark_verified(Storage& storage, const std::string& path);
+
+// Whether the checkpoint is marked, with the manifest that it has now. Throws IoError.
+bool is_marked_verified(Storage& storage, const std::string& path);
 
 }  // namespace tessera

@@ -8,8 +8,6 @@
 #include <fstream>
 
 #include "checkpoint/load.h"
-#include "checkpoint/retention.h"
-#include "checkpoint/save.h"
 #include "data/loader.h"
 #include "launch/bench/gemm_peak.h"
 #include "launch/config/parse.h"
@@ -80,7 +78,13 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
                                                    .order = Order::Shuffled,
                                                    .history = history_});
   validation_ = open_validation(config, *parts_, config.evaluation().samples(), fingerprint);
-  pipeline_ = parts_->training(*loader_);
+  saving_ = std::make_unique<Saving>(config.checkpoint(), Saving::Surroundings{.world = session.world,
+                                                                               .console = *console_,
+                                                                               .run_directory = directory_,
+                                                                               .failpoint = options.failpoint,
+                                                                               .state = [this] { return state(); },
+                                                                               .info = [this] { return save_info(); }});
+  pipeline_ = parts_->training(*loader_, saving_->guard(parts_->optimizer()));
   progress_ = std::make_unique<Progress>(position_.step, config.run().steps());
 }
 
@@ -95,6 +99,19 @@ State Trainer::state() {
                            {"seed", static_cast<int64_t>(seed_)}};
   state.cursors.texts = {{"data_history", history_.to_text()}};
   return state;
+}
+
+SaveInfo Trainer::save_info() {
+  watchdog_->progress("checkpoint", position_.step);
+  on_rank_zero(session_.world, [&] { metrics_->sync(); });
+  SaveInfo info;
+  info.step = position_.step;
+  info.samples = position_.samples;
+  info.tokens = position_.tokens;
+  info.layout = layout_text(parts_->mesh().shape());
+  info.config = to_text(config_);
+  info.versions = {{"tessera", program_version()}};
+  return info;
 }
 
 void Trainer::resume(const TrainOptions& options) {
@@ -150,6 +167,7 @@ void Trainer::say_what_runs() {
                  plural(session_.threads, "thread"));
   std::vector<MemoryLine> memory = parts_->memory();
   memory.push_back({"communication", session_.world.staging_bytes()});
+  memory.push_back({"checkpoint staging", saving_->staging_bytes()});
   memory.push_back({"data", Loader::bytes(config_.data(), mesh.extent(Axis::Dp))});
   console_->info(memory_table(memory));
   if (resumed_from_ >= 0) {
@@ -250,32 +268,6 @@ void Trainer::evaluate_all() {
   }
 }
 
-void Trainer::save() {
-  watchdog_->progress("checkpoint", position_.step);
-  const Clock::time_point start = Clock::now();
-  on_rank_zero(session_.world, [&] { metrics_->sync(); });
-  PosixStorage storage;
-  const SaveInfo info{.directory = checkpoints(),
-                      .id = "run",
-                      .step = position_.step,
-                      .samples = position_.samples,
-                      .tokens = position_.tokens,
-                      .layout = layout_text(parts_->mesh().shape()),
-                      .config = to_text(config_),
-                      .versions = {{"tessera", program_version()}}};
-  try {
-    const Saved saved = tessera::save(session_.world, storage, state(), info);
-    prune(session_.world, storage, checkpoints(), config_.checkpoint().keep_last());
-    console_->info("step {}  saved {} in {} ({})", position_.step, saved.path, format_duration(seconds_since(start)),
-                   format_bytes(static_cast<double>(saved.bytes)));
-    last_saved_ = position_.step;
-  } catch (const IoError& error) {
-    // The same on every rank, and older checkpoints are as they were: training is worth more than this save.
-    console_->error("warning: step {} was not saved, training goes on: {}", position_.step, error.what());
-    save_error_ = error.what();
-  }
-}
-
 int Trainer::run() {
   open_run_directory();
   say_what_runs();
@@ -285,17 +277,21 @@ int Trainer::run() {
     return static_cast<int>(ExitCode::Done);
   }
   const int64_t evaluate_every = config_.evaluation().every_steps();
-  const int64_t save_every = config_.checkpoint().every_steps();
   if (position_.step == 0) evaluate_all();
   while (position_.step < steps) {
     train_step();
     const bool last = position_.step == steps;
     if (last || (evaluate_every > 0 && position_.step % evaluate_every == 0)) evaluate_all();
-    const bool due = save_every > 0 && position_.step % save_every == 0;
-    if (due || (last && config_.checkpoint().save_last())) save();
+    watchdog_->progress("checkpoint", position_.step);
+    if (saving_->step_done(position_.step, last)) {
+      saving_->finish();
+      return static_cast<int>(ExitCode::Stopped);
+    }
   }
-  if (config_.checkpoint().save_last() && last_saved_ != steps) {
-    throw IoError("the last checkpoint could not be written: " + save_error_);
+  watchdog_->progress("checkpoint", position_.step);
+  saving_->finish();
+  if (config_.checkpoint().save_last() && saving_->saved_step() != steps) {
+    throw IoError("the last checkpoint could not be written: " + saving_->save_error());
   }
   return static_cast<int>(ExitCode::Done);
 }

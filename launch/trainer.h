@@ -10,6 +10,7 @@
 #include "launch/metrics/metrics_log.h"
 #include "launch/metrics/progress.h"
 #include "launch/metrics/tensorboard.h"
+#include "launch/saving.h"
 #include "launch/session.h"
 #include "launch/validation.h"
 #include "launch/watchdog.h"
@@ -23,6 +24,7 @@ struct State;
 
 struct TrainOptions {
   std::vector<std::string> allow_change;  // config fields that may differ from the checkpoint's
+  Failpoint failpoint = {};
 };
 
 class Trainer {
@@ -51,7 +53,7 @@ class Trainer {
   StepMetrics accounted(const StepTimes& times, double seconds, const std::map<std::string, Traffic>& before) const;
   void log_step(const StepMetrics& metrics);
   void evaluate_all();
-  void save();
+  SaveInfo save_info();           // of where the run stands; its metrics are on the disk then
   int64_t visible_pairs() const;  // of the loaded step, over all ranks
   State state();
   std::string checkpoints() const { return directory_ + "/checkpoints"; }
@@ -64,14 +66,13 @@ class Trainer {
   std::unique_ptr<Watchdog> watchdog_;
   Position position_;
   int64_t resumed_from_ = -1;  // step of the checkpoint; -1: fresh
-  int64_t last_saved_ = -1;
-  std::string save_error_;  // why the newest save that failed did
-  uint64_t seed_ = 0;       // that the run began with
+  uint64_t seed_ = 0;          // that the run began with
   DataHistory history_;
 
   std::unique_ptr<Assembly> parts_;
   std::unique_ptr<Loader> loader_;
   std::vector<ValidationSet> validation_;
+  std::unique_ptr<Saving> saving_;
   std::unique_ptr<Pipeline> pipeline_;
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<TensorboardWriter> tensorboard_;

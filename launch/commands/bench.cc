@@ -1,4 +1,5 @@
-// tessera bench gemm | train: speeds against what the same process measures as possible. No data set is needed.
+// tessera bench gemm | train | checkpoint: speeds against what the same process measures as possible. No data set is
+// needed.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -8,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/assembly.h"
+#include "launch/bench/checkpoint_speed.h"
 #include "launch/bench/gemm_peak.h"
 #include "launch/bench/synthetic_source.h"
 #include "launch/commands/command.h"
@@ -133,6 +135,59 @@ int bench_gemm(const BenchGemmArguments& arguments) {
   });
 }
 
+struct BenchCheckpointArguments {
+  CheckpointSpeedOptions options;
+  int64_t mib = 1024;
+  int64_t staging_mib = 256;
+  int local_ranks = 0;
+  bool as_json = false;
+};
+
+int bench_checkpoint(BenchCheckpointArguments arguments) {
+  arguments.options.bytes = arguments.mib << 20;
+  arguments.options.staging_bytes = arguments.staging_mib << 20;
+  return run_session({.local_ranks = arguments.local_ranks}, [&](Session& session) {
+    const CheckpointSpeed speed = measure_checkpoint_speed(session, arguments.options);
+    if (session.world.rank() != 0) return 0;
+    const auto bytes = static_cast<double>(speed.bytes);
+    const auto line = [&](const char* what, double seconds, double ratio, const char* against) {
+      fmt::print("{:<34}{:>10.3f} s{:>10.2f} GB/s{:>10.3f} {}\n", what, seconds, bytes / seconds * 1e-9, ratio,
+                 against);
+    };
+    fmt::print("{} of state on {} ranks, {} of staging\n", format_bytes(bytes), session.world.size(),
+               format_bytes(static_cast<double>(speed.staging_bytes)));
+    line("plain write and fsync", speed.plain_write, 1, "");
+    line("save", speed.save, speed.plain_write / speed.save, "of plain writing");
+    line("asynchronous save", speed.asynchronous, speed.save / speed.asynchronous, "of the save");
+    line("  stall, state changes at once", speed.copy_stall, speed.copy_stall / speed.save, "of the save's time");
+    line("  stall, state changes later", speed.overlapped_stall, speed.overlapped_stall / speed.save,
+         "of the save's time");
+    line("plain read", speed.plain_read, 1, "");
+    line("load into the same layout", speed.load, speed.plain_read / speed.load, "of plain reading");
+    line("load into another layout", speed.load_other, speed.plain_read / speed.load_other, "of plain reading");
+    if (arguments.as_json) {
+      fmt::print("{}\n", nlohmann::json{{"bytes", speed.bytes},
+                                        {"ranks", session.world.size()},
+                                        {"staging_bytes", speed.staging_bytes},
+                                        {"plain_write_seconds", speed.plain_write},
+                                        {"save_seconds", speed.save},
+                                        {"asynchronous_seconds", speed.asynchronous},
+                                        {"copy_stall_seconds", speed.copy_stall},
+                                        {"overlapped_stall_seconds", speed.overlapped_stall},
+                                        {"plain_read_seconds", speed.plain_read},
+                                        {"load_seconds", speed.load},
+                                        {"load_other_seconds", speed.load_other},
+                                        {"write_ratio", speed.plain_write / speed.save},
+                                        {"load_ratio", speed.plain_read / speed.load},
+                                        {"load_other_ratio", speed.plain_read / speed.load_other},
+                                        {"stall_ratio", speed.overlapped_stall / speed.save},
+                                        {"copy_stall_ratio", speed.copy_stall / speed.save}}
+                             .dump());
+    }
+    return 0;
+  });
+}
+
 }  // namespace
 
 void add_bench(CLI::App& program, Selected& selected) {
@@ -164,6 +219,24 @@ void add_bench(CLI::App& program, Selected& selected) {
   gemm_command->add_option("--threads", gemm->threads, "Of a rank; 0: an equal share of the cores");
   gemm_command->add_flag("--json", gemm->as_json, "Last line: one JSON object");
   gemm_command->callback([gemm, &selected] { selected = [gemm] { return bench_gemm(*gemm); }; });
+
+  const auto saves = std::make_shared<BenchCheckpointArguments>();
+  CLI::App* saves_command =
+      command->add_subcommand("checkpoint", "Saving and loading, against plain files on the same disk");
+  saves_command->add_option("DIR", saves->options.directory, "A directory on that disk; what is written is removed")
+      ->required();
+  saves_command->add_option("--mib", saves->mib, "Size of the state, over all ranks")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  saves_command->add_option("--staging-mib", saves->staging_mib, "Staging memory of each rank")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  saves_command->add_option("--repeats", saves->options.repeats, "Measurements of each, after one that warms up")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  saves_command->add_option("--local-ranks", saves->local_ranks, "Ranks as threads of this process; 0: as launched");
+  saves_command->add_flag("--json", saves->as_json, "Last line: one JSON object");
+  saves_command->callback([saves, &selected] { selected = [saves] { return bench_checkpoint(*saves); }; });
 }
 
 }  // namespace tessera

@@ -1,5 +1,5 @@
-// tessera checkpoint list | inspect | verify | diff: what checkpoints there are, what they hold, whether each byte of
-// them is what was saved, and in what two differ.
+// tessera checkpoint list | inspect | verify | diff | prune | reshard: what checkpoints there are, what they hold,
+// whether each byte of them is what was saved, in what two differ; making room, and copies in another number of files.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -10,6 +10,8 @@
 
 #include "checkpoint/inspect.h"
 #include "checkpoint/names.h"
+#include "checkpoint/reshard.h"
+#include "checkpoint/retention.h"
 #include "checkpoint/scan.h"
 #include "checkpoint/verify.h"
 #include "launch/commands/command.h"
@@ -24,6 +26,9 @@ using json = nlohmann::ordered_json;
 struct Arguments {
   std::string path, other;
   bool as_json = false;
+  bool histogram = false;
+  Retention retention;
+  int shards = 1;
 };
 
 void print_json(const json& object) { fmt::print("{}\n", object.dump(-1, ' ', false, json::error_handler_t::replace)); }
@@ -53,6 +58,8 @@ std::string one_checkpoint(Storage& storage, const std::string& path) {
   return newest->path;
 }
 
+const char* state_of(const CheckpointEntry& entry) { return entry.verified ? "verified" : name(entry.state); }
+
 int run_list(const Arguments& arguments) {
   PosixStorage storage;
   const std::string folder = checkpoints_folder(storage, arguments.path);
@@ -68,18 +75,28 @@ int run_list(const Arguments& arguments) {
     const bool valid = entry.state == CheckpointEntry::State::Valid;
     fmt::print("{:>10}{:>12}{:>10}  {:<{}}  {}{}\n", entry.step,
                valid ? format_bytes(static_cast<double>(entry.bytes)) : "-", format_duration(static_cast<double>(age)),
-               entry.layout, width, name(entry.state), entry.problem.empty() ? "" : ": " + entry.problem);
+               entry.layout, width, state_of(entry), entry.problem.empty() ? "" : ": " + entry.problem);
     rows.push_back({{"step", entry.step},
                     {"size", entry.bytes},
                     {"age", age},
                     {"layout", entry.layout},
-                    {"state", name(entry.state)},
+                    {"state", state_of(entry)},
                     {"problem", entry.problem},
                     {"path", entry.path}});
   }
   if (entries.empty()) fmt::print("no checkpoint in {}\n", folder);
   if (arguments.as_json) print_json({{"directory", folder}, {"checkpoints", std::move(rows)}});
   return 0;
+}
+
+// A bar for each power of two, the longest of 50 marks.
+void print_magnitudes(const TensorSummary& tensor) {
+  int64_t most = 1;
+  for (const auto& [exponent, count] : tensor.magnitudes) most = std::max(most, count);
+  if (tensor.zeros > 0) fmt::print("  {:>8} {:>12}\n", "0", tensor.zeros);
+  for (const auto& [exponent, count] : tensor.magnitudes) {
+    fmt::print("  {:>8} {:>12}  {:#<{}}\n", fmt::format("2^{}", exponent), count, "", 1 + 49 * count / most);
+  }
 }
 
 int run_inspect(const Arguments& arguments) {
@@ -106,13 +123,18 @@ int run_inspect(const Arguments& arguments) {
     fmt::print("{:<{}}  {:<{}}  {:<5}  {:>12.6g}  {:>12.6g}  {:>12.6g}  {:>10}\n", tensor.name, width,
                tensor.shape.str(), shape_width, name(tensor.dtype), tensor.norm, tensor.min, tensor.max,
                tensor.non_finite);
+    if (arguments.histogram) print_magnitudes(tensor);
+    json magnitudes = json::array();
+    for (const auto& [exponent, count] : tensor.magnitudes) magnitudes.push_back({exponent, count});
     rows.push_back({{"tensor", tensor.name},
                     {"shape", tensor.shape.dims()},
                     {"dtype", name(tensor.dtype)},
                     {"norm", tensor.norm},
                     {"min", tensor.min},
                     {"max", tensor.max},
-                    {"non_finite", tensor.non_finite}});
+                    {"non_finite", tensor.non_finite},
+                    {"zeros", tensor.zeros},
+                    {"magnitudes", std::move(magnitudes)}});
     elements += tensor.shape.size();
     bytes += tensor.shape.size() * size_of(tensor.dtype);
   }
@@ -206,6 +228,41 @@ int run_diff(const Arguments& arguments) {
   return difference.equal() ? 0 : 1;
 }
 
+// Reads again what would have to be verified before anything may go: the newest ones that are to be kept.
+void verify_kept(Storage& storage, const std::string& folder, int keep_last) {
+  const auto entries = scan(storage, folder);
+  int seen = 0;
+  for (auto entry = entries.rbegin(); entry != entries.rend() && seen < keep_last; ++entry) {
+    if (entry->state != CheckpointEntry::State::Valid) continue;
+    ++seen;
+    if (entry->verified) continue;
+    const Verification result = verify(storage, entry->path);
+    if (result.ok()) mark_verified(storage, entry->path);
+    fmt::print("{}  {}\n", result.ok() ? "verified" : "broken  ", entry->path);
+    for (const std::string& problem : result.problems) fmt::print("          {}\n", problem);
+  }
+}
+
+int run_prune(const Arguments& arguments) {
+  PosixStorage storage;
+  const std::string folder = checkpoints_folder(storage, arguments.path);
+  verify_kept(storage, folder, arguments.retention.keep_last);
+  const auto removed = prune(storage, folder, arguments.retention);
+  for (const std::string& name : removed) fmt::print("removed   {}\n", join(folder, name));
+  if (removed.empty()) fmt::print("nothing to remove in {}\n", folder);
+  if (arguments.as_json) print_json({{"directory", folder}, {"removed", removed}});
+  return 0;
+}
+
+int run_reshard(const Arguments& arguments) {
+  PosixStorage storage;
+  CheckpointReader reader(storage, one_checkpoint(storage, arguments.path));
+  const std::string path = reshard(reader, storage, arguments.other, arguments.shards);
+  fmt::print("{} in {} shards: {}\n", reader.info().path, arguments.shards, path);
+  if (arguments.as_json) print_json({{"from", reader.info().path}, {"path", path}, {"shards", arguments.shards}});
+  return 0;
+}
+
 // A subcommand with --json that runs `body`.
 CLI::App* add(CLI::App& checkpoint, const char* name, const char* help, int (*body)(const Arguments&),
               const std::shared_ptr<Arguments>& arguments, Selected& selected) {
@@ -218,7 +275,8 @@ CLI::App* add(CLI::App& checkpoint, const char* name, const char* help, int (*bo
 }  // namespace
 
 void add_checkpoint(CLI::App& program, Selected& selected) {
-  CLI::App* checkpoint = program.add_subcommand("checkpoint", "List, inspect, verify and compare checkpoints");
+  CLI::App* checkpoint =
+      program.add_subcommand("checkpoint", "List, inspect, verify, compare, copy and remove checkpoints");
   checkpoint->require_subcommand(1);
   const auto arguments = std::make_shared<Arguments>();
   const char* either = "A checkpoint, or a run directory for its newest valid one";
@@ -226,10 +284,11 @@ void add_checkpoint(CLI::App& program, Selected& selected) {
   add(*checkpoint, "list", "The checkpoints of a run: step, size, age, layout, state", run_list, arguments, selected)
       ->add_option("DIR", arguments->path, "A run directory or its checkpoints/ folder")
       ->required();
-  add(*checkpoint, "inspect", "What a checkpoint holds: tensors, shapes, norms, extremes, non-finite elements",
-      run_inspect, arguments, selected)
-      ->add_option("CHECKPOINT", arguments->path, either)
-      ->required();
+  CLI::App* look =
+      add(*checkpoint, "inspect", "What a checkpoint holds: tensors, shapes, norms, extremes, non-finite elements",
+          run_inspect, arguments, selected);
+  look->add_option("CHECKPOINT", arguments->path, either)->required();
+  look->add_flag("--histogram", arguments->histogram, "How many elements are of which power of two");
   add(*checkpoint, "verify", "Read every byte and check it; names what is wrong, and ends with 4 when something is",
       run_verify, arguments, selected)
       ->add_option("CHECKPOINT", arguments->path, "A checkpoint, or a run directory for all of its checkpoints")
@@ -239,6 +298,21 @@ void add_checkpoint(CLI::App& program, Selected& selected) {
           arguments, selected);
   compare->add_option("A", arguments->path, either)->required();
   compare->add_option("B", arguments->other, either)->required();
+
+  CLI::App* room = add(*checkpoint, "prune", "Remove what is superfluous behind verified newer checkpoints", run_prune,
+                       arguments, selected);
+  room->add_option("DIR", arguments->path, "A run directory or its checkpoints/ folder; no run may be saving there")
+      ->required();
+  room->add_option("--keep-last", arguments->retention.keep_last, "Newest valid ones to keep")->capture_default_str();
+  room->add_option("--keep-every", arguments->retention.keep_every, "Keep steps that this divides for ever; 0: none")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+
+  CLI::App* copy =
+      add(*checkpoint, "reshard", "Copy a checkpoint into another number of shards", run_reshard, arguments, selected);
+  copy->add_option("CHECKPOINT", arguments->path, either)->required();
+  copy->add_option("DIR", arguments->other, "Where step-NNNNNNNN is written")->required();
+  copy->add_option("--shards", arguments->shards, "Number of shard files")->required();
 }
 
 }  // namespace tessera

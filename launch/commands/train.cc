@@ -4,6 +4,8 @@
 
 #include "launch/commands/command.h"
 #include "launch/commands/run_arguments.h"
+#include "launch/failpoints.h"
+#include "launch/host.h"
 #include "launch/run.pb.h"
 #include "launch/trainer.h"
 
@@ -24,6 +26,7 @@ void add_train(CLI::App& program, Selected& selected) {
       ->take_all();
   command->callback([arguments, &selected] {
     selected = [arguments] {
+      arguments->options.failpoint = failpoint_of(process_environment());
       return run_with_config(arguments->run, Surroundings::Data::Needed, [&](RunConfig& config, Session& session) {
         return Trainer(config, session, arguments->options).run();
       });

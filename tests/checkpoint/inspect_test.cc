@@ -46,6 +46,18 @@ TEST(Inspect, SummarisesEveryDtype) {
   check(summary(save_values<uint32_t>(directory, 6, {12, 3, 4}, 2)), DType::U32);
 }
 
+TEST(Inspect, CountsMagnitudes) {
+  const std::string directory = fresh_directory();
+  PosixStorage storage;
+  const float least = std::numeric_limits<float>::denorm_min();
+  CheckpointReader reader(storage,
+                          save_values<float>(directory, 1, {0, -0.0f, 1, -1.5f, 2, 3.99f, 0.3f, least, INFINITY}, 2));
+  const TensorSummary summary = inspect(reader)[0];
+  EXPECT_EQ(summary.zeros, 2);
+  EXPECT_EQ(summary.magnitudes, (std::map<int, int64_t>{{-149, 1}, {-2, 1}, {0, 2}, {1, 2}}));
+  EXPECT_EQ(summary.non_finite, 1);
+}
+
 TEST(Inspect, CountsWhatIsNotFinite) {
   const std::string directory = fresh_directory();
   PosixStorage storage;

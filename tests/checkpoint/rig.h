@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <deque>
@@ -15,8 +16,8 @@
 #include "checkpoint/load.h"
 #include "checkpoint/names.h"
 #include "checkpoint/save.h"
+#include "checkpoint/sharing.h"
 #include "parallel/comm_threads.h"
-#include "tensor/random.h"
 
 namespace tessera {
 
@@ -46,20 +47,32 @@ struct RankState {
   std::deque<std::vector<std::byte>> memory;
   State state;
 
-  RankState(const std::vector<TestTensor>& tensors, const Holding& holding, int rank) {
-    if (rank >= holding.parts * holding.replicas) return;
-    for (const TestTensor& tensor : tensors) {
+  // The slices `held`, of tensors among `tensors`.
+  RankState(const std::vector<TestTensor>& tensors, const std::vector<HeldRows>& held) {
+    for (const HeldRows& one : held) {
+      const auto tensor =
+          std::find_if(tensors.begin(), tensors.end(), [&](const TestTensor& t) { return t.name == one.tensor; });
       StateSlice slice;
-      slice.name = tensor.name;
-      slice.global_shape = tensor.shape;
-      slice.rows = shard({0, tensor.shape[0]}, holding.parts, rank % holding.parts);
-      slice.replica = rank / holding.parts;
-      slice.replicas = holding.replicas;
-      const Shape shape = tensor.shape.with_rows(slice.rows.size());
-      memory.emplace_back(shape.size() * size_of(tensor.dtype), std::byte{0});
-      slice.data = Tensor(memory.back().data(), shape, tensor.dtype);
+      slice.name = one.tensor;
+      slice.global_shape = tensor->shape;
+      slice.rows = one.rows;
+      const Shape shape = tensor->shape.with_rows(slice.rows.size());
+      memory.emplace_back(shape.size() * size_of(tensor->dtype), std::byte{0});
+      slice.data = Tensor(memory.back().data(), shape, tensor->dtype);
       state.slices.push_back(slice);
     }
+  }
+
+  RankState(const std::vector<TestTensor>& tensors, const Holding& holding, int rank)
+      : RankState(tensors, held_by(tensors, holding, rank)) {}
+
+  static std::vector<HeldRows> held_by(const std::vector<TestTensor>& tensors, const Holding& holding, int rank) {
+    std::vector<HeldRows> held;
+    if (rank >= holding.parts * holding.replicas) return held;
+    for (const TestTensor& tensor : tensors) {
+      held.push_back({tensor.name, shard({0, tensor.shape[0]}, holding.parts, rank % holding.parts)});
+    }
+    return held;
   }
 
   // Every byte a function of (seed, tensor, global byte).
@@ -76,16 +89,23 @@ struct RankState {
   }
 
  private:
+  // A cheap bijection without visible pattern (splitmix64's last part): tests fill tens of megabytes.
+  static uint64_t scramble(uint64_t x) {
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
+    x = (x ^ x >> 27) * 0x94d049bb133111eb;
+    return x ^ x >> 31;
+  }
+
   template <class Visit>
   void for_each_byte(uint64_t seed, Visit&& visit) {
     for (StateSlice& slice : state.slices) {
-      const RandomStream stream(seed, slice.name);
+      const uint64_t stream = seed * 0x9e3779b97f4a7c15 + std::hash<std::string>()(slice.name);
       const int64_t first = slice.rows.begin * slice.global_shape.row_size() * size_of(slice.data.dtype());
       auto* bytes = static_cast<std::byte*>(slice.data.data());
       uint64_t word = 0;
       for (int64_t i = 0; i < slice.data.bytes(); ++i) {
         const int64_t global = first + i;
-        if (i == 0 || global % 8 == 0) word = stream.bits(global / 8);
+        if (i == 0 || global % 8 == 0) word = scramble(stream + static_cast<uint64_t>(global / 8));
         visit(bytes[i], static_cast<std::byte>(word >> (8 * (global % 8))));
       }
     }

@@ -11,13 +11,26 @@ const std::vector<TestTensor> kTensors = {{"big", {1500000}, DType::F64},  // 12
                                           {"group/one", {1}, DType::U16},
                                           {"hollow", {4, 0}, DType::F32}};
 
+// All rows of all slices.
+std::vector<Piece> whole(const State& state) {
+  std::vector<std::vector<Interval>> shares;
+  for (const StateSlice& slice : state.slices) shares.push_back({slice.rows});
+  return pieces_to_write(state, shares);
+}
+
+WrittenShard write_pieces(Storage& storage, const std::string& directory, int rank, const std::vector<Piece>& pieces) {
+  const ShardLayout layout(pieces);
+  return write_shard(storage, directory, rank, layout,
+                     [&](const ShardLayout::Block& block) { return bytes_of(pieces[block.piece], block); });
+}
+
 TEST(ShardFile, HoldsTheBytesWhereTheIndexSaysThem) {
   const std::string directory = fresh_directory();
   PosixStorage storage;
   RankState rank(kTensors, {}, 0);
   rank.fill(1);
-  const auto pieces = pieces_to_write(rank.state);
-  const WrittenShard written = write_shard(storage, directory, 3, pieces);
+  const auto pieces = whole(rank.state);
+  const WrittenShard written = write_pieces(storage, directory, 3, pieces);
   EXPECT_EQ(written.data.name, "shard-00003.h5");
   EXPECT_EQ(written.index.name, "shard-00003.index");
 
@@ -49,17 +62,17 @@ TEST(ShardFile, TakesLittleMoreThanTheTensors) {
   const std::string directory = fresh_directory();
   PosixStorage storage;
   RankState rank(kTensors, {}, 0);
-  const auto pieces = pieces_to_write(rank.state);
+  const auto pieces = whole(rank.state);
   int64_t bytes = 0;
   for (const Piece& piece : pieces) bytes += piece.data.bytes();
-  const WrittenShard written = write_shard(storage, directory, 0, pieces);
+  const WrittenShard written = write_pieces(storage, directory, 0, pieces);
   EXPECT_LT(written.data.bytes, bytes + 64 * 1024);
 }
 
 TEST(ShardFile, ARankWithNothingWritesAFileToo) {
   const std::string directory = fresh_directory();
   PosixStorage storage;
-  const WrittenShard written = write_shard(storage, directory, 0, {});
+  const WrittenShard written = write_pieces(storage, directory, 0, {});
   EXPECT_TRUE(decode_index(written.index_bytes, "i", written.data.bytes).empty());
   EXPECT_GT(written.data.bytes, 0);
 }
@@ -70,7 +83,7 @@ TEST(ShardFile, IsAnHdf5FileOfTheFormatThatChecksItself) {
   PosixStorage storage;
   RankState rank(kTensors, {}, 0);
   rank.fill(2);
-  write_shard(storage, directory, 0, pieces_to_write(rank.state));
+  write_pieces(storage, directory, 0, whole(rank.state));
   const std::string path = directory + "/shard-00000.h5";
   const std::string head = slurp(path).substr(0, 12);
   EXPECT_EQ(head.substr(0, 8), "\x89HDF\r\n\x1a\n");
@@ -83,17 +96,30 @@ TEST(ShardFile, IsAnHdf5FileOfTheFormatThatChecksItself) {
   EXPECT_EQ(std::memcmp(values.data(), rank.state.slices[0].data.data(), values.size() * 8), 0);
 }
 
+TEST(ShardFile, SharesOfASliceAreBoxesOfTheirOwn) {
+  const std::string directory = fresh_directory();
+  PosixStorage storage;
+  RankState rank({kTensors[1]}, {}, 0);
+  rank.fill(3);
+  const auto pieces = pieces_to_write(rank.state, {{{0, 1}, {2, 3}}});
+  ASSERT_EQ(pieces.size(), 2u);
+  const WrittenShard written = write_pieces(storage, directory, 0, pieces);
+  const auto boxes = decode_index(written.index_bytes, "i", written.data.bytes);
+  ASSERT_EQ(boxes.size(), 2u);
+  EXPECT_EQ(boxes[0].rows, (Interval{0, 1}));
+  EXPECT_EQ(boxes[1].rows, (Interval{2, 3}));
+  EXPECT_EQ(slurp(directory + "/shard-00000.h5").substr(static_cast<size_t>(boxes[1].offset), 10),
+            std::string(static_cast<const char*>(rank.state.slices[0].data.data()) + 20, 10));
+}
+
 TEST(ShardFile, SlicesThatContradictThemselvesAreRefused) {
   RankState rank(kTensors, {}, 0);
   State state = rank.state;
-  state.slices[0].replica = 1;
-  EXPECT_THROW(pieces_to_write(state), InternalError);
-  state = rank.state;
   state.slices[0].rows = {1, 1500001};
-  EXPECT_THROW(pieces_to_write(state), InternalError);
+  EXPECT_THROW(whole(state), InternalError);
   state = rank.state;
   state.slices[1].data = state.slices[0].data;
-  EXPECT_THROW(pieces_to_write(state), InternalError);
+  EXPECT_THROW(whole(state), InternalError);
 }
 
 TEST(Hdf5Image, ALayoutOfTerabytesTakesNoMemory) {

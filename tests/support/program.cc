@@ -57,6 +57,39 @@ int kill_program_when(const std::string& arguments, int ranks, const std::string
   return seen ? exit_code(status) : -1;
 }
 
+ProgramResult disturb_program(const std::string& arguments, int ranks, const std::string& file, const std::string& text,
+                              const std::function<void(int process)>& action) {
+  char output[] = "/tmp/tessera_output_XXXXXX";
+  const int out = mkstemp(output);
+  const pid_t child = fork();
+  if (child == 0) {
+    setpgid(0, 0);
+    dup2(open("/dev/null", O_RDONLY), 0);
+    dup2(out, 1);
+    dup2(out, 2);
+    execl("/bin/sh", "sh", "-c", ("exec " + command_line(arguments, ranks)).c_str(), nullptr);
+    _exit(127);
+  }
+  close(out);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+  int status = 0;
+  bool acted = false, late = false;
+  while (waitpid(child, &status, WNOHANG) == 0) {
+    if (!acted && read_whole(file).find(text) != std::string::npos) {
+      action(child);
+      acted = true;
+    }
+    if (!late && std::chrono::steady_clock::now() > deadline) {
+      kill(-child, SIGKILL);
+      late = true;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  ProgramResult result{late ? -1 : exit_code(status), read_whole(output)};
+  unlink(output);
+  return result;
+}
+
 std::string read_whole(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;

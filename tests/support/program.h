@@ -1,6 +1,7 @@
 // Runs the built program as users do: a process of its own, alone or under mpirun.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,12 @@ ProgramResult run_program(const std::string& arguments, int ranks = 0);
 // Starts it without waiting, and kills all of it (-9) once `file` holds `text` (or after a minute: -1). Returns the
 // exit code.
 int kill_program_when(const std::string& arguments, int ranks, const std::string& file, const std::string& text);
+
+// Starts it, calls `action` with the process that was started (mpirun's, when there are ranks) once `file` holds
+// `text`, and waits for the end; after two minutes it is killed, and the code is -1. The action is not called when the
+// program ends before.
+ProgramResult disturb_program(const std::string& arguments, int ranks, const std::string& file, const std::string& text,
+                              const std::function<void(int process)>& action);
 
 // Content of a file; empty when it is missing.
 std::string read_whole(const std::string& path);

@@ -1,4 +1,4 @@
-// tessera checkpoint list, inspect, verify and diff, through the command line.
+// tessera checkpoint list, inspect, verify, diff, prune and reshard, through the command line.
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
@@ -125,6 +125,57 @@ TEST(CheckpointCommand, ComparesTwo) {
   EXPECT_TRUE(differing.has("samples_seen: 100 against 200")) << differing.out;
   EXPECT_EQ(differing.last_line().at("tensors").size(), 4u);
   EXPECT_GT(differing.last_line().at("tensors")[0].at("differing"), 0);
+}
+
+TEST(CheckpointCommand, PrunesBehindWhatItHasVerified) {
+  const std::string run_directory = fresh_directory();
+  const std::string folder = run_directory + "/checkpoints";
+  for (const int step : {10, 20, 30, 40}) save_filled(folder, step, 1, {});
+  const Output output = run({"prune", run_directory, "--keep-last", "2", "--keep-every", "20", "--json"});
+  EXPECT_EQ(output.code, 0);
+  EXPECT_EQ(output.last_line().at("removed"), nlohmann::json({"step-00000010"})) << output.out;
+  const Output list = run({"list", folder, "--json"});
+  const auto rows = list.last_line().at("checkpoints");
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0].at("state"), "valid");
+  EXPECT_EQ(rows[1].at("state"), "verified");
+  EXPECT_EQ(rows[2].at("state"), "verified");
+  EXPECT_THROW(run({"prune", run_directory, "--keep-last", "1"}), UsageError);
+}
+
+TEST(CheckpointCommand, PruneKeepsEverythingWhenTheNewestIsDamaged) {
+  const std::string folder = fresh_directory();
+  for (const int step : {10, 20, 30}) save_filled(folder, step, 1, {});
+  for (const char* name : {"/step-00000020/shard-00000.h5", "/step-00000030/shard-00000.h5"}) {
+    spill(folder + name, std::string(fs::file_size(folder + name), 'x'));  // of the right size
+  }
+  const Output output = run({"prune", folder, "--json"});
+  EXPECT_TRUE(output.has("do not match their hash")) << output.out;
+  EXPECT_TRUE(output.last_line().at("removed").empty()) << output.out;
+}
+
+TEST(CheckpointCommand, ReshardsIntoEqualCopies) {
+  const std::string folder = fresh_directory();
+  save_filled(folder, 10, 1, {.parts = 3});
+  const Output output = run({"reshard", folder, folder + "/copy", "--shards", "2", "--json"});
+  EXPECT_EQ(output.code, 0);
+  const std::string path = output.last_line().at("path");
+  EXPECT_TRUE(fs::exists(path + "/shard-00001.h5"));
+  EXPECT_FALSE(fs::exists(path + "/shard-00002.h5"));
+  EXPECT_EQ(run({"diff", folder + "/step-00000010", path}).code, 0);
+}
+
+TEST(CheckpointCommand, InspectShowsHistograms) {
+  const std::string folder = fresh_directory();
+  save_filled(folder, 10, 1, {});
+  const Output output = run({"inspect", folder, "--histogram", "--json"});
+  EXPECT_TRUE(output.has("2^")) << output.out;
+  for (const auto& tensor : output.last_line().at("tensors")) {
+    int64_t counted = tensor.at("zeros").get<int64_t>() + tensor.at("non_finite").get<int64_t>(), elements = 1;
+    for (const auto& bin : tensor.at("magnitudes")) counted += bin[1].get<int64_t>();
+    for (const auto& dim : tensor.at("shape")) elements *= dim.get<int64_t>();
+    EXPECT_EQ(counted, elements) << tensor;
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "launch/config/text.h"
 #include "launch/run.pb.h"
+#include "tensor/random.h"
 
 namespace tessera {
 namespace {
@@ -92,6 +93,39 @@ TEST(ParseConfig, SyntaxErrorsAreToldOnceAndEnd) {
 }
 
 TEST(ParseConfig, AnEmptyFileIsAConfigOfDefaults) { EXPECT_TRUE(mistakes("# nothing\n").empty()); }
+
+// Random changes of a config: mistakes are found or not, and nothing worse happens.
+void survive_nonsense(uint64_t rounds) {
+  const std::string whole =
+      "run { name: \"x\" steps: 10 seed: 5 compute_dtype: BF16 }\n"
+      "model { hidden_size: 32 num_hidden_layers: 2 rope_theta: 1e4 }\n"
+      "data { train { path: \"a\" weight: 0.5 } train { path: 'b' } sequence_length: 32 }  # two\n"
+      "lr_schedule { kind: WSD learning_rate: 0.01 }\ncheckpoint { every_steps: 4 asynchronous: true }\n";
+  const RandomStream random(1, "config nonsense");
+  uint64_t refused = 0;
+  for (uint64_t round = 0; round < rounds; ++round) {
+    std::string text = whole;
+    for (uint64_t i = 0; i <= random.below(round * 64, 4); ++i) {
+      const size_t at = random.below(round * 64 + 4 * i + 1, text.size());
+      const uint64_t more = round * 64 + 4 * i + 3;
+      switch (random.below(round * 64 + 4 * i + 2, 3)) {
+        case 0:
+          text[at] = static_cast<char>(random.bits(more));
+          break;
+        case 1:
+          text.erase(at, 1 + random.below(more, 8));
+          break;
+        default:
+          text.insert(at, text.substr(random.below(more, text.size()), 16));
+      }
+    }
+    refused += !mistakes(text).empty();
+  }
+  EXPECT_GT(refused, rounds / 2);
+}
+
+TEST(ParseConfig, SurvivesNonsense) { survive_nonsense(3000); }
+TEST(ParseConfig, DISABLED_SurvivesMuchNonsense) { survive_nonsense(100000); }
 
 }  // namespace
 }  // namespace tessera
