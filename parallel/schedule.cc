@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "parallel/schedule_generate.h"
-#include "parallel/schedule_passes.h"
 #include "tensor/check.h"
 
 namespace tessera {
@@ -62,16 +60,6 @@ std::vector<int> v_placement(int ranks) {
   std::vector<int> rank_of_stage(2 * static_cast<size_t>(ranks));
   for (int s = 0; s < 2 * ranks; ++s) rank_of_stage[s] = s < ranks ? s : 2 * ranks - 1 - s;
   return rank_of_stage;
-}
-
-Schedule accumulation_schedule(int microbatches) {
-  TESSERA_CHECK(microbatches >= 1, fmt::format("a schedule of {} microbatches", microbatches));
-  return generate({.kind = ScheduleKind::OneForwardOneBackward, .ranks = 1, .microbatches = microbatches}).ranks[0];
-}
-
-Schedule forward_schedule(int microbatches) {
-  TESSERA_CHECK(microbatches >= 1, fmt::format("a schedule of {} microbatches", microbatches));
-  return forward_only_schedule({0}, microbatches).ranks[0];
 }
 
 }  // namespace tessera

@@ -76,11 +76,4 @@ std::vector<int> loop_placement(int ranks, int chunks);
 // first and the last stage share rank 0 and no message turns round at the bottom.
 std::vector<int> v_placement(int ranks);
 
-// One stage: forward, backward_input, backward_weight for each microbatch in order, then the gradients' reduction, norm
-// and optimizer step. Gradient accumulation is this list.
-Schedule accumulation_schedule(int microbatches);
-
-// Forward only, of one stage, for evaluation.
-Schedule forward_schedule(int microbatches);
-
 }  // namespace tessera

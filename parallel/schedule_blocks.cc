@@ -137,12 +137,11 @@ PipelineSchedule insert_recompute(PipelineSchedule schedule, const std::vector<s
   return schedule;
 }
 
-PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<int>& blocks, int bucket,
-                                   TiedEnds tied) {
+PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<int>& blocks, int bucket) {
   check_blocks(schedule, blocks);
   TESSERA_CHECK(bucket >= 1, fmt::format("buckets of {} blocks", bucket));
   for (Schedule& list : schedule.ranks) {
-    Schedule result, at_end;
+    Schedule result;
     for (const Action& a : list) {
       if (a.kind != ActionKind::BackwardWeight || a.microbatch + 1 != schedule.microbatches) {
         result.push_back(a);
@@ -150,15 +149,9 @@ PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<
       }
       for (const BlockRange& each : downwards(a, blocks[a.stage], bucket)) {
         result.push_back(with_blocks(a, each));
-        const bool is_tied =
-            tied == TiedEnds::Yes && ((a.stage == 0 && each.first == 0) ||
-                                      (a.stage + 1 == schedule.stages() && each.last == BlockRange::kToEnd));
-        (is_tied ? at_end : result).push_back(on_blocks(ActionKind::Reduce, a, each));
+        result.push_back(on_blocks(ActionKind::Reduce, a, each));
       }
     }
-    // Both ends of a tied table in one order on all ranks.
-    std::stable_sort(at_end.begin(), at_end.end(), [](const Action& x, const Action& y) { return x.stage < y.stage; });
-    result.insert(result.end(), at_end.begin(), at_end.end());
     list = std::move(result);
   }
   return schedule;

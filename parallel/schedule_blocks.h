@@ -16,11 +16,8 @@ namespace tessera {
 // slot is alive at a time. Put off, it keeps the recompute slots of all its blocks alive.
 PipelineSchedule insert_recompute(PipelineSchedule schedule, const std::vector<std::vector<bool>>& plan);
 
-// REDUCE of every `bucket` blocks, as soon as the last microbatch's BACKWARD_WEIGHT of these is done. With tied ends
-// the buckets with the first stage's first and the last stage's last block are reduced at the end of the list, as in
-// append_step().
-PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<int>& blocks, int bucket,
-                                   TiedEnds tied = TiedEnds::No);
+// REDUCE of every `bucket` blocks, as soon as the last microbatch's BACKWARD_WEIGHT of these is done.
+PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<int>& blocks, int bucket);
 
 // ZeRO-3: FORWARD, RECOMPUTE and BACKWARD_INPUT block by block, GATHER of the next block before each and RELEASE behind
 // it unless the same block comes next: no more than two blocks are gathered at once.

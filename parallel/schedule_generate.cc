@@ -87,7 +87,7 @@ PipelineSchedule compute_schedule(const ScheduleSpec& spec) {
 }
 
 PipelineSchedule generate(const ScheduleSpec& spec) {
-  return append_step(insert_messages(compute_schedule(spec)), spec.tied);
+  return append_step(insert_messages(compute_schedule(spec)));
 }
 
 }  // namespace tessera

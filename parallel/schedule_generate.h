@@ -3,10 +3,12 @@
 //   gpipe        Huang et al. 2019: all forwards, then all backwards.
 //   1f1b         Narayanan et al. 2021: one forward, one backward after a warm-up as long as the way to the last stage.
 //   interleaved  Narayanan et al. 2021: 1F1B over `chunks` stages a rank, microbatches in groups.
-//   zb-h1, zb-h2 Qi et al. 2023: 1F1B with BACKWARD_WEIGHT in the waiting times, with its memory and with twice as
-//   much. zb-v         Qi et al. 2023: two stages a rank in a V, no bubble with 1F1B's memory. dualpipe-v   DeepSeek
-//   2024: the same placement, forward and backward of different microbatches side by side. v-half, v-min  Qi et al.
-//   2024: the same placement, about a half and a third of 1F1B's memory.
+//   zb-h1        Qi et al. 2023: 1F1B with BACKWARD_WEIGHT in the waiting times, with its memory.
+//   zb-h2        the same with twice as much.
+//   zb-v         Qi et al. 2023: two stages a rank in a V, no bubble with 1F1B's memory.
+//   dualpipe-v   DeepSeek 2024: the same placement, forward and backward of different microbatches side by side.
+//   v-half       Qi et al. 2024: the same placement, about a half of 1F1B's memory.
+//   v-min        the same with about a third.
 #pragma once
 
 #include <string>
@@ -43,7 +45,6 @@ struct ScheduleSpec {
       0;          // stages a rank; 0: the kind's own. interleaved takes any number (its own: 2), the others only theirs
   int group = 0;  // interleaved: microbatches that pass through a chunk before the rank's next chunk; 0: `ranks`
   ScheduleCosts costs = {};  // by stage; they place BACKWARD_WEIGHT in zb-h1, zb-h2, zb-v, v-half and v-min
-  TiedEnds tied = TiedEnds::No;
 };
 
 // The compute actions alone. Every microbatch passes FORWARD, BACKWARD_INPUT and BACKWARD_WEIGHT of every stage, each

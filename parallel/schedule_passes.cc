@@ -55,7 +55,7 @@ PipelineSchedule insert_messages(PipelineSchedule schedule) {
   return schedule;
 }
 
-PipelineSchedule append_step(PipelineSchedule schedule, TiedEnds tied) {
+PipelineSchedule append_step(PipelineSchedule schedule) {
   const int last = schedule.stages() - 1;
   for (int r = 0; r < static_cast<int>(schedule.ranks.size()); ++r) {
     Schedule& list = schedule.ranks[r];
@@ -66,14 +66,8 @@ PipelineSchedule append_step(PipelineSchedule schedule, TiedEnds tied) {
       const auto weight = std::find_if(list.rbegin(), list.rend(), [&](const Action& a) {
         return a.kind == ActionKind::BackwardWeight && a.stage == s;
       });
-      const bool at_end = weight == list.rend() || (tied == TiedEnds::Yes && (s == 0 || s == last));
-      if (!at_end) list.insert(weight.base(), {.kind = ActionKind::Reduce, .stage = s});
-    }
-    for (int s = 0; s <= last; ++s) {
-      const auto reduces = [&](const Action& a) { return a.kind == ActionKind::Reduce && a.stage == s; };
-      if (schedule.rank_of_stage[s] == r && std::none_of(list.begin(), list.end(), reduces)) {
-        list.push_back({.kind = ActionKind::Reduce, .stage = s});
-      }
+      // A list without it is verify()'s to refuse.
+      list.insert(weight == list.rend() ? list.end() : weight.base(), {.kind = ActionKind::Reduce, .stage = s});
     }
     list.push_back({.kind = ActionKind::Norm});
     list.push_back({.kind = ActionKind::Step});

@@ -14,14 +14,10 @@ namespace tessera {
 // compute actions, which verify() holds to microbatch order, so that the k-th send meets the k-th receive.
 PipelineSchedule insert_messages(PipelineSchedule schedule);
 
-// Whether stage 0 and the last stage hold the same table (tied embeddings), so that their REDUCE is one collective of
-// two pipeline ranks.
-enum class TiedEnds { No, Yes };
-
-// Adds REDUCE of each stage that has none yet, right after its last BACKWARD_WEIGHT, then NORM and STEP. With tied ends
-// the first and the last stage are reduced at the end of their ranks' lists, when nobody waits for these ranks any
-// more: a rank that waits in a collective sends no gradients to those that are to join it.
-PipelineSchedule append_step(PipelineSchedule schedule, TiedEnds tied = TiedEnds::No);
+// Adds REDUCE of each stage that has none yet, right after its last BACKWARD_WEIGHT, then NORM and STEP. What two
+// pipeline ranks share is added up in NORM (Reducer::norm): a rank that waited for another one in REDUCE would send no
+// gradients to those that are to join it.
+PipelineSchedule append_step(PipelineSchedule schedule);
 
 // Forward only, for evaluation, with messages. On each rank microbatches go in groups of `group`; within a group stage
 // by stage. One microbatch a group needs one buffer a stage; as many as there are ranks keeps ranks with several stages

@@ -104,15 +104,4 @@ ScheduleFigures verify(const PipelineSchedule& schedule, const ScheduleMemory& m
   }
 }
 
-int verify(const Schedule& schedule, int microbatches) {
-  const bool forward_only =
-      std::all_of(schedule.begin(), schedule.end(), [](const Action& a) { return a.kind == ActionKind::Forward; });
-  try {
-    const ScheduleFigures figures = verify({.microbatches = microbatches, .rank_of_stage = {0}, .ranks = {schedule}});
-    return forward_only ? 0 : figures.stages[0].slots;
-  } catch (const UsageError& error) {
-    throw InternalError(error.what());
-  }
-}
-
 }  // namespace tessera

@@ -59,7 +59,4 @@ struct ScheduleFigures {
 // limit, one that is missing, or one that waits for ever (then with what each rank waits for).
 ScheduleFigures verify(const PipelineSchedule& schedule, const ScheduleMemory& memory = {});
 
-// Of one rank with one stage: the slots it needs (none when forward only). Throws InternalError.
-int verify(const Schedule& schedule, int microbatches);
-
 }  // namespace tessera

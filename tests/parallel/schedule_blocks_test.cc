@@ -33,8 +33,6 @@ TEST(ScheduleBlocks, BucketsAreReducedDuringTheLastBackward) {
   const PipelineSchedule schedule = insert_reductions(one_rank("F0 B0 W0 F1 B1 W1", 2), {5}, 2);
   EXPECT_EQ(to_string(schedule.ranks[0]), "F0 B0 W0 F1 B1 W1:3- R:3- W1:1-3 R:1-3 W1:0-1 R:0-1");
   EXPECT_EQ(to_string(append_step(schedule).ranks[0]), "F0 B0 W0 F1 B1 W1:3- R:3- W1:1-3 R:1-3 W1:0-1 R:0-1 N S");
-  const PipelineSchedule tied = insert_reductions(one_rank("F0 B0 W0", 1), {4}, 1, TiedEnds::Yes);
-  EXPECT_EQ(to_string(tied.ranks[0]), "F0 B0 W0:3- W0:2-3 R:2-3 W0:1-2 R:1-2 W0:0-1 R:3- R:0-1");
 }
 
 TEST(ScheduleBlocks, WeightsAreGatheredOneBlockAhead) {
@@ -75,7 +73,6 @@ TEST(ScheduleBlocks, RandomCombinationsVerify) {
       plan.emplace_back();
       for (int b = 0; b < blocks.back(); ++b) plan.back().push_back(draw(0, 1) == 1);
     }
-    const TiedEnds tied = draw(0, 1) == 1 ? TiedEnds::Yes : TiedEnds::No;
     std::string passes;
     const auto maybe = [&](const char* what) {
       const bool chosen = draw(0, 1) == 1;
@@ -83,10 +80,10 @@ TEST(ScheduleBlocks, RandomCombinationsVerify) {
       return chosen;
     };
     if (maybe(" recompute")) schedule = insert_recompute(std::move(schedule), plan);
-    if (maybe(" reductions")) schedule = insert_reductions(std::move(schedule), blocks, draw(1, 3), tied);
+    if (maybe(" reductions")) schedule = insert_reductions(std::move(schedule), blocks, draw(1, 3));
     if (maybe(" gathers")) schedule = insert_gathers(std::move(schedule), blocks);
     if (maybe(" offload")) schedule = insert_offload(std::move(schedule), draw(2, 6));
-    schedule = append_step(insert_messages(std::move(schedule)), tied);
+    schedule = append_step(insert_messages(std::move(schedule)));
     EXPECT_NO_THROW(verify(schedule)) << passes << "\n" << before;
     EXPECT_EQ(parse_pipeline_schedule(to_string(schedule)), schedule);
   }

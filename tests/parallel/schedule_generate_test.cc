@@ -61,8 +61,7 @@ TEST(ScheduleGenerate, RandomSchedulesVerify) {
   for (int round = 0; round < 4000; ++round) {
     ScheduleSpec spec{.kind = static_cast<ScheduleKind>(draw(0, kScheduleKinds - 1)),
                       .ranks = draw(1, 9),
-                      .microbatches = draw(1, 20),
-                      .tied = draw(0, 1) == 1 ? TiedEnds::Yes : TiedEnds::No};
+                      .microbatches = draw(1, 20)};
     if (spec.kind == ScheduleKind::Interleaved) {
       spec.chunks = draw(1, 4);
       spec.group = draw(1, 12);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "parallel/schedule_generate.h"
 #include "parallel/schedule_text.h"
 #include "parallel/schedule_verify.h"
 #include "tensor/check.h"
@@ -9,16 +10,13 @@
 namespace tessera {
 namespace {
 
-TEST(Schedule, AccumulationRunsMicrobatchesOneByOne) {
-  EXPECT_EQ(to_string(accumulation_schedule(1)), "F0 B0 W0 R N S");
-  EXPECT_EQ(to_string(accumulation_schedule(3)), "F0 B0 W0 F1 B1 W1 F2 B2 W2 R N S");
-  EXPECT_EQ(to_string(forward_schedule(2)), "F0 F1");
-  for (int m : {1, 2, 7, 64}) {
-    EXPECT_EQ(verify(accumulation_schedule(m), m), 1);
-    EXPECT_EQ(verify(forward_schedule(m), m), 0);
-  }
-  EXPECT_THROW(accumulation_schedule(0), InternalError);
-  EXPECT_THROW(forward_schedule(0), InternalError);
+// One stage and several microbatches are gradient accumulation.
+TEST(Schedule, OneStageRunsMicrobatchesOneByOne) {
+  const auto alone = [](int microbatches) { return generate({.ranks = 1, .microbatches = microbatches}); };
+  EXPECT_EQ(to_string(alone(1).ranks[0]), "F0 B0 W0 R N S");
+  EXPECT_EQ(to_string(alone(3).ranks[0]), "F0 B0 W0 F1 B1 W1 F2 B2 W2 R N S");
+  for (int m : {1, 2, 7, 64}) EXPECT_EQ(verify(alone(m)).stages[0].slots, 1);
+  EXPECT_THROW(alone(0), UsageError);
 }
 
 TEST(Schedule, StagesArePlacedInALoopOrInAV) {

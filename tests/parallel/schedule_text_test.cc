@@ -97,7 +97,7 @@ TEST(ScheduleText, AnArrowPointsAtAnAction) {
             "\n  rank 0: F0 SF0 RB0 B0 W0 R N S"
             "\n  rank 1: RF0@1 F0@1 B0@1 SB0@1 W0@1 R@1 N S\n                                             ^");
   const std::string cut =
-      grid_with_arrow({.microbatches = 40, .rank_of_stage = {0}, .ranks = {accumulation_schedule(40)}}, 0, {60});
+      grid_with_arrow(generate({.ranks = 1, .microbatches = 40}), 0, {60});
   EXPECT_EQ(cut.find("\n  rank 0: ... B15 W15 F16"), 0u) << cut;
   const size_t line = cut.find('\n', 1);
   EXPECT_EQ(cut.substr(line - 4, 4), " ...");

@@ -37,9 +37,12 @@ void says(const PipelineSchedule& schedule, const std::string& rule) {
 }
 
 TEST(ScheduleVerify, PeakIsTheMostMicrobatchesAlive) {
-  EXPECT_EQ(verify(parse_schedule("F0 F1 F2 B0 B1 B2 W0 W1 W2 R N S"), 3), 3);
-  EXPECT_EQ(verify(parse_schedule("F0 F1 B0 W0 F2 B1 W1 B2 W2 R N S"), 3), 2);
-  EXPECT_EQ(verify(parse_schedule("F0 B0 F1 B1 W0 W1 R N S"), 2), 2);
+  const auto slots = [](const std::string& text, int microbatches) {
+    return verify(one_rank(text, microbatches)).stages[0].slots;
+  };
+  EXPECT_EQ(slots("F0 F1 F2 B0 B1 B2 W0 W1 W2 R N S", 3), 3);
+  EXPECT_EQ(slots("F0 F1 B0 W0 F2 B1 W1 B2 W2 R N S", 3), 2);
+  EXPECT_EQ(slots("F0 B0 F1 B1 W0 W1 R N S", 2), 2);
 }
 
 TEST(ScheduleVerify, TheFirstBadActionIsShown) {
@@ -78,7 +81,7 @@ TEST(ScheduleVerify, RulesOfOneRank) {
   one("F0@1 B0 W0 R N S", 1, "there is one stage");
   one("F0 SF0 B0 W0 R N S", 1, "there is no next stage");
   one("RF0 F0 B0 W0 R N S", 1, "there is no stage before");
-  EXPECT_THROW(verify({{ActionKind::Reduce, 0, 3}}, 1), InternalError);
+  says({.microbatches = 1, .rank_of_stage = {0}, .ranks = {{{ActionKind::Reduce, 0, 3}}}}, "belongs to no microbatch");
   says({.microbatches = 1, .rank_of_stage = {0}, .ranks = {{}, {}}}, "no stage is placed on rank 1");
   says({.microbatches = 1, .rank_of_stage = {0, 2}, .ranks = {{}, {}}}, "placed on rank 2, but there are 2 ranks");
 }
@@ -187,7 +190,7 @@ TEST(ScheduleVerify, RandomListsAreRightExactlyWhenDependenciesHold) {
   std::mt19937 random(7);
   int right = 0, wrong = 0;
   for (int round = 0; round < 2000; ++round) {
-    Schedule list = accumulation_schedule(3);
+    Schedule list = generate({.ranks = 1, .microbatches = 3}).ranks[0];
     for (int swaps = 0; swaps < 4; ++swaps) {
       const size_t at = random() % (list.size() - 1);
       std::swap(list[at], list[at + 1]);
