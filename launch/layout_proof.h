@@ -1,5 +1,5 @@
-// The proof that a layout computes the same function as one rank: both run the same steps in F64, with ranks as threads,
-// and everything that training depends on is compared as whole tensors.
+// The proof that a layout computes the same function as one rank: both run the same steps in F64, with ranks as
+// threads, and everything that training depends on is compared as whole tensors.
 #pragma once
 
 #include <cstdint>
@@ -37,13 +37,13 @@ RunRecord record_run(const RunConfig& config, int64_t steps, const Interference&
 
 // The largest differences of a run from the run on one rank.
 struct LayoutDifference {
-  double loss = 0;              // |a - b| / |b|, over steps
-  double norm = 0;              // likewise
-  double gradient = 0;          // |a - b| / |b| in the Euclidean norm, over steps and parameters
-  double state = 0;             // likewise, over tensors of the state
-  std::string first_gradient;   // the first parameter, by name, whose gradient differs by more than kLayoutTolerance
-  std::string first_state;      // likewise, the first tensor of the state; "" when none does
-  int64_t first_step = 0;       // first_gradient's step, from 1
+  double loss = 0;             // |a - b| / |b|, over steps
+  double norm = 0;             // likewise
+  double gradient = 0;         // |a - b| / |b| in the Euclidean norm, over steps and parameters
+  double state = 0;            // likewise, over tensors of the state
+  std::string first_gradient;  // the first parameter, by name, whose gradient differs by more than kLayoutTolerance
+  std::string first_state;     // likewise, the first tensor of the state; "" when none does
+  int64_t first_step = 0;      // first_gradient's step, from 1
   bool equal() const;
 };
 

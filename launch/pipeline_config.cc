@@ -29,9 +29,10 @@ std::vector<int> numbers(const std::string& text) {
     if (*next != ',') break;
     at = next + 1;
   }
-  throw UsageError(fmt::format("parallel.blocks_per_stage = {}: must be numbers with commas between, one a stage, "
-                               "e.g. 3,4,4,1",
-                               text));
+  throw UsageError(
+      fmt::format("parallel.blocks_per_stage = {}: must be numbers with commas between, one a stage, "
+                  "e.g. 3,4,4,1",
+                  text));
 }
 
 ScheduleSpec spec_of(const RunConfig& config) {
@@ -78,17 +79,18 @@ std::vector<StagePart> stage_parts(const RunConfig& config, const ModelCost& cos
   const int stages = stages_of(config);
   if (!parallel.has_blocks_per_stage()) {
     if (blocks < stages)
-      throw UsageError(fmt::format("parallel.pp = {} with schedule {} has {} stages, but model.num_hidden_layers = {}: "
-                                   "each stage needs a block; choose pp up to {}",
-                                   parallel.pp(), parallel.schedule(), stages, blocks,
-                                   std::max(1, blocks * parallel.pp() / stages)));
+      throw UsageError(fmt::format(
+          "parallel.pp = {} with schedule {} has {} stages, but model.num_hidden_layers = {}: "
+          "each stage needs a block; choose pp up to {}",
+          parallel.pp(), parallel.schedule(), stages, blocks, std::max(1, blocks * parallel.pp() / stages)));
     return balance_stages(blocks, stages, cost);
   }
   const std::vector<int> sizes = numbers(parallel.blocks_per_stage());
   if (static_cast<int>(sizes.size()) != stages)
-    throw UsageError(fmt::format("parallel.blocks_per_stage = {}: names {} stages, but parallel.pp = {} with schedule {} "
-                                 "has {}",
-                                 parallel.blocks_per_stage(), sizes.size(), parallel.pp(), parallel.schedule(), stages));
+    throw UsageError(
+        fmt::format("parallel.blocks_per_stage = {}: names {} stages, but parallel.pp = {} with schedule {} "
+                    "has {}",
+                    parallel.blocks_per_stage(), sizes.size(), parallel.pp(), parallel.schedule(), stages));
   return stages_of(blocks, sizes);
 }
 

@@ -17,8 +17,8 @@ int microbatches_of(const RunConfig& config);
 // Stages of the config's pipeline, over all its ranks.
 int stages_of(const RunConfig& config);
 
-// parallel.blocks_per_stage, or, where it is not set, balanced by cost. Throws UsageError where blocks and stages do not
-// fit.
+// parallel.blocks_per_stage, or, where it is not set, balanced by cost. Throws UsageError where blocks and stages do
+// not fit.
 std::vector<StagePart> stage_parts(const RunConfig& config, const ModelCost& cost);
 
 // The config's schedule on these stages, with recomputation, messages, reductions and the step. Throws UsageError where

@@ -9,9 +9,9 @@ namespace tessera {
 
 class RunConfig;  // launch/run.proto
 
-// What is kept: family, grouping of heads, ties, windows, microbatches of several samples, documents, the optimizer. What
-// is cut: widths, layers, vocabulary, sequences and batch, to the least that every one of the layouts (configs that
-// differ in their parallel section) can divide and that still fills its pipeline. Not resolved.
+// What is kept: family, grouping of heads, ties, windows, microbatches of several samples, documents, the optimizer.
+// What is cut: widths, layers, vocabulary, sequences and batch, to the least that every one of the layouts (configs
+// that differ in their parallel section) can divide and that still fills its pipeline. Not resolved.
 RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts);
 
 // What shrunk() changed, one line a field: "model.hidden_size 4096 -> 64".

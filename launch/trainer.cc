@@ -160,7 +160,8 @@ void Trainer::say_what_runs() {
   const Mesh& mesh = parts_->mesh();
   const auto plural = [](int64_t n, const char* thing) { return fmt::format("{} {}{}", n, thing, n == 1 ? "" : "s"); };
   console_->info("{}: {} parameters, {}; a step is {} of {} tokens, in {} x {} on each data-parallel rank",
-                 config_.run().name(), parts_->model_parameters(), RunSection::ComputeDtype_Name(config_.run().compute_dtype()),
+                 config_.run().name(), parts_->model_parameters(),
+                 RunSection::ComputeDtype_Name(config_.run().compute_dtype()),
                  plural(config_.data().global_batch_size(), "sequence"), config_.data().sequence_length(),
                  loader_->microbatches(), config_.data().micro_batch_size());
   console_->info("{} ({}), {} each on the CPU", plural(session_.world.size(), "rank"), layout_text(mesh.shape()),
@@ -198,8 +199,7 @@ void Trainer::train_step() {
   position_.tokens += result.targets;
   watchdog_->progress("measure", step);
   if (gemm_peak_ == 0 && config_.logging().measure_peak()) {
-    gemm_peak_ =
-        session_.world.sum(measure_gemm_peak(parts_->context(), parts_->shape().compute, kPeakSeconds));
+    gemm_peak_ = session_.world.sum(measure_gemm_peak(parts_->context(), parts_->shape().compute, kPeakSeconds));
   }
   const auto slots = static_cast<double>(config_.data().global_batch_size() * config_.data().sequence_length());
   const double flops = step_flops(parts_->shape(), slots, static_cast<double>(visible_pairs()));

@@ -2,8 +2,8 @@
 //
 // Memory of the residual stream: the gradient of a residual tensor takes its place. backward_input(dx2) leaves the
 // gradient of x1 in x1's memory and that of x0 in x0's, so what backward_weight needs (the gradients that reached the
-// two halves' outputs) is dx2 and x1's memory, and nothing more is kept. The tensors between blocks belong to the stage,
-// as the first and the last of them are also what pipeline ranks send each other.
+// two halves' outputs) is dx2 and x1's memory, and nothing more is kept. The tensors between blocks belong to the
+// stage, as the first and the last of them are also what pipeline ranks send each other.
 #pragma once
 
 #include "model/attention.h"

@@ -3,8 +3,8 @@
 // norm = sqrt(sum over parameters, in the model's order, of the sum of squares of the global gradient)
 //
 // Replicas hold equal gradients: each sums the squares of a part of the rows, and every element counts once. All ranks
-// add up one vector, an element a parameter, in rank order; its sum is made in the model's order. So the norm is bitwise
-// the same under any schedule of one layout, and on every rank.
+// add up one vector, an element a parameter, in rank order; its sum is made in the model's order. So the norm is
+// bitwise the same under any schedule of one layout, and on every rank.
 #pragma once
 
 #include <cstdint>

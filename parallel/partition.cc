@@ -32,8 +32,7 @@ std::vector<std::vector<Cut>> best_cuts(int blocks, int stages, const ModelCost&
       for (int last = n - (s - 1); last >= 1; --last) {
         const double before = best[s - 1][n - last].value;
         if (before == kInfinity) continue;
-        const double here =
-            last * cost.block + (s == 1 ? cost.embedding : 0.0) + (s == stages ? cost.head : 0.0);
+        const double here = last * cost.block + (s == 1 ? cost.embedding : 0.0) + (s == stages ? cost.head : 0.0);
         const double value = combine(before, here);
         if (value < best[s][n].value) best[s][n] = {value, last};
       }
@@ -47,8 +46,9 @@ std::vector<std::vector<Cut>> best_cuts(int blocks, int stages, const ModelCost&
 std::vector<StagePart> balance_stages(int blocks, int stages, const ModelCost& cost) {
   TESSERA_CHECK(stages >= 1, "a pipeline has at least one stage");
   if (blocks < stages) {
-    throw UsageError(fmt::format("{} pipeline stages need as many blocks, but the model has {}; choose at most {} stages",
-                                 stages, blocks, blocks));
+    throw UsageError(
+        fmt::format("{} pipeline stages need as many blocks, but the model has {}; choose at most {} stages", stages,
+                    blocks, blocks));
   }
   const double least =
       best_cuts(blocks, stages, cost, [](double before, double here) { return std::max(before, here); })[stages][blocks]
@@ -71,7 +71,8 @@ std::vector<StagePart> stages_of(int blocks, std::span<const int> blocks_of_stag
     throw UsageError(fmt::format("pipeline stages of {} blocks: each needs at least one", sizes));
   const int sum = std::accumulate(blocks_of_stage.begin(), blocks_of_stage.end(), 0);
   if (sum != blocks)
-    throw UsageError(fmt::format("pipeline stages of {} blocks are {} in all, but the model has {}", sizes, sum, blocks));
+    throw UsageError(
+        fmt::format("pipeline stages of {} blocks are {} in all, but the model has {}", sizes, sum, blocks));
   std::vector<StagePart> parts;
   const int stages = static_cast<int>(blocks_of_stage.size());
   for (int s = 0, begin = 0; s < stages; begin += blocks_of_stage[s++])

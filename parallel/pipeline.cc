@@ -78,7 +78,6 @@ Pipeline::Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source
     StageRunner::Wiring wiring{.pipeline = &pipeline,
                                .from = from == rank ? -1 : from,
                                .to = to == rank ? -1 : to,
-                               .microbatches = microbatches_,
                                .inputs = needs.inputs,
                                .offloaded = most_offloaded(actions_, index)};
     if (from == rank) wiring.before = &runner(index - 1);

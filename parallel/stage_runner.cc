@@ -67,7 +67,8 @@ StageRunner::Buffer& StageRunner::take(std::vector<Buffer>& buffers, int microba
     if (buffer.microbatch < 0 && (best == nullptr || buffer.released < best->released)) best = &buffer;
   }
   // The schedule was verified.
-  TESSERA_CHECK(best != nullptr, fmt::format("stage {} has no free {} for microbatch {}", stage_.index(), what, microbatch));
+  TESSERA_CHECK(best != nullptr,
+                fmt::format("stage {} has no free {} for microbatch {}", stage_.index(), what, microbatch));
   wait(best->sent, waited_.sends);
   best->microbatch = microbatch;
   return *best;
@@ -155,7 +156,8 @@ void StageRunner::offload(int microbatch) {
 
 void StageRunner::fetch(Context& context, const Batch& batch, int microbatch) {
   Buffer* host = find(offloaded_, microbatch);
-  TESSERA_CHECK(host != nullptr, fmt::format("microbatch {} of stage {} was not offloaded", microbatch, stage_.index()));
+  TESSERA_CHECK(host != nullptr,
+                fmt::format("microbatch {} of stage {} was not offloaded", microbatch, stage_.index()));
   const int slot = static_cast<int>(&take(slots_, microbatch, "slot") - slots_.data());
   const Tensor memory = stage_.slot_memory(slot);
   std::memcpy(memory.data(), host->tensor.data(), memory.bytes());

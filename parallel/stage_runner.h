@@ -16,9 +16,8 @@ class StageRunner {
     Comm* pipeline = nullptr;       // the group along pp
     int from = -1, to = -1;         // ranks of the stages before and after; -1: none, or on this rank
     StageRunner* before = nullptr;  // the stage before, when it is on this rank
-    int microbatches = 0;
-    int inputs = 0;     // message buffers: the most that the schedule keeps alive
-    int offloaded = 0;  // slots that the schedule keeps in host memory at once
+    int inputs = 0;                 // message buffers: the most that the schedule keeps alive
+    int offloaded = 0;              // slots that the schedule keeps in host memory at once
   };
   StageRunner(Stage& stage, const Wiring& wiring);
 

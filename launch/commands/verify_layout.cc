@@ -117,14 +117,15 @@ int run_verify(const VerifyArguments& arguments) {
   for (const Layout& layout : layouts) {
     const LayoutDifference difference = compare_runs(one, record_run(layout.config, arguments.steps));
     lines.push_back(as_json(layout, difference));
-    fmt::print("{:<40}{:>6}{:>10.1e}{:>10.1e}{:>10.1e}{:>10.1e}  {}\n", layout.name,
-               ranks_of(layout.config.parallel()), difference.loss, difference.norm, difference.gradient,
-               difference.state, difference.equal() ? "equal" : "DIFFERS");
+    fmt::print("{:<40}{:>6}{:>10.1e}{:>10.1e}{:>10.1e}{:>10.1e}  {}\n", layout.name, ranks_of(layout.config.parallel()),
+               difference.loss, difference.norm, difference.gradient, difference.state,
+               difference.equal() ? "equal" : "DIFFERS");
     std::fflush(stdout);
     if (difference.equal() || !first_bad.empty()) continue;
     first_bad = fmt::format("{} does not compute what one rank computes: ", layout.name);
     if (!difference.first_gradient.empty())
-      first_bad += fmt::format("at step {} the gradient of {} differs", difference.first_step, difference.first_gradient);
+      first_bad +=
+          fmt::format("at step {} the gradient of {} differs", difference.first_step, difference.first_gradient);
     else if (!difference.first_state.empty())
       first_bad += fmt::format("{} differs after {} steps", difference.first_state, arguments.steps);
     else
@@ -147,11 +148,14 @@ void add_verify_layout(CLI::App& program, Selected& selected) {
       ->expected(1)
       ->take_all();
   command
-      ->add_option("--layout", arguments->layouts,
-                   "Fields of the parallel section, e.g. tp=2,pp=2,schedule=zb-h1; may be given several times. Default: "
-                   "the config's own")
+      ->add_option(
+          "--layout", arguments->layouts,
+          "Fields of the parallel section, e.g. tp=2,pp=2,schedule=zb-h1; may be given several times. Default: "
+          "the config's own")
       ->type_name("FIELD=VALUE,...");
-  command->add_option("--steps", arguments->steps, "Optimizer steps")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--steps", arguments->steps, "Optimizer steps")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command->add_flag("--shrink", arguments->shrink, "Cut sizes down, keeping the config's shape, to run in seconds");
   command->add_flag("--json", arguments->as_json, "Last line: one JSON object");
   command->callback([arguments, &selected] { selected = [arguments] { return run_verify(*arguments); }; });

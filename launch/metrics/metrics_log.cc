@@ -90,7 +90,8 @@ void add_number(fmt::memory_buffer& out, std::string_view key, double value) {
   }
 }
 
-// ,"communication":{"tp":{"seconds":0.1,"all_gather":4096},...}: bytes by kind of call; a kind that sent none is left out.
+// ,"communication":{"tp":{"seconds":0.1,"all_gather":4096},...}: bytes by kind of call; a kind that sent none is left
+// out.
 void add_traffic(fmt::memory_buffer& out, const std::map<std::string, Traffic>& traffic) {
   const auto to = std::back_inserter(out);
   fmt::format_to(to, ",\"communication\":{{");

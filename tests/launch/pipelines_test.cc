@@ -1,5 +1,5 @@
-// Every schedule, recomputation, cut into stages and tie against one rank, in F64, with ranks as threads; and the faults
-// that the proof must find.
+// Every schedule, recomputation, cut into stages and tie against one rank, in F64, with ranks as threads; and the
+// faults that the proof must find.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
@@ -107,7 +107,10 @@ TEST_P(PipelinesTest, SchedulesOfALayoutAreBitwiseEqual) {
        {"pp=2", "schedule=zb-h1"},
        {"pp=2", "schedule=zb-h2"},
        {"pp=2", "schedule=gpipe", "recompute=full"}},
-      {{"pp=2", "schedule=zb-v"}, {"pp=2", "schedule=dualpipe-v"}, {"pp=2", "schedule=v-half"}, {"pp=2", "schedule=v-min"}},
+      {{"pp=2", "schedule=zb-v"},
+       {"pp=2", "schedule=dualpipe-v"},
+       {"pp=2", "schedule=v-half"},
+       {"pp=2", "schedule=v-min"}},
       {{"pp=2", "dp=2", "tp=2", "schedule=1f1b"}, {"pp=2", "dp=2", "tp=2", "schedule=gpipe"}},
       {{"pp=2", "schedule=interleaved"}, {"pp=2", "schedule=interleaved", "microbatch_group=4"}},
   };
@@ -210,18 +213,16 @@ class PlantedFaults : public ::testing::Test {
 };
 
 TEST_F(PlantedFaults, NoneIsFoundWhereThereIsNone) {
-  EXPECT_TRUE(difference({"pp=2", "dp=2"}, {.source = [](Source& source, Mesh&) { return std::make_unique<SourceBetween>(source); },
-                                            .reducer = [](Reducer& reducer, Mesh&) {
-                                              return std::make_unique<ReducerBetween>(reducer);
-                                            }})
+  EXPECT_TRUE(difference({"pp=2", "dp=2"},
+                         {.source = [](Source& source, Mesh&) { return std::make_unique<SourceBetween>(source); },
+                          .reducer = [](Reducer& reducer, Mesh&) { return std::make_unique<ReducerBetween>(reducer); }})
                   .equal());
 }
 
 TEST_F(PlantedFaults, AMissingReductionIsNamed) {
-  const LayoutDifference found =
-      difference({"pp=2", "dp=2"}, {.source = nullptr, .reducer = [](Reducer& reducer, Mesh&) {
-                                      return std::make_unique<ForgetsABlock>(reducer);
-                                    }});
+  const LayoutDifference found = difference(
+      {"pp=2", "dp=2"},
+      {.source = nullptr, .reducer = [](Reducer& reducer, Mesh&) { return std::make_unique<ForgetsABlock>(reducer); }});
   EXPECT_FALSE(found.equal());
   EXPECT_EQ(found.first_step, 1);
   EXPECT_EQ(found.first_gradient, "blocks.8.attention.out") << "the first of the block's parameters, by name";
@@ -229,22 +230,24 @@ TEST_F(PlantedFaults, AMissingReductionIsNamed) {
 }
 
 TEST_F(PlantedFaults, ASwappedMicrobatchIsNamed) {
-  const LayoutDifference found = difference({"pp=2"}, {.source = [](Source& source, Mesh& mesh) -> std::unique_ptr<Source> {
-                                                         if (mesh.coordinate(Axis::Pp) == 0) return std::make_unique<SourceBetween>(source);
-                                                         return std::make_unique<SwapsTwoMicrobatches>(source);
-                                                       },
-                                                       .reducer = nullptr});
+  const LayoutDifference found =
+      difference({"pp=2"}, {.source = [](Source& source, Mesh& mesh) -> std::unique_ptr<Source> {
+                              if (mesh.coordinate(Axis::Pp) == 0) return std::make_unique<SourceBetween>(source);
+                              return std::make_unique<SwapsTwoMicrobatches>(source);
+                            },
+                            .reducer = nullptr});
   EXPECT_FALSE(found.equal());
   EXPECT_GT(found.loss, 1e-6);
   EXPECT_FALSE(found.first_gradient.empty());
 }
 
 TEST_F(PlantedFaults, AWrongPositionIsNamed) {
-  const LayoutDifference found = difference({"tp=2"}, {.source = [](Source& source, Mesh& mesh) -> std::unique_ptr<Source> {
-                                                         if (mesh.coordinate(Axis::Tp) == 0) return std::make_unique<SourceBetween>(source);
-                                                         return std::make_unique<ShiftsPositions>(source);
-                                                       },
-                                                       .reducer = nullptr});
+  const LayoutDifference found =
+      difference({"tp=2"}, {.source = [](Source& source, Mesh& mesh) -> std::unique_ptr<Source> {
+                              if (mesh.coordinate(Axis::Tp) == 0) return std::make_unique<SourceBetween>(source);
+                              return std::make_unique<ShiftsPositions>(source);
+                            },
+                            .reducer = nullptr});
   EXPECT_FALSE(found.equal());
   EXPECT_FALSE(found.first_gradient.empty());
 }

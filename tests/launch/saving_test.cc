@@ -238,7 +238,8 @@ void survive_kills(int kills, int ranks, const std::string& name,
                           kill(ranks == 0 || all.empty() ? process : all[who % all.size()], SIGKILL);
                         });
     ASSERT_EQ(result.code, 128 + SIGKILL) << result.output;
-    // The run before may have left the awaited step's line: then this one is killed at its very start, and says nothing.
+    // The run before may have left the awaited step's line: then this one is killed at its very start, and says
+    // nothing.
     if (result.output.find("resumed from") != std::string::npos) {
       ++resumed;
       EXPECT_NE(result.output.find("at step " + std::to_string(from) + "\n"), std::string::npos)

@@ -59,8 +59,9 @@ TEST(Traffic, OfAStepIsTheFormulas) {
         const auto after = parts.mesh().traffic();
         const auto sent = [&](const std::string& group) {
           const auto found = before.find(group);
-          return after.contains(group) ? after.at(group).total_bytes() - (found == before.end() ? 0 : found->second.total_bytes())
-                                       : 0;
+          return after.contains(group)
+                     ? after.at(group).total_bytes() - (found == before.end() ? 0 : found->second.total_bytes())
+                     : 0;
         };
 
         const int64_t tp = mesh.tp, dp = mesh.dp, pp = mesh.pp, stage = parts.mesh().coordinate(Axis::Pp);

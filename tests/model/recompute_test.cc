@@ -29,9 +29,10 @@ TEST(Recompute, RefusesWhatIsNoPlan) {
   try {
     recompute_plan("full:0-7", 5);
   } catch (const UsageError& error) {
-    EXPECT_STREQ(error.what(),
-                 "parallel.recompute = full:0-7: 'full:0-7' ends behind the last block; choose none, selective or full, "
-                 "or a plan like full:0-3,selective:4-7 over blocks 0 to 4");
+    EXPECT_STREQ(
+        error.what(),
+        "parallel.recompute = full:0-7: 'full:0-7' ends behind the last block; choose none, selective or full, "
+        "or a plan like full:0-3,selective:4-7 over blocks 0 to 4");
   }
 }
 

@@ -119,7 +119,8 @@ TEST_P(TransformerTest, BlocksRunOneByOne) {
     Model plain(shape, world);
     const double loss = plain.step(batch_.view());
     Context context({.threads = 1});
-    Transformer model(shape, {.part = {.last_block = 2}, .recompute = {Recompute::Full, Recompute::Selective}, .areas = 1});
+    Transformer model(shape,
+                      {.part = {.last_block = 2}, .recompute = {Recompute::Full, Recompute::Selective}, .areas = 1});
     model.allocate(context, world);
     context.resize_workspace(model.workspace_bytes(context));
     ParameterMemory memory(context, model.parameters(), shape.compute);
@@ -149,7 +150,8 @@ TEST_P(TransformerTest, StagesMakeUpTheWhole) {
       ordinals[p->name] = p->ordinal;
     }
     Context context({.threads = 1});
-    Transformer begin(shape, {.part = {.stage = 0, .stages = 2, .first_block = 0, .last_block = 1}, .ends_together = true});
+    Transformer begin(shape,
+                      {.part = {.stage = 0, .stages = 2, .first_block = 0, .last_block = 1}, .ends_together = true});
     Transformer end(shape, {.part = {.stage = 1, .stages = 2, .first_block = 1, .last_block = 2},
                             .ends_together = true,
                             .embedding_stage = &begin});

@@ -392,7 +392,8 @@ TEST(ZeroOptimizer, TiedTablesAreOneParameter) {
         const int rank = mesh.coordinate(Axis::Pp);
         const AxisSet split{Axis::Dp, Axis::Cp};
         const AxisSet ends = pp == 1 ? split : split.with(Axis::Ends);
-        Parameter first = parameter("embedding", 0, 0, ends), last = parameter("embedding", pp == 1 ? 1 : pp - 1, 0, ends);
+        Parameter first = parameter("embedding", 0, 0, ends),
+                  last = parameter("embedding", pp == 1 ? 1 : pp - 1, 0, ends);
         Parameter other = parameter("blocks.0", pp == 1 ? 1 : rank, 1 + rank, split);
         Parameters parameters;
         if (rank == 0) parameters.push_back(&first);

@@ -39,12 +39,18 @@ class FakeSource : public Source {
   int64_t targets_;
 };
 
-// Forward: output = 10 * input + stage + 1 (the first stage's input is the microbatch), so that microbatch 3 leaves stage
-// 1 as 312. Backward: the gradient of the input = the gradient of the output + 1, the last stage's being 1000 * output.
+// Forward: output = 10 * input + stage + 1 (the first stage's input is the microbatch), so that microbatch 3 leaves
+// stage 1 as 312. Backward: the gradient of the input = the gradient of the output + 1, the last stage's being 1000 *
+// output.
 class FakeStage : public Stage {
  public:
   FakeStage(Log& log, const FakeSource& source, int index, int stages, int slots, double loss)
-      : log_(log), source_(source), index_(index), last_(index == stages - 1), loss_(loss), arena_("fake", Device::Cpu, 1 << 16) {
+      : log_(log),
+        source_(source),
+        index_(index),
+        last_(index == stages - 1),
+        loss_(loss),
+        arena_("fake", Device::Cpu, 1 << 16) {
     for (int i = 0; i < slots; ++i) output_.push_back(arena_.take({1}, DType::F64));
   }
   int index() const override { return index_; }
@@ -141,13 +147,14 @@ TEST(Pipeline, DoesWhatTheScheduleSays) {
     FakeSource source(log, 2, 10);
     FakeStage stage(log, source, 0, 1, 1, 3.0);
     FakeReducer reducer(log, 0.5);
-    Pipeline pipeline(mesh, {&stage}, source, &reducer, alone(2, "F0 B0 W0 F1:0-1 F1:1- C1:1- B1:1- W1:1- B1:0-1 W1:0-1 R N S"));
+    Pipeline pipeline(mesh, {&stage}, source, &reducer,
+                      alone(2, "F0 B0 W0 F1:0-1 F1:1- C1:1- B1:1- W1:1- B1:0-1 W1:0-1 R N S"));
     Context context({});
     const StepResult result = pipeline.step(context, 40, 0.25, 7);
-    EXPECT_EQ(log.lines, (std::vector<std::string>{
-                             "begin", "load 40", "F0 slot 0", "B0 slot 0", "W0 slot 0", "F1:0-1 slot 0", "F1:1-2 slot 0",
-                             "C1:1-2 slot 0", "B1:1-2 slot 0", "W1:1-2 slot 0", "B1:0-1 slot 0", "W1:0-1 slot 0",
-                             "reduce 0:0-2", "norm", "step 7 rate 0.250000"}));
+    EXPECT_EQ(log.lines, (std::vector<std::string>{"begin", "load 40", "F0 slot 0", "B0 slot 0", "W0 slot 0",
+                                                   "F1:0-1 slot 0", "F1:1-2 slot 0", "C1:1-2 slot 0", "B1:1-2 slot 0",
+                                                   "W1:1-2 slot 0", "B1:0-1 slot 0", "W1:0-1 slot 0", "reduce 0:0-2",
+                                                   "norm", "step 7 rate 0.250000"}));
     EXPECT_EQ(result.targets, 10);
     EXPECT_DOUBLE_EQ(result.loss, 0.6);
     EXPECT_EQ(result.gradient_norm, 0.5);
@@ -201,7 +208,9 @@ TEST(Pipeline, RefusesWhatCannotRun) {
     FakeSource source(log, 2, 1);
     FakeStage stage(log, source, 0, 1, 1, 0.0);
     FakeReducer reducer(log, 0.0);
-    const auto make = [&](const PipelineSchedule& schedule, Reducer* r) { Pipeline(mesh, {&stage}, source, r, schedule); };
+    const auto make = [&](const PipelineSchedule& schedule, Reducer* r) {
+      Pipeline(mesh, {&stage}, source, r, schedule);
+    };
     EXPECT_NO_THROW(make(alone(2, "F0 B0 W0 F1 B1 W1 R N S"), &reducer));
     EXPECT_THROW(make(alone(2, "F0 F1 B0 W0 B1 W1 R N S"), &reducer), InternalError);  // two slots
     EXPECT_THROW(make(alone(1, "F0 B0 W0 R N S"), &reducer), InternalError);           // another number of microbatches
@@ -287,7 +296,7 @@ TEST(Pipeline, StagesHandOnTheirOutputsAndGradients) {
       int64_t sent = 0;
       for (const Stage* stage : stages) {
         sent += 2 * (schedule.sends(stage->index()) + schedule.receives(stage->index())) +  // steps
-                4 * schedule.sends(stage->index());                                        // evaluations
+                4 * schedule.sends(stage->index());                                         // evaluations
       }
       EXPECT_EQ(mesh.pp().traffic().bytes_of(Collective::Send), sent * spec.microbatches * 8) << what;
     });
@@ -332,22 +341,21 @@ TEST(Pipeline, LossIsTheMeanOverAllTargetsAndCountsTpOnce) {
         loss += 3 * 16.0 * (1 + dp * 2 + cp);  // three microbatches
       }
     }
-    with_ranks(
-        {.shape = shape,
-         .loss = [&](const Mesh& mesh) { return 16.0 * part(mesh); },
-         .targets = [&](const Mesh& mesh) { return 8 * part(mesh); }},
-        [&](auto step, auto evaluation, Log& log) {
-          const StepResult result = step();
-          EXPECT_EQ(result.targets, targets);
-          EXPECT_DOUBLE_EQ(result.loss, loss / static_cast<double>(targets));
-          log.lines.clear();
-          const EvaluationResult evaluated = evaluation();
-          EXPECT_EQ(evaluated.targets, 2 * targets);
-          EXPECT_DOUBLE_EQ(evaluated.loss, loss / static_cast<double>(targets));
-          EXPECT_EQ(log.lines[0], "load 100");
-          EXPECT_EQ(log.lines[4], "load 108");
-          EXPECT_EQ(log.lines.size(), 8u);
-        });
+    with_ranks({.shape = shape,
+                .loss = [&](const Mesh& mesh) { return 16.0 * part(mesh); },
+                .targets = [&](const Mesh& mesh) { return 8 * part(mesh); }},
+               [&](auto step, auto evaluation, Log& log) {
+                 const StepResult result = step();
+                 EXPECT_EQ(result.targets, targets);
+                 EXPECT_DOUBLE_EQ(result.loss, loss / static_cast<double>(targets));
+                 log.lines.clear();
+                 const EvaluationResult evaluated = evaluation();
+                 EXPECT_EQ(evaluated.targets, 2 * targets);
+                 EXPECT_DOUBLE_EQ(evaluated.loss, loss / static_cast<double>(targets));
+                 EXPECT_EQ(log.lines[0], "load 100");
+                 EXPECT_EQ(log.lines[4], "load 108");
+                 EXPECT_EQ(log.lines.size(), 8u);
+               });
   }
 }
 
@@ -376,8 +384,7 @@ TEST(Pipeline, ALossThatIsNotFiniteStopsAllRanksBeforeTheStep) {
   for (const double bad : {static_cast<double>(NAN), std::numeric_limits<double>::infinity()}) {
     // One rank's loss only; all other ranks must throw too.
     for (const MeshShape shape : {MeshShape{.dp = 2, .tp = 2}, MeshShape{.pp = 2, .dp = 2}}) {
-      with_ranks({.shape = shape,
-                  .loss = [&](const Mesh& mesh) { return mesh.coordinate(Axis::Dp) == 1 ? bad : 1.0; }},
+      with_ranks({.shape = shape, .loss = [&](const Mesh& mesh) { return mesh.coordinate(Axis::Dp) == 1 ? bad : 1.0; }},
                  [&](auto step, auto evaluation, Log& log) {
                    const std::string error = message_of<NumericalError>(step);
                    EXPECT_EQ(error.find("step 12: the loss is"), 0u) << error;

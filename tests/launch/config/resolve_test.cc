@@ -193,21 +193,23 @@ TEST(Resolve, TheLayoutMustFitModelAndRanks) {
 
 TEST(Resolve, APipelineMustHaveBlocksForItsStages) {
   EXPECT_EQ(resolved({"parallel.pp=4"}, 4).parallel().pp(), 4);
-  expect_problem({"parallel.pp=6"},
-                 "--set parallel.pp=6: parallel.pp = 6 with schedule 1f1b has 6 stages, but model.num_hidden_layers = 4: "
-                 "each stage needs a block; choose pp up to 4",
-                 6);
+  expect_problem(
+      {"parallel.pp=6"},
+      "--set parallel.pp=6: parallel.pp = 6 with schedule 1f1b has 6 stages, but model.num_hidden_layers = 4: "
+      "each stage needs a block; choose pp up to 4",
+      6);
   expect_problem({"parallel.pp=4", "parallel.schedule=interleaved"},
                  "--set parallel.pp=4: parallel.pp = 4 with schedule interleaved has 8 stages, but "
                  "model.num_hidden_layers = 4: each stage needs a block; choose pp up to 2",
                  4);
-  expect_problem({"parallel.pp=2", "parallel.blocks_per_stage=1,2"},
-                 "--set parallel.blocks_per_stage=1,2: pipeline stages of 1, 2 blocks are 3 in all, but the model has 4",
-                 2);
-  expect_problem({"parallel.pp=2", "parallel.blocks_per_stage=4"},
-                 "--set parallel.blocks_per_stage=4: parallel.blocks_per_stage = 4: names 1 stages, but parallel.pp = 2 "
-                 "with schedule 1f1b has 2",
-                 2);
+  expect_problem(
+      {"parallel.pp=2", "parallel.blocks_per_stage=1,2"},
+      "--set parallel.blocks_per_stage=1,2: pipeline stages of 1, 2 blocks are 3 in all, but the model has 4", 2);
+  expect_problem(
+      {"parallel.pp=2", "parallel.blocks_per_stage=4"},
+      "--set parallel.blocks_per_stage=4: parallel.blocks_per_stage = 4: names 1 stages, but parallel.pp = 2 "
+      "with schedule 1f1b has 2",
+      2);
   expect_problem({"parallel.blocks_per_stage=4;"},
                  "--set parallel.blocks_per_stage=4;: parallel.blocks_per_stage = 4;: must be numbers with commas "
                  "between, one a stage, e.g. 3,4,4,1");
