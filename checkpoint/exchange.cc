@@ -35,10 +35,6 @@ void Exchange::run_batch(const std::vector<Reading>& batch) {
     for (const auto& readings : by_reader) {
       if (&readings != &own && round < readings.size()) receive(*readings[round]);
     }
-    if (round + 1 < own.size() && !failure_) {
-      const Reading& following = *own[round + 1];
-      reader_.prefetch(*following.part, following.block);
-    }
     if (round < own.size()) read_and_send(*own[round]);
     for (Request& request : requests_) request.wait();
     requests_.clear();

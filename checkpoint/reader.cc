@@ -150,14 +150,6 @@ void CheckpointReader::read_part(const StoredTensor& tensor, const StoredTensor:
   }
 }
 
-void CheckpointReader::prefetch(const StoredTensor::Part& part, int64_t block) {
-  const auto file = files_.find(part.shard);
-  const int64_t begin = block * kBlockBytes;
-  if (file != files_.end()) {
-    file->second->prefetch(part.box.offset + begin, std::min(kBlockBytes, part.box.bytes - begin));
-  }
-}
-
 void CheckpointReader::read_block(const StoredTensor& tensor, const StoredTensor::Part& part, int64_t block,
                                   std::span<std::byte> out) {
   shard_file(part.shard).read(part.box.offset + block * kBlockBytes, out);

@@ -67,9 +67,6 @@ class CheckpointReader {
   // Overwrites out with a block of the part's box, which it must be as long as. Throws as read().
   void read_block(const StoredTensor& tensor, const StoredTensor::Part& part, int64_t block, std::span<std::byte> out);
 
-  // Says that this block will be read soon. Never fails: reading says what is wrong.
-  void prefetch(const StoredTensor::Part& part, int64_t block);
-
  private:
   void read_indexes();
   void read_part(const StoredTensor& tensor, const StoredTensor::Part& part, int64_t first, std::span<std::byte> out);

@@ -98,6 +98,9 @@ class PosixReader : public FileReader {
     if (::fstat(file_.get(), &status) != 0) fail("look at", path, errno);
     if (!S_ISREG(status.st_mode)) throw IoError(fmt::format("cannot read {}: it is not a file", path));
     size_ = status.st_size;
+    // Files are read nearly from front to back. The kernel then reads twice as far ahead by itself; asking it for the
+    // next blocks explicitly was measured to be slower.
+    ::posix_fadvise(file_.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
   }
 
   int64_t size() const override { return size_; }
@@ -116,9 +119,6 @@ class PosixReader : public FileReader {
     }
   }
 
-  void prefetch(int64_t offset, int64_t bytes) override {
-    ::posix_fadvise(file_.get(), offset, bytes, POSIX_FADV_WILLNEED);
-  }
   void forget() override { ::posix_fadvise(file_.get(), 0, 0, POSIX_FADV_DONTNEED); }
 
  private:

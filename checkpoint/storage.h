@@ -27,9 +27,8 @@ class FileReader {
   virtual int64_t size() const = 0;
   // Fills out from the bytes at offset; a file that ends before is an error.
   virtual void read(int64_t offset, std::span<std::byte> out) = 0;
-  // Advice, which may do nothing: these bytes will be read soon; what memory holds of the file's content is to be
-  // dropped, so that reading comes from the disk again.
-  virtual void prefetch(int64_t, int64_t) {}
+  // Advice, which may do nothing: what memory holds of the file's content is to be dropped, so that reading comes from
+  // the disk again.
   virtual void forget() {}
 };
 
