@@ -42,8 +42,8 @@ Box place(Hdf5Image& image, const Piece& piece, const Hdf5Handle& properties) {
 // A file from its first byte to its last, and the hash of all of it.
 class HashedFile {
  public:
-  HashedFile(Storage& storage, const std::string& directory, const std::string& name)
-      : name_(name), writer_(storage.create(join(directory, name))) {}
+  HashedFile(Storage& storage, const std::string& directory, const std::string& name, int64_t bytes)
+      : name_(name), writer_(storage.create(join(directory, name), bytes)) {}
 
   void append(std::span<const std::byte> bytes) {
     hasher_.update(bytes);
@@ -124,7 +124,7 @@ std::span<const std::byte> bytes_of(const Piece& piece, const ShardLayout::Block
 WrittenShard write_shard(Storage& storage, const std::string& directory, int rank, const ShardLayout& layout,
                          BlockSource source, const Failpoint& failpoint) {
   std::vector<Box> boxes = layout.boxes();
-  HashedFile file(storage, directory, shard_name(rank));
+  HashedFile file(storage, directory, shard_name(rank), layout.bytes());
   reach(failpoint, "shard_created");
   for (const ShardLayout::Block& block : layout.blocks()) {
     Box& box = boxes[block.piece];
@@ -140,7 +140,7 @@ WrittenShard write_shard(Storage& storage, const std::string& directory, int ran
   written.data = file.finish();
   reach(failpoint, "shard_written");
   written.index_bytes = encode_index(boxes);
-  HashedFile index(storage, directory, shard_index_name(rank));
+  HashedFile index(storage, directory, shard_index_name(rank), std::ssize(written.index_bytes));
   index.append(std::as_bytes(std::span(written.index_bytes)));
   written.index = index.finish();
   reach(failpoint, "index_written");

@@ -46,6 +46,7 @@ class Descriptor {
   void sync() const {
     if (::fsync(fd_) != 0) fail("write to the disk (fsync)", path_, errno);
   }
+  void discard() const { static_cast<void>(::ftruncate(fd_, 0) == 0); }
   // Some file systems report a failed write only here.
   void close() {
     if (::close(std::exchange(fd_, -1)) != 0) fail("close", path_, errno);
@@ -58,7 +59,16 @@ class Descriptor {
 
 class PosixWriter : public FileWriter {
  public:
-  explicit PosixWriter(const std::string& path) : file_(path, O_WRONLY | O_CREAT | O_TRUNC, "create") {}
+  PosixWriter(const std::string& path, int64_t bytes) : file_(path, O_WRONLY | O_CREAT | O_TRUNC, "create") {
+    // The file's length stays what was written: what a crash leaves is seen to be short. File systems that cannot do
+    // this say so, and then writing finds out.
+    if (bytes > 0 && ::fallocate(file_.get(), FALLOC_FL_KEEP_SIZE, 0, bytes) != 0 &&
+        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)) {
+      const int error = errno;
+      file_.discard();  // some file systems keep what they could give
+      throw IoError(fmt::format("cannot write {}: no room for {} bytes: {}", path, bytes, std::strerror(error)));
+    }
+  }
 
   void append(std::span<const std::byte> bytes) override {
     while (!bytes.empty()) {
@@ -135,7 +145,7 @@ struct stat look_at(const std::string& path) {
 }  // namespace
 
 void Storage::write_file(const std::string& path, std::span<const std::byte> bytes) {
-  const auto file = create(path);
+  const auto file = create(path, static_cast<int64_t>(bytes.size()));
   file->append(bytes);
   file->finish();
 }
@@ -157,8 +167,8 @@ void PosixStorage::create_directories(const std::string& path) {
   if (error) fail("create the directory", path, error);
 }
 
-std::unique_ptr<FileWriter> PosixStorage::create(const std::string& path) {
-  return std::make_unique<PosixWriter>(path);
+std::unique_ptr<FileWriter> PosixStorage::create(const std::string& path, int64_t bytes) {
+  return std::make_unique<PosixWriter>(path, bytes);
 }
 
 std::unique_ptr<FileReader> PosixStorage::open(const std::string& path) { return std::make_unique<PosixReader>(path); }

@@ -43,8 +43,9 @@ class Storage {
 
   // Parents included; one that exists is fine.
   virtual void create_directories(const std::string& path) = 0;
-  // A new file; one that exists is emptied.
-  virtual std::unique_ptr<FileWriter> create(const std::string& path) = 0;
+  // A new file; one that exists is emptied. Room for the bytes that it is going to have is taken at once where the file
+  // system can, so that a full disk is known before anything is written.
+  virtual std::unique_ptr<FileWriter> create(const std::string& path, int64_t bytes) = 0;
   virtual std::unique_ptr<FileReader> open(const std::string& path) = 0;
 
   // The new name takes the place of a file of that name, at once.
@@ -71,7 +72,7 @@ class Storage {
 class PosixStorage : public Storage {
  public:
   void create_directories(const std::string& path) override;
-  std::unique_ptr<FileWriter> create(const std::string& path) override;
+  std::unique_ptr<FileWriter> create(const std::string& path, int64_t bytes) override;
   std::unique_ptr<FileReader> open(const std::string& path) override;
   void rename(const std::string& from, const std::string& to) override;
   void publish(const std::string& from, const std::string& to) override;

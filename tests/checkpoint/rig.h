@@ -156,7 +156,7 @@ class FaultyStorage : public PosixStorage {
     tell("create_directories", path);
     PosixStorage::create_directories(path);
   }
-  std::unique_ptr<FileWriter> create(const std::string& path) override;
+  std::unique_ptr<FileWriter> create(const std::string& path, int64_t bytes) override;
   std::unique_ptr<FileReader> open(const std::string& path) override;
   void rename(const std::string& from, const std::string& to) override {
     tell("rename", to);
@@ -219,9 +219,9 @@ class FaultyReader : public FileReader {
   std::unique_ptr<FileReader> file_;
 };
 
-inline std::unique_ptr<FileWriter> FaultyStorage::create(const std::string& path) {
+inline std::unique_ptr<FileWriter> FaultyStorage::create(const std::string& path, int64_t bytes) {
   tell("create", path);
-  return std::make_unique<FaultyWriter>(*this, path, PosixStorage::create(path));
+  return std::make_unique<FaultyWriter>(*this, path, PosixStorage::create(path, bytes));
 }
 inline std::unique_ptr<FileReader> FaultyStorage::open(const std::string& path) {
   tell("open", path);

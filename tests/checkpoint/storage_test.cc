@@ -1,5 +1,6 @@
 #include "checkpoint/storage.h"
 
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include "tests/checkpoint/rig.h"
@@ -12,7 +13,7 @@ namespace fs = std::filesystem;
 TEST(Storage, WritesInPiecesAndReadsAnyRange) {
   const std::string path = fresh_directory() + "/file";
   PosixStorage storage;
-  const auto file = storage.create(path);
+  const auto file = storage.create(path, 100);  // more than come: the length is what was written
   const std::string first = "abc", second = "defgh";
   file->append(std::as_bytes(std::span(first)));
   file->append({});
@@ -36,7 +37,7 @@ TEST(Storage, NamesThePathAndTheReason) {
     EXPECT_NE(message.find(part), std::string::npos) << message;
   };
   expect("cannot open " + directory + "/none: No such file", [&] { storage.open(directory + "/none"); });
-  expect("cannot create " + directory + "/none/x: No such file", [&] { storage.create(directory + "/none/x"); });
+  expect("cannot create " + directory + "/none/x: No such file", [&] { storage.create(directory + "/none/x", 1); });
   expect("cannot list " + directory + "/none: No such file", [&] { storage.list(directory + "/none"); });
   expect("cannot rename", [&] { storage.rename(directory + "/none", directory + "/other"); });
   expect("cannot rename", [&] { storage.publish(directory + "/none", directory + "/other"); });
@@ -54,6 +55,15 @@ TEST(Storage, AFullDiskIsNoticed) {
   const std::string message =
       message_of<IoError>([&] { storage.write_file("/dev/full", std::as_bytes(std::span(bytes))); });
   EXPECT_NE(message.find("cannot write /dev/full: No space left"), std::string::npos) << message;
+}
+
+TEST(Storage, ADiskWithoutRoomIsNoticedBeforeAnythingIsWritten) {
+  const std::string path = fresh_directory() + "/file";
+  PosixStorage storage;
+  const int64_t too_much = int64_t{1} << 62;  // more than any file may have: nothing is taken from the disk
+  const std::string message = message_of<IoError>([&] { storage.create(path, too_much); });
+  EXPECT_NE(message.find(fmt::format("cannot write {}: no room for {} bytes", path, too_much)), std::string::npos)
+      << message;
 }
 
 TEST(Storage, PublishesOverADirectoryThatIsThere) {
