@@ -14,19 +14,27 @@
 namespace tessera::testing {
 namespace {
 
-std::string command_line(const std::string& arguments, int ranks) {
-  const std::string program = std::string(TESSERA_BINARY_DIR) + "/tessera " + arguments;
-  if (ranks == 0) return program;
-  return std::string(TESSERA_MPIEXEC) + " -np " + std::to_string(ranks) + " " + TESSERA_MPIEXEC_FLAGS + " " + program;
-}
-
 int exit_code(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
 
 }  // namespace
 
+std::string program_command(const std::string& arguments, int ranks) {
+  const std::string program = std::string(TESSERA_BINARY_DIR) + "/tessera " + arguments;
+  if (ranks == 0) return program;
+  return mpirun(ranks) + program;
+}
+
+std::string mpirun(int ranks) {
+  return std::string(TESSERA_MPIEXEC) + " " + TESSERA_MPIEXEC_FLAGS + " -np " + std::to_string(ranks) + " ";
+}
+
 ProgramResult run_program(const std::string& arguments, int ranks) {
+  return run_shell(program_command(arguments, ranks));
+}
+
+ProgramResult run_shell(const std::string& command) {
   ProgramResult result;
-  FILE* pipe = popen((command_line(arguments, ranks) + " 2>&1 </dev/null").c_str(), "r");
+  FILE* pipe = popen(("{ " + command + "; } 2>&1 </dev/null").c_str(), "r");
   if (pipe == nullptr) return result;
   char buffer[4096];
   size_t count;
@@ -41,7 +49,7 @@ int kill_program_when(const std::string& arguments, int ranks, const std::string
     setpgid(0, 0);  // a process group of its own, so that all of it can be killed at once
     const int null = open("/dev/null", O_RDWR);
     for (const int fd : {0, 1, 2}) dup2(null, fd);
-    execl("/bin/sh", "sh", "-c", ("exec " + command_line(arguments, ranks)).c_str(), nullptr);
+    execl("/bin/sh", "sh", "-c", ("exec " + program_command(arguments, ranks)).c_str(), nullptr);
     _exit(127);
   }
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
@@ -67,7 +75,7 @@ ProgramResult disturb_program(const std::string& arguments, int ranks, const std
     dup2(open("/dev/null", O_RDONLY), 0);
     dup2(out, 1);
     dup2(out, 2);
-    execl("/bin/sh", "sh", "-c", ("exec " + command_line(arguments, ranks)).c_str(), nullptr);
+    execl("/bin/sh", "sh", "-c", ("exec " + program_command(arguments, ranks)).c_str(), nullptr);
     _exit(127);
   }
   close(out);

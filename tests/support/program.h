@@ -15,6 +15,11 @@ struct ProgramResult {
 // `tessera ARGUMENTS`, on `ranks` ranks under mpirun, or without it when ranks is 0. Arguments are words of a shell.
 ProgramResult run_program(const std::string& arguments, int ranks = 0);
 
+// The command that run_program runs; what begins a command of so many ranks; and any command of the shell.
+std::string program_command(const std::string& arguments, int ranks = 0);
+std::string mpirun(int ranks);
+ProgramResult run_shell(const std::string& command);
+
 // Starts it without waiting, and kills all of it (-9) once `file` holds `text` (or after a minute: -1). Returns the
 // exit code.
 int kill_program_when(const std::string& arguments, int ranks, const std::string& file, const std::string& text);
