@@ -30,7 +30,7 @@ TensorSummary summarise(CheckpointReader& reader, const StoredTensor& tensor, st
   summary.name = tensor.name;
   summary.shape = tensor.shape;
   summary.dtype = tensor.dtype;
-  double squares = 0;
+  long double squares = 0;  // of doubles of any size
   double smallest = std::numeric_limits<double>::infinity();
   double largest = -smallest;
   // By exponent, from that of the least subnormal on.
@@ -42,7 +42,7 @@ TensorSummary summarise(CheckpointReader& reader, const StoredTensor& tensor, st
         ++summary.non_finite;
         return;
       }
-      squares += value * value;
+      squares += static_cast<long double>(value) * value;
       if (value == 0) {
         ++summary.zeros;
       } else {
@@ -55,7 +55,7 @@ TensorSummary summarise(CheckpointReader& reader, const StoredTensor& tensor, st
   for (int e = kLeast; e <= kMost; ++e) {
     if (magnitudes[e - kLeast] > 0) summary.magnitudes[e] = magnitudes[e - kLeast];
   }
-  summary.norm = std::sqrt(squares);
+  summary.norm = static_cast<double>(std::sqrt(squares));
   if (smallest <= largest) {
     summary.min = smallest;
     summary.max = largest;
@@ -105,7 +105,7 @@ class Comparison {
     ++result_.tensors_compared;
     difference.elements = a.shape.size();
     const size_t size = static_cast<size_t>(size_of(a.dtype));
-    double squares = 0, a_squares = 0;
+    long double squares = 0, a_squares = 0;  // of doubles of any size
     bool incomparable = false;
     std::vector<double> a_values, b_values;
     for_each_chunk(a_, a, a_buffer_, [&](int64_t at, std::span<const std::byte> a_bytes) {
@@ -117,17 +117,17 @@ class Comparison {
       for_each_element(a.dtype, a_bytes, [&](double value) { a_values.push_back(value); });
       for_each_element(a.dtype, b_bytes, [&](double value) { b_values.push_back(value); });
       for (size_t i = 0; i < a_values.size(); ++i) {
-        a_squares += a_values[i] * a_values[i];
+        a_squares += static_cast<long double>(a_values[i]) * a_values[i];
         if (std::memcmp(&a_bytes[i * size], &b_bytes[i * size], size) == 0) continue;
         ++difference.differing;
         const double gap = std::abs(a_values[i] - b_values[i]);
-        squares += gap * gap;
+        squares += static_cast<long double>(gap) * gap;
         if (std::isfinite(gap)) difference.max_difference = std::max(difference.max_difference, gap);
         incomparable = incomparable || !std::isfinite(gap);
       }
     });
     if (incomparable) difference.max_difference = NAN;
-    difference.relative_norm = difference.differing == 0 ? 0 : std::sqrt(squares / a_squares);
+    difference.relative_norm = difference.differing == 0 ? 0 : static_cast<double>(std::sqrt(squares / a_squares));
   }
 
   void compare_numbers(const std::string& name, int64_t a, int64_t b) {

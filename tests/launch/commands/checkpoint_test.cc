@@ -1,4 +1,5 @@
 // tessera checkpoint list, inspect, verify, diff, prune and reshard, through the command line.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
@@ -7,6 +8,7 @@
 
 #include "launch/commands/command.h"
 #include "tests/checkpoint/rig.h"
+#include "tests/support/program.h"
 
 namespace tessera {
 namespace {
@@ -32,14 +34,14 @@ Output run(std::vector<std::string> arguments) {
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants a vector
   program.parse(arguments);
   Output output;
-  testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStdout();
   try {
     output.code = selected();
   } catch (...) {
-    testing::internal::GetCapturedStdout();
+    ::testing::internal::GetCapturedStdout();
     throw;
   }
-  output.out = testing::internal::GetCapturedStdout();
+  output.out = ::testing::internal::GetCapturedStdout();
   return output;
 }
 
@@ -163,6 +165,17 @@ TEST(CheckpointCommand, ReshardsIntoEqualCopies) {
   EXPECT_TRUE(fs::exists(path + "/shard-00001.h5"));
   EXPECT_FALSE(fs::exists(path + "/shard-00002.h5"));
   EXPECT_EQ(run({"diff", folder + "/step-00000010", path}).code, 0);
+}
+
+TEST(CheckpointCommand, H5pyFindsWhatInspectTells) {
+  const std::string folder = fresh_directory(), other = folder + "/inspected.json";
+  save_filled(folder, 10, 1, {.parts = 3, .replicas = 2});
+  const std::string checkpoint = folder + "/step-00000010";
+  spill(other, run({"inspect", checkpoint, "--json"}).last_line().dump());
+  const auto result = testing::run_shell(fmt::format("/usr/bin/python3 {}/tests/launch/commands/h5py_inspects.py {} {}",
+                                                     TESSERA_SOURCE_DIR, checkpoint, other));
+  if (result.code == 77 || result.code == 127) GTEST_SKIP() << "needs /usr/bin/python3 with h5py (python3-h5py)";
+  EXPECT_EQ(result.code, 0) << result.output;
 }
 
 TEST(CheckpointCommand, InspectShowsHistograms) {
