@@ -195,6 +195,8 @@ INSTANTIATE_TEST_SUITE_P(
         Damage{"CutIndex", "shard-00000.index has", [](const auto& c) { truncate_by_one(c + "/shard-00000.index"); }},
         Damage{"SwappedIndexes", "shard-00000.index",
                [](const auto& c) { exchange(c + "/shard-00000.index", c + "/shard-00001.index"); }},
+        Damage{"SwappedShards", "shard-0000",
+               [](const auto& c) { exchange(c + "/shard-00000.h5", c + "/shard-00001.h5"); }},
         Damage{"DuplicatedShard", "do not match their hash",
                [](const auto& c) {
                  // The same size, so that only the content tells.
