@@ -137,13 +137,15 @@ PipelineSchedule insert_recompute(PipelineSchedule schedule, const std::vector<s
   return schedule;
 }
 
-PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<int>& blocks, int bucket) {
+PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<int>& blocks, int bucket,
+                                   ReduceOf which) {
   check_blocks(schedule, blocks);
   TESSERA_CHECK(bucket >= 1, fmt::format("buckets of {} blocks", bucket));
   for (Schedule& list : schedule.ranks) {
     Schedule result;
     for (const Action& a : list) {
-      if (a.kind != ActionKind::BackwardWeight || a.microbatch + 1 != schedule.microbatches) {
+      const bool reduced = which == ReduceOf::EachMicrobatch || a.microbatch + 1 == schedule.microbatches;
+      if (a.kind != ActionKind::BackwardWeight || !reduced) {
         result.push_back(a);
         continue;
       }

@@ -73,7 +73,10 @@ TEST(ScheduleVerify, RulesOfOneRank) {
   one("F0 B0 W0 R S N", 1, "NORM must come first");
   one("F0 B0 W0 R R N S", 1, "it was done before");
   one("F0 B0 W0 R N S S", 1, "nothing comes after STEP");
-  one("F0 B0 W0 R F1 B1 W1 N S", 2, "is missing");
+  one("F0 B0 W0 R F1 B1 W1 N S", 2, "REDUCE must come first");  // of the second microbatch
+  one("F0 B0 W0 R R F1 B1 W1 R N S", 2, "BACKWARD_WEIGHT of microbatch 1 is missing");
+  one("F0 B0 W0 N S R", 1, "REDUCE must come first");
+  one("F0 B0 W0 R N R S", 1, "it comes before NORM");
   one("F0 B0 W0 R N S", 2, "BACKWARD_WEIGHT of microbatch 1 is missing");
   one("F0 B0 W0 R N", 1, "STEP is missing");
   one("F0 B0 W0 R", 1, "NORM is missing");
