@@ -61,6 +61,7 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
       zero_stage_(config.parallel().zero_stage()) {
   const int rank = mesh_.coordinate(Axis::Pp);
   const ScheduleFigures figures = verify(schedule_);
+  TESSERA_CHECK(zero_stage_ < 2 || figures.unreduced[rank] == 1, "a block's gradients at a time");
   const std::vector<Recompute> modes = recompute_plan(config.parallel().recompute(), static_cast<int>(shape_.layers));
   for (const StagePart& part : parts_) {
     if (schedule_.rank_of_stage[part.stage] != rank) continue;
@@ -92,8 +93,10 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
   int64_t elements = 0;  // each once, over all ranks
   for (const Parameter* parameter : parameters_) {
     if (parameter->tied_to != nullptr) continue;
-    const Comm& replicas = mesh_.group(parameter->replicas);
-    elements += shard(parameter->rows, replicas.size(), replicas.rank()).size() * parameter->global_shape.row_size();
+    const MeshShape& shape = mesh_.shape();
+    const Interval counted = shard(parameter->rows, shape.extent(parameter->replicas),
+                                   shape.position(parameter->replicas, world.rank()));
+    elements += counted.size() * parameter->global_shape.row_size();
   }
   model_parameters_ = world.sum(elements);
 }

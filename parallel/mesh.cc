@@ -112,12 +112,6 @@ MeshShape MeshShape::resolve(const ParallelConfig& config, int world) {
     throw UsageError(fmt::format("parallel.tp*pp*cp*dp = {}*{}*{}*{} = {} ranks, but the world has {}; {}, or start {}",
                                  config.tp(), config.pp(), config.cp(), dp, replica * dp, world, change, replica * dp));
   }
-  if (config.zero_group() < 0 || (config.zero_group() > 0 && dp % config.zero_group() != 0)) {
-    throw UsageError(
-        fmt::format("parallel.zero_group = {}: must divide parallel.dp = {}, as each group holds whole "
-                    "states; or be 0, for one group of all",
-                    config.zero_group(), dp));
-  }
   return {.pp = config.pp(),
           .dp = static_cast<int>(dp),
           .cp = config.cp(),
@@ -147,6 +141,7 @@ int MeshShape::coordinate(Axis axis, int rank) const {
 
 Mesh::Mesh(Comm& world, const MeshShape& shape) : world_(world), shape_(shape) {
   TESSERA_CHECK_EQ(world.size(), shape.size(), "ranks of the world against those of the mesh");
+  TESSERA_CHECK_EQ(shape.extent(Axis::Near) * shape.extent(Axis::Far), shape.dp, "dp in neighbourhoods");
 }
 
 Comm& Mesh::group(AxisSet axes) {

@@ -198,7 +198,7 @@ TEST(Pipeline, GathersReleasesAndReduces) {
               (std::vector<std::string>{
                   "gather 0:0-1 for forward", "gather 0:1-2 for forward", "release 0:0-1", "gather 0:0-1 for forward",
                   "release 0:1-2", "reduce 0:1-2 not last", "reduce 0:0-1 not last", "gather 0:1-2 for forward",
-                  "release 0:0-1", "gather 0:0-1", "release 0:1-2", "release 0:0-1", "reduce 0:1-2", "reduce 0:0-1"}));
+                  "release 0:0-1", "gather 0:0-1", "release 0:1-2", "reduce 0:1-2", "release 0:0-1", "reduce 0:0-1"}));
 
     log.lines.clear();
     Pipeline evaluation(mesh, {&stage}, source, &reducer, forward_only_schedule({0}, 2, 1, blocks));
