@@ -82,10 +82,8 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
     workspace = std::max(workspace, stage->workspace_bytes(context_));
   }
   context_.resize_workspace(workspace);
-  ZeroOptimizer::Options options{.seed = config.run().seed(),
-                                 .compute = shape_.compute,
-                                 .zero_stage = zero_stage_,
-                                 .wire = wire_format(config)};
+  ZeroOptimizer::Options options{
+      .seed = config.run().seed(), .compute = shape_.compute, .zero_stage = zero_stage_, .wire = wire_format(config)};
   // However many microbatches an evaluation has, the third one's GATHERs are the second one's.
   if (zero_stage_ == 3) options.lists = {schedule_.ranks[rank], evaluation_schedule(2).ranks[rank]};
   optimizer_ = std::make_unique<ZeroOptimizer>(context_, mesh_, parameters_, config.optimizer(), options);
@@ -94,8 +92,8 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
   for (const Parameter* parameter : parameters_) {
     if (parameter->tied_to != nullptr) continue;
     const MeshShape& shape = mesh_.shape();
-    const Interval counted = shard(parameter->rows, shape.extent(parameter->replicas),
-                                   shape.position(parameter->replicas, world.rank()));
+    const Interval counted =
+        shard(parameter->rows, shape.extent(parameter->replicas), shape.position(parameter->replicas, world.rank()));
     elements += counted.size() * parameter->global_shape.row_size();
   }
   model_parameters_ = world.sum(elements);
@@ -119,8 +117,8 @@ PipelineSchedule Assembly::evaluation_schedule(int microbatches) const {
 }
 
 std::unique_ptr<Pipeline> Assembly::evaluation(Source& source) {
-  auto pipeline = std::make_unique<Pipeline>(mesh_, stages(), source, optimizer_.get(),
-                                             evaluation_schedule(source.microbatches()));
+  auto pipeline =
+      std::make_unique<Pipeline>(mesh_, stages(), source, optimizer_.get(), evaluation_schedule(source.microbatches()));
   message_bytes_ += pipeline->message_bytes();
   return pipeline;
 }

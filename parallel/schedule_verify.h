@@ -18,10 +18,10 @@
 // from FORWARD until its output has been sent and taken up, or read by the next stage on the same rank, an input from
 // RECEIVE_FORWARD to FORWARD.
 //
-// Weights. When a stage has GATHERs, FORWARD, RECOMPUTE and BACKWARD_INPUT need their blocks gathered; on a rank no more
-// than kMostGathered GATHERs wait for their RELEASE. REDUCE of blocks follows a BACKWARD_WEIGHT of all of them that no
-// REDUCE has followed yet: the last one, or (where gradients are sharded) that of each microbatch. NORM follows when
-// there is none left on the rank, STEP follows NORM and is the last.
+// Weights. When a stage has GATHERs, FORWARD, RECOMPUTE and BACKWARD_INPUT need their blocks gathered; on a rank no
+// more than kMostGathered GATHERs wait for their RELEASE. REDUCE of blocks follows a BACKWARD_WEIGHT of all of them
+// that no REDUCE has followed yet: the last one, or (where gradients are sharded) that of each microbatch. NORM follows
+// when there is none left on the rank, STEP follows NORM and is the last.
 #pragma once
 
 #include <cstdint>

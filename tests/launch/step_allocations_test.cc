@@ -39,7 +39,8 @@ struct Counts {
   int64_t heap_growth = 0;        // bytes in use after the third step against after the second
 };
 
-Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp, int dp, int pp = 1, int zero_stage = 0) {
+Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp, int dp, int pp = 1,
+             int zero_stage = 0) {
   Counts counts;
   run_ranks(tp * dp * pp, [&](Comm& world) {
     RunConfig run = config(family, dtype);
@@ -75,8 +76,8 @@ Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp,
 
 TEST(StepAllocations, NothingIsAllocatedInAStep) {
   for (const auto family : {ModelConfig::LLAMA, ModelConfig::GPT2}) {
-    for (const auto& [tp, dp, pp, zero] : {std::tuple{1, 1, 1, 0}, {2, 2, 1, 0}, {1, 1, 2, 0}, {2, 1, 2, 0},
-                                           {1, 2, 1, 1}, {1, 2, 1, 2}, {1, 2, 2, 3}}) {
+    for (const auto& [tp, dp, pp, zero] :
+         {std::tuple{1, 1, 1, 0}, {2, 2, 1, 0}, {1, 1, 2, 0}, {2, 1, 2, 0}, {1, 2, 1, 1}, {1, 2, 1, 2}, {1, 2, 2, 3}}) {
       const Counts counts = count(family, RunSection::F64, tp, dp, pp, zero);
       const std::string what =
           fmt::format("{} tp {} dp {} pp {} zero {}", ModelConfig::Family_Name(family), tp, dp, pp, zero);

@@ -133,8 +133,10 @@ TEST_P(ZeroLayouts, SumsOfOneOrderHaveTheSameBits) {
 TEST_P(ZeroLayouts, TrainOverThreadsAndProcesses) {
   const RunRecord one = record_run(make({}), kSteps);
   const std::vector<std::vector<std::string>> layouts = {
-      {"dp=2", "zero_stage=1"},          {"dp=2", "zero_stage=3"},
-      {"dp=2", "pp=2", "zero_stage=2"},  {"dp=4", "zero_group=2", "zero_stage=3"},
+      {"dp=2", "zero_stage=1"},
+      {"dp=2", "zero_stage=3"},
+      {"dp=2", "pp=2", "zero_stage=2"},
+      {"dp=4", "zero_group=2", "zero_stage=3"},
       {"tp=2", "pp=2", "dp=2", "zero_stage=3", "schedule=zb-v"},
   };
   for (const auto& fields : layouts) {
@@ -174,11 +176,11 @@ TEST_P(ZeroLayouts, EvaluateTheSameLoss) {
     return std::vector<double>{before.loss, after.loss};
   };
   const std::vector<double> one = losses({});
-  for (const std::vector<std::string>& fields : std::vector<std::vector<std::string>>{
-           {"dp=2", "zero_stage=1"},
-           {"dp=2", "zero_stage=3"},
-           {"pp=2", "dp=2", "zero_stage=3"},
-           {"pp=2", "dp=2", "zero_stage=3", "schedule=zb-v"}}) {
+  for (const std::vector<std::string>& fields :
+       std::vector<std::vector<std::string>>{{"dp=2", "zero_stage=1"},
+                                             {"dp=2", "zero_stage=3"},
+                                             {"pp=2", "dp=2", "zero_stage=3"},
+                                             {"pp=2", "dp=2", "zero_stage=3", "schedule=zb-v"}}) {
     const std::vector<double> other = losses(fields);
     for (int i = 0; i < 2; ++i) EXPECT_NEAR(other[i], one[i], 1e-12) << fmt::format("{}", fmt::join(fields, " "));
   }
@@ -218,7 +220,8 @@ Model model_of(const Sizes& s) {
 int64_t unit(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 // Sizes that divide nowhere, a vocabulary that rules and one that does not, more ranks than rows.
-const Sizes kSizes[] = {{}, {.hidden = 24, .layers = 3, .heads = 3, .kv_heads = 3, .ffn = 40, .vocab = 501}, {.layers = 1}};
+const Sizes kSizes[] = {
+    {}, {.hidden = 24, .layers = 3, .heads = 3, .kv_heads = 3, .ffn = 40, .vocab = 501}, {.layers = 1}};
 
 TEST(ZeroMemory, IsTheFormulas) {
   if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
@@ -226,9 +229,8 @@ TEST(ZeroMemory, IsTheFormulas) {
     for (const RunSection::ComputeDtype dtype : {RunSection::F32, RunSection::BF16}) {
       for (const int n : {1, 2, 4}) {
         for (const int stage : {0, 1, 2, 3}) {
-          const RunConfig config =
-              config_of(s, ModelConfig::LLAMA, false,
-                        {fmt::format("dp={}", n), fmt::format("zero_stage={}", stage)}, dtype);
+          const RunConfig config = config_of(s, ModelConfig::LLAMA, false,
+                                             {fmt::format("dp={}", n), fmt::format("zero_stage={}", stage)}, dtype);
           tessera::run_ranks(n, [&](Comm& world) {
             Assembly parts(config, world, 1);
             std::map<std::string, int64_t> lines;
@@ -271,8 +273,8 @@ TEST(ZeroMemory, IsTheFormulas) {
             EXPECT_EQ(lines["gathered weights"], stage == 3 ? gathered : 0) << what;
             EXPECT_EQ(lines["optimizer state"], state) << what;
             if (stage == 0) {  // matrices and norms of all ranks of tp, each without gaps
-              EXPECT_EQ(lines["gradients"], unit(4 * (elements - (2 * s.layers + 1) * s.hidden)) +
-                                                unit(4 * (2 * s.layers + 1) * s.hidden))
+              EXPECT_EQ(lines["gradients"],
+                        unit(4 * (elements - (2 * s.layers + 1) * s.hidden)) + unit(4 * (2 * s.layers + 1) * s.hidden))
                   << what;
             } else {
               EXPECT_EQ(lines["gradients"], kept + most_in_turns) << what;
@@ -290,11 +292,10 @@ TEST(ZeroTraffic, OfAStepIsTheFormulas) {
     for (const int n : {2, 4}) {
       for (const int stage : {1, 2, 3}) {
         for (const bool bf16 : {false, true}) {
-          const RunConfig config =
-              config_of(s, ModelConfig::LLAMA, false,
-                        {fmt::format("dp={}", n), fmt::format("zero_stage={}", stage),
-                         bf16 ? "gradient_wire=bf16" : "gradient_wire=full"},
-                        RunSection::BF16);
+          const RunConfig config = config_of(s, ModelConfig::LLAMA, false,
+                                             {fmt::format("dp={}", n), fmt::format("zero_stage={}", stage),
+                                              bf16 ? "gradient_wire=bf16" : "gradient_wire=full"},
+                                             RunSection::BF16);
           tessera::run_ranks(n, [&](Comm& world) {
             Assembly parts(config, world, 1);
             SyntheticSource source = source_for(config, parts);

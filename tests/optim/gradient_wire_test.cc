@@ -8,7 +8,9 @@
 namespace tessera {
 namespace {
 
-float gradient(int rank, int64_t i) { return static_cast<float>(RandomStream(7, "gradient").normal(1000000 * rank + i)); }
+float gradient(int rank, int64_t i) {
+  return static_cast<float>(RandomStream(7, "gradient").normal(1000000 * rank + i));
+}
 
 // The part of each rank, naively: the ranks' elements, rounded or not, in rank order.
 TEST(GradientWire, PartsAreSumsInRankOrder) {

@@ -8,8 +8,15 @@ namespace {
 constexpr AxisSet kSplit{Axis::Dp, Axis::Cp}, kWhole{Axis::Dp, Axis::Cp, Axis::Tp};
 
 Parameter parameter(Interval rows, AxisSet replicas, bool whole_matrix = false, int64_t ordinal = 0) {
-  return {.name = "p", .global_shape = {20, 3}, .rows = rows, .replicas = replicas, .ordinal = ordinal, .ordinals = 9,
-          .whole_matrix = whole_matrix, .value = {}, .gradient = {}};
+  return {.name = "p",
+          .global_shape = {20, 3},
+          .rows = rows,
+          .replicas = replicas,
+          .ordinal = ordinal,
+          .ordinals = 9,
+          .whole_matrix = whole_matrix,
+          .value = {},
+          .gradient = {}};
 }
 
 TEST(Ownership, AtStageZeroEveryReplicaOwnsAllRows) {

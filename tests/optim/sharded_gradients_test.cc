@@ -10,8 +10,14 @@ namespace tessera {
 namespace {
 
 Parameter parameter(const std::string& name, const Shape& shape, int block, bool weight_adds_alone = true) {
-  return {.name = name, .global_shape = shape, .rows = {0, shape[0]}, .replicas = {Axis::Dp, Axis::Cp}, .block = block,
-          .weight_adds_alone = weight_adds_alone, .value = {}, .gradient = {}};
+  return {.name = name,
+          .global_shape = shape,
+          .rows = {0, shape[0]},
+          .replicas = {Axis::Dp, Axis::Cp},
+          .block = block,
+          .weight_adds_alone = weight_adds_alone,
+          .value = {},
+          .gradient = {}};
 }
 
 struct Fixture {
@@ -22,7 +28,8 @@ struct Fixture {
                                                    Device::Cpu);
     gradients->clear(context);
   }
-  Parameter low = parameter("low", {5, 8}, 0), norm = parameter("norm", {3}, 0, false), high = parameter("high", {7, 4}, 1);
+  Parameter low = parameter("low", {5, 8}, 0), norm = parameter("norm", {3}, 0, false),
+            high = parameter("high", {7, 4}, 1);
   Parameters parameters{&low, &norm, &high};
   Context context{{.threads = 1}};
   Mesh mesh;

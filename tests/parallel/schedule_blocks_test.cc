@@ -98,7 +98,8 @@ TEST(ScheduleBlocks, RandomCombinationsVerify) {
       return chosen;
     };
     if (maybe(" recompute")) schedule = insert_recompute(std::move(schedule), plan);
-    if (maybe(" reductions")) schedule = insert_reductions(std::move(schedule), blocks, draw(1, 3),
+    if (maybe(" reductions"))
+      schedule = insert_reductions(std::move(schedule), blocks, draw(1, 3),
                                    maybe(" each") ? ReduceOf::EachMicrobatch : ReduceOf::LastMicrobatch);
     if (maybe(" gathers")) schedule = insert_gathers(std::move(schedule), blocks);
     if (maybe(" offload")) schedule = insert_offload(std::move(schedule), draw(2, 6));

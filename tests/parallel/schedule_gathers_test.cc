@@ -8,7 +8,8 @@ namespace tessera {
 namespace {
 
 TEST(ScheduleGathers, FeedForwardUntilTheirRelease) {
-  const Schedule list = parse_schedule("G:0-1 F0:0-1 X:0-1 G:1- G:0-1 B0:1- X:1- B0:0-1 F1:0-1 X:0-1 G:1- F1@1 X:1- F1");
+  const Schedule list =
+      parse_schedule("G:0-1 F0:0-1 X:0-1 G:1- G:0-1 B0:1- X:1- B0:0-1 F1:0-1 X:0-1 G:1- F1@1 X:1- F1");
   EXPECT_TRUE(feeds_forward(list, 0));
   EXPECT_FALSE(feeds_forward(list, 3));
   EXPECT_TRUE(feeds_forward(list, 4));    // kept for the next microbatch
