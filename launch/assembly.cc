@@ -34,6 +34,10 @@ int most_recomputed(const Schedule& actions, const StagePart& part, const std::v
 
 }  // namespace
 
+WireFormat wire_format(const RunConfig& config) {
+  return config.parallel().gradient_wire() == "bf16" ? WireFormat::Bf16 : WireFormat::Full;
+}
+
 DType compute_dtype(const RunConfig& config) {
   switch (config.run().compute_dtype()) {
     case RunSection::F64:
@@ -53,9 +57,11 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
       context_({.threads = threads}),
       shape_(shape_of(config, mesh_)),
       parts_(stage_parts(config, stage_cost(shape_, config.data().sequence_length()))),
-      schedule_(training_schedule(config, parts_)) {
+      schedule_(training_schedule(config, parts_)),
+      zero_stage_(config.parallel().zero_stage()) {
   const int rank = mesh_.coordinate(Axis::Pp);
   const ScheduleFigures figures = verify(schedule_);
+  TESSERA_CHECK(zero_stage_ < 2 || figures.unreduced[rank] == 1, "a block's gradients at a time");
   const std::vector<Recompute> modes = recompute_plan(config.parallel().recompute(), static_cast<int>(shape_.layers));
   for (const StagePart& part : parts_) {
     if (schedule_.rank_of_stage[part.stage] != rank) continue;
@@ -65,25 +71,30 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
                                      .slots = figures.stages[part.stage].slots,
                                      .areas = most_recomputed(schedule_.ranks[rank], part, modes),
                                      .ends_together = schedule_.rank_of_stage.front() == schedule_.rank_of_stage.back(),
-                                     .embedding_stage = stages_.empty() ? nullptr : stages_.front().get()}));
+                                     .embedding_stage = stages_.empty() ? nullptr : stages_.front().get(),
+                                     .weights_elsewhere = zero_stage_ == 3}));
+    parameters_.insert(parameters_.end(), stages_.back()->parameters().begin(), stages_.back()->parameters().end());
   }
+  share_out(parameters_, mesh_.shape(), zero_stage_);
   int64_t workspace = 0;
   for (const auto& stage : stages_) {
     stage->allocate(context_, mesh_.tp());
     workspace = std::max(workspace, stage->workspace_bytes(context_));
-    parameters_.insert(parameters_.end(), stage->parameters().begin(), stage->parameters().end());
   }
   context_.resize_workspace(workspace);
-  optimizer_ = std::make_unique<ZeroOptimizer>(
-      context_, mesh_, parameters_, config.optimizer(),
-      ZeroOptimizer::Options{
-          .seed = config.run().seed(), .compute = shape_.compute, .zero_stage = config.parallel().zero_stage()});
+  ZeroOptimizer::Options options{
+      .seed = config.run().seed(), .compute = shape_.compute, .zero_stage = zero_stage_, .wire = wire_format(config)};
+  // However many microbatches an evaluation has, the third one's GATHERs are the second one's.
+  if (zero_stage_ == 3) options.lists = {schedule_.ranks[rank], evaluation_schedule(2).ranks[rank]};
+  optimizer_ = std::make_unique<ZeroOptimizer>(context_, mesh_, parameters_, config.optimizer(), options);
 
   int64_t elements = 0;  // each once, over all ranks
   for (const Parameter* parameter : parameters_) {
     if (parameter->tied_to != nullptr) continue;
-    const Comm& replicas = mesh_.group(parameter->replicas);
-    elements += shard(parameter->rows, replicas.size(), replicas.rank()).size() * parameter->global_shape.row_size();
+    const MeshShape& shape = mesh_.shape();
+    const Interval counted =
+        shard(parameter->rows, shape.extent(parameter->replicas), shape.position(parameter->replicas, world.rank()));
+    elements += counted.size() * parameter->global_shape.row_size();
   }
   model_parameters_ = world.sum(elements);
 }
@@ -100,22 +111,29 @@ std::unique_ptr<Pipeline> Assembly::training(Source& source, Reducer& reducer) {
   return pipeline;
 }
 
+PipelineSchedule Assembly::evaluation_schedule(int microbatches) const {
+  return forward_only_schedule(schedule_.rank_of_stage, microbatches, 1,
+                               zero_stage_ == 3 ? blocks_of(parts_) : std::vector<int>());
+}
+
 std::unique_ptr<Pipeline> Assembly::evaluation(Source& source) {
-  auto pipeline = std::make_unique<Pipeline>(mesh_, stages(), source, nullptr,
-                                             forward_only_schedule(schedule_.rank_of_stage, source.microbatches()));
+  auto pipeline =
+      std::make_unique<Pipeline>(mesh_, stages(), source, optimizer_.get(), evaluation_schedule(source.microbatches()));
   message_bytes_ += pipeline->message_bytes();
   return pipeline;
 }
 
 std::vector<MemoryLine> Assembly::memory() const {
-  int64_t weights = 0, activations = 0;
+  const ZeroOptimizer::Bytes optimizer = optimizer_->bytes();
+  int64_t weights = optimizer.weights, activations = 0;
   for (const auto& stage : stages_) {
     weights += stage->weights_bytes();
     activations += stage->activations_bytes();
   }
   return {{"weights", weights},
-          {"gradients", optimizer_->gradient_arena().capacity()},
-          {"optimizer state", optimizer_->arena().capacity()},
+          {"gathered weights", optimizer.gathered},
+          {"gradients", optimizer.gradients},
+          {"optimizer state", optimizer.state},
           {"activations", activations},
           {"messages between stages", message_bytes_},
           {"workspace", context_.workspace().capacity()},

@@ -17,7 +17,8 @@ class RunConfig;  // launch/run.proto
 
 // The compute dtype that a config names.
 DType compute_dtype(const RunConfig& config);
-
+// How it lets gradients travel.
+WireFormat wire_format(const RunConfig& config);
 
 class Assembly {
  public:
@@ -46,12 +47,14 @@ class Assembly {
 
  private:
   std::vector<Stage*> stages();
+  PipelineSchedule evaluation_schedule(int microbatches) const;
 
   Mesh mesh_;
   Context context_;
   ModelShape shape_;
   std::vector<StagePart> parts_;  // of the whole pipeline
   PipelineSchedule schedule_;
+  int zero_stage_;
   std::vector<std::unique_ptr<Transformer>> stages_;
   Parameters parameters_;
   int64_t model_parameters_ = 0;

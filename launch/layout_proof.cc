@@ -94,9 +94,8 @@ RunRecord record_run(const RunConfig& config, int64_t steps, const Interference&
         record.losses.push_back(result.loss);
         record.norms.push_back(result.gradient_norm);
       }
-      for (const Parameter* p : parts.parameters()) {
-        if (p->tied_to == nullptr) put(record.gradients[step - 1], p->name, p->global_shape, p->rows, p->gradient);
-      }
+      for (const StateSlice& slice : (reducer ? *reducer : static_cast<Reducer&>(parts.optimizer())).gradients())
+        put(record.gradients[step - 1], slice.name, slice.global_shape, slice.rows, slice.data);
     }
     const std::lock_guard lock(mutex);
     for (const StateSlice& slice : parts.optimizer().state())

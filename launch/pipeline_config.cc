@@ -70,7 +70,16 @@ PipelineSchedule training_schedule(const RunConfig& config, std::span<const Stag
     }
     schedule = insert_recompute(std::move(schedule), plan);
   }
+  if (config.parallel().zero_stage() >= 2)
+    schedule = insert_reductions(std::move(schedule), blocks_of(parts), 1, ReduceOf::EachMicrobatch);
+  if (config.parallel().zero_stage() == 3) schedule = insert_gathers(std::move(schedule), blocks_of(parts));
   return append_step(insert_messages(std::move(schedule)));
+}
+
+std::vector<int> blocks_of(std::span<const StagePart> parts) {
+  std::vector<int> blocks;
+  for (const StagePart& part : parts) blocks.push_back(part.blocks());
+  return blocks;
 }
 
 std::vector<StagePart> stage_parts(const RunConfig& config, const ModelCost& cost) {

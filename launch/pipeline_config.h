@@ -21,8 +21,10 @@ int stages_of(const RunConfig& config);
 // not fit.
 std::vector<StagePart> stage_parts(const RunConfig& config, const ModelCost& cost);
 
-// The config's schedule on these stages, with recomputation, messages, reductions and the step. Throws UsageError where
-// the config breaks a rule.
+std::vector<int> blocks_of(std::span<const StagePart> parts);
+
+// The config's schedule on these stages, with recomputation, messages, gathered weights, reductions and the step.
+// Throws UsageError where the config breaks a rule.
 PipelineSchedule training_schedule(const RunConfig& config, std::span<const StagePart> parts);
 
 }  // namespace tessera

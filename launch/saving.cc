@@ -22,13 +22,20 @@ class Guard : public Reducer {
  public:
   Guard(Reducer& reducer, Saver& saver) : reducer_(reducer), saver_(saver) {}
   void begin_step(Context& context) override { reducer_.begin_step(context); }
-  void reduce(Context& context, int stage, BlockRange blocks) override { reducer_.reduce(context, stage, blocks); }
+  void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override {
+    reducer_.gather(context, stage, blocks, for_forward);
+  }
+  void release(Context& context, int stage, BlockRange blocks) override { reducer_.release(context, stage, blocks); }
+  void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
+    reducer_.reduce(context, stage, blocks, last);
+  }
   double norm(Context& context) override { return reducer_.norm(context); }
   void step(Context& context, double learning_rate, int64_t step) override {
     saver_.state_may_change();
     reducer_.step(context, learning_rate, step);
   }
   std::vector<StateSlice> state() override { return reducer_.state(); }
+  std::vector<StateSlice> gradients() override { return reducer_.gradients(); }
   void state_loaded(Context& context) override { reducer_.state_loaded(context); }
 
  private:

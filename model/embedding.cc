@@ -7,9 +7,11 @@ namespace tessera {
 
 Embedding::Embedding(const ModelShape& shape)
     : shape_(shape), table_(split_parameter(shape, "embedding", {shape.vocab, shape.hidden})) {
+  table_.forward_reads_alone = true;
   if (shape.position == PositionKind::Learned) {
     positions_ = whole_parameter("positions", {shape.positions, shape.hidden});
     positions_.standard_deviation = shape.initializer_range;
+    positions_.forward_reads_alone = true;
   }
 }
 

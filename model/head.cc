@@ -30,6 +30,8 @@ Head::Head(const ModelShape& shape, Tie tie, Parameter* embedding)
       tied_(tie == Tie::SameStage ? embedding : nullptr),
       table_(split_parameter(shape, tie == Tie::Free ? "head" : "embedding", {shape.vocab, shape.hidden})),
       rows_(shape.vocab_rows()) {
+  table_.forward_reads_alone = true;
+  table_.weight_adds_alone = false;
   table_.tied_to = tie == Tie::OtherStage ? embedding : nullptr;
   if (tie == Tie::OtherRank) table_.replicas = table_.replicas.with(Axis::Ends);
 }

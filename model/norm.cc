@@ -8,10 +8,12 @@ Norm::Norm(const ModelShape& shape, const std::string& name)
     : shape_(shape), weight_(whole_parameter(name, {shape.hidden})) {
   weight_.initialisation = Initialisation::One;
   weight_.decay = false;
+  weight_.weight_adds_alone = false;
   if (shape.norm == NormKind::Layer) {
     bias_ = whole_parameter(name + ".bias", {shape.hidden});
     bias_.initialisation = Initialisation::Zero;
     bias_.decay = false;
+    bias_.weight_adds_alone = false;
   }
 }
 

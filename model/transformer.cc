@@ -59,12 +59,17 @@ void Transformer::number_parameters() {
   for (int i = 0; i < blocks(); ++i)
     add(*blocks_[i], kBeforeBlocks + (options_.part.first_block + i) * per_block, i);
   if (head_) add(*head_, kBeforeBlocks + shape_.layers * per_block, blocks() - 1);
+  if (head_ && embedding_ && shape_.tied) {
+    embedding_->table().head_block = blocks() - 1;
+    embedding_->table().weight_adds_alone = false;
+  }
 }
 
 int64_t Transformer::weights_bytes() const {
   int64_t bytes = 0;
+  if (options_.weights_elsewhere) return bytes;
   for (const Parameter* parameter : parameters_) {
-    if (parameter->tied_to == nullptr) bytes += Arena::bytes(parameter->local_shape(), shape_.compute);
+    if (parameter->tied_to == nullptr) bytes += Arena::bytes(parameter->padded_shape(), shape_.compute);
   }
   return bytes;
 }
@@ -129,8 +134,11 @@ void Transformer::allocate(Context& context, Comm& tp) {
   tp_ = &tp;
   weights_ = Arena("weights", context.device(), weights_bytes());
   for (Parameter* parameter : parameters_) {
-    parameter->value = parameter->tied_to != nullptr ? parameter->tied_to->value
-                                                     : weights_.take(parameter->local_shape(), shape_.compute);
+    if (options_.weights_elsewhere) break;
+    parameter->value =
+        parameter->tied_to != nullptr
+            ? parameter->tied_to->value
+            : weights_.take(parameter->padded_shape(), shape_.compute).rows(0, parameter->rows.size());
     TESSERA_CHECK(parameter->value.data() != nullptr, "the stage with the embedding is allocated first");
   }
   activations_ = Arena("activations", context.device(), activations_bytes());
@@ -186,9 +194,10 @@ double Transformer::forward(Context& context, const Batch& batch, const Place& p
   return head_->forward(run(context), batch, slot.residual.back(), *slot.head, loss_scale, Head::Mode::Train);
 }
 
-double Transformer::evaluate(Context& context, const Batch& batch, const Place& place, double loss_scale) {
-  forward_blocks(context, batch, place, {0, blocks()});
-  if (!head_) return 0;
+double Transformer::evaluate(Context& context, const Batch& batch, const Place& place, BlockRange range,
+                             double loss_scale) {
+  forward_blocks(context, batch, place, range);
+  if (!head_ || range.last < blocks()) return 0;
   const Slot& slot = slots_.at(place.slot);
   return head_->forward(run(context), batch, slot.residual.back(), *slot.head, loss_scale, Head::Mode::Evaluate);
 }

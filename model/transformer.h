@@ -28,12 +28,13 @@ class Transformer : public Stage {
     // first.
     bool ends_together = false;
     Transformer* embedding_stage = nullptr;
+    bool weights_elsewhere = false;  // values are given their memory from outside (Reducer::gather)
   };
 
   Transformer(const ModelShape& shape, Options options);
 
   // Sizes in bytes, exactly what allocate() and the calls take.
-  int64_t weights_bytes() const;      // compute copies of the parameters
+  int64_t weights_bytes() const;      // compute copies of the parameters, in Parameter::padded_shape()
   int64_t slot_bytes() const;         // activations of one microbatch
   int64_t area_bytes() const;         // what recompute makes, of one block
   int64_t activations_bytes() const;  // all slots and areas
@@ -55,7 +56,8 @@ class Transformer : public Stage {
   void recompute(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
   void backward_input(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
   void backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
-  double evaluate(Context& context, const Batch& batch, const Place& place, double loss_scale) override;
+  double evaluate(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
+                  double loss_scale) override;
   Parameters& parameters() override { return parameters_; }
 
   // Logits [rows, vocab] (accumulation dtype) after tokens [first, first + rows) of the batch; a whole model, tp = 1.

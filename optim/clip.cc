@@ -10,9 +10,7 @@
 namespace tessera {
 namespace {
 
-Shape sums_shape(const Parameters& parameters) {
-  return {parameters.empty() ? 1 : parameters.front()->ordinals};
-}
+Shape sums_shape(const Parameters& parameters) { return {parameters.empty() ? 1 : parameters.front()->ordinals}; }
 
 }  // namespace
 
@@ -22,25 +20,17 @@ double clip_scale(double norm, double max_norm) {
   return norm > max_norm ? max_norm / norm : 1.0;
 }
 
-int64_t GradientNorm::bytes(const Parameters& parameters) {
-  return Arena::bytes(sums_shape(parameters), DType::F64);
-}
+int64_t GradientNorm::bytes(const Parameters& parameters) { return Arena::bytes(sums_shape(parameters), DType::F64); }
 
-GradientNorm::GradientNorm(Mesh& mesh, const Parameters& parameters, Arena& arena)
-    : world_(mesh.world()), sums_(arena.take(sums_shape(parameters), DType::F64)) {
-  for (const Parameter* parameter : parameters) {
-    if (parameter->tied_to != nullptr) continue;  // counted where its gradient is added
-    const Comm& replicas = mesh.group(parameter->replicas);
-    parts_.push_back({parameter, shard({0, parameter->rows.size()}, replicas.size(), replicas.rank())});
-  }
-}
+GradientNorm::GradientNorm(Comm& world, const Parameters& parameters, Arena& arena)
+    : world_(world), sums_(arena.take(sums_shape(parameters), DType::F64)) {}
 
-double GradientNorm::compute(const Context& context) {
+double GradientNorm::compute(const Context& context, const std::vector<GradientShare>& shares) {
   const std::span<double> sums = sums_.span<double>();
   std::fill(sums.begin(), sums.end(), 0.0);
-  for (const Part& part : parts_) {
-    const ConstTensor gradient = part.parameter->gradient;
-    sums[part.parameter->ordinal] = sum_of_squares(context, gradient.rows(part.rows.begin, part.rows.end));
+  for (const GradientShare& share : shares) {
+    const Interval counted = shard({0, share.own.rows.size()}, share.own.replicas, share.own.replica);
+    sums[share.parameter->ordinal] = sum_of_squares(context, share.sum.rows(counted.begin, counted.end));
   }
   world_.all_reduce_sum(sums_);
   double total = 0;

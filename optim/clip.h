@@ -2,16 +2,15 @@
 //
 // norm = sqrt(sum over parameters, in the model's order, of the sum of squares of the global gradient)
 //
-// Replicas hold equal gradients: each sums the squares of a part of the rows, and every element counts once. All ranks
-// add up one vector, an element a parameter, in rank order; its sum is made in the model's order. So the norm is
-// bitwise the same under any schedule of one layout, and on every rank.
+// A rank sums the squares of the rows that it owns; where several own the same ones, each takes a part of them, and
+// every element counts once. All ranks add up one vector, an element a parameter, in rank order; its sum is made in the
+// model's order. So the norm is bitwise the same under any schedule of one layout, and on every rank.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
-#include "parallel/parameter.h"
-#include "tensor/arena.h"
+#include "optim/gradients.h"
 #include "tensor/context.h"
 
 namespace tessera {
@@ -22,21 +21,15 @@ double clip_scale(double norm, double max_norm);
 
 class GradientNorm {
  public:
-  // Takes bytes(parameters) from the arena. Asks the mesh for the parameters' groups (see Mesh::make_groups).
-  GradientNorm(Mesh& mesh, const Parameters& parameters, Arena& arena);
+  // Takes bytes(parameters) from the arena.
+  GradientNorm(Comm& world, const Parameters& parameters, Arena& arena);
   static int64_t bytes(const Parameters& parameters);
 
-  // Collective over the mesh; every gradient must be reduced over its replicas.
-  double compute(const Context& context);
+  // Collective over the world; every sum must be whole (Gradients::join).
+  double compute(const Context& context, const std::vector<GradientShare>& shares);
 
  private:
-  struct Part {
-    const Parameter* parameter;
-    Interval rows;  // of the gradient's, that this rank counts
-  };
-
   Comm& world_;
-  std::vector<Part> parts_;
   Tensor sums_;  // [parameters of the model] F64
 };
 

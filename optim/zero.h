@@ -1,89 +1,97 @@
-// The optimizer: master weights, moments, and the reduction of gradients that feeds them.
+// The optimizer: master weights and moments of the rows that this rank owns (optim/ownership.h), and what feeds and
+// spreads them: gradients, their norm, gathered weights.
 //
-// Rajbhandari, Rasley, Ruwase and He 2020, "ZeRO". Each rank updates the rows of a parameter that it owns. At stage 0
-// (plain data parallelism), which is what this version has, it owns every row that it holds, and the replicas all make
-// the same update. At stages 1 to 3 it will own a row range of that range (parallel/shard.h).
+// Rajbhandari, Rasley, Ruwase and He 2020, "ZeRO".
 //
-// Master weights are in the accumulation dtype. When that is the compute dtype they are the parameter's value itself,
-// else a copy that the value is rounded from. Initial weights are a function of (seed, name, global index), the same
-// for every mesh.
+//   stage  optimizer state  gradients                                weights (compute copies)
+//   0      whole            whole, all-reduced                       whole
+//   1      owned rows       whole, reduce-scattered once a step      whole, all-gathered after the update
+//   2      owned rows       owned rows, a block's while it is made   whole, all-gathered after the update
+//   3      owned rows       owned rows, a block's while it is made   owned rows, two blocks' while they are used
+//
+// Master weights are in the accumulation dtype. When that is the compute dtype they are the compute copy itself, else a
+// copy that it is rounded from. Initial weights are a function of (seed, name, global index), the same for every mesh.
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "optim/clip.h"
-#include "optim/gradients.h"
+#include "optim/gathered_weights.h"
+#include "optim/sharded_gradients.h"
 #include "parallel/reducer.h"
 
 namespace tessera {
 
 class OptimizerConfig;  // optim/optim.proto
 
-// Bytes of the optimizer's arena on this rank: master weights and moments, exactly as ZeroOptimizer takes them; the
-// gradients are gradient_bytes() more. Reads the parameters' shapes and replicas, not their memory.
-int64_t optimizer_bytes(const Parameters& parameters, DType compute);
-
 class ZeroOptimizer : public Reducer {
  public:
   struct Options {
     uint64_t seed = 1;
-    DType compute = DType::F32;  // of the parameters' values
-    int zero_stage = 0;          // UsageError when this version does not have it
+    DType compute = DType::F32;          // of the parameters' values
+    int zero_stage = 0;                  // 0 to 3
+    WireFormat wire = WireFormat::Full;  // from stage 1 on
+    std::vector<Schedule> lists = {};    // stage 3: what this rank's pipelines run, for their GATHERs
   };
 
-  // The parameters' values must have their memory; it is overwritten with the initial weights. Their gradients are
-  // given theirs here. Parameters and mesh must outlive the optimizer. Collective over the mesh. Throws UsageError when
-  // the config breaks a rule.
+  // share_out() has given the parameters their parts. Their values must have their memory up to stage 2, in
+  // Parameter::padded_shape(); it is overwritten with the initial weights. At stage 3 they get it from GATHER. Their
+  // gradients are given theirs here. Parameters and mesh must outlive the optimizer. Collective over the mesh. Throws
+  // UsageError when the config breaks a rule.
   ZeroOptimizer(Context& context, Mesh& mesh, const Parameters& parameters, const OptimizerConfig& config,
                 const Options& options);
   ~ZeroOptimizer() override;
 
   void begin_step(Context& context) override;
-  void reduce(Context& context, int stage, BlockRange blocks) override;
+  void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override;
+  void release(Context& context, int stage, BlockRange blocks) override;
+  void reduce(Context& context, int stage, BlockRange blocks, bool last) override;
   double norm(Context& context) override;
   // Needs norm() of this step's gradients when clipping is on; throws NumericalError, weights untouched, when it is not
   // finite.
   void step(Context& context, double learning_rate, int64_t step) override;
-  // The slices' replicas are the ranks of the parameter's replica group.
+  // The slices' replicas are the ranks that own the same rows.
   std::vector<StateSlice> state() override;
+  std::vector<StateSlice> gradients() override;
   void state_loaded(Context& context) override;
 
-  const Arena& arena() const { return arena_; }               // optimizer_bytes()
-  const Arena& gradient_arena() const { return gradients_; }  // gradient_bytes()
+  // Bytes of this rank's arenas, exactly as ZeroOptimizer takes them. They read the parameters' shapes, replicas and
+  // parts, not their memory.
+  struct Bytes {
+    int64_t state;      // master weights (where they are not compute copies), moments, the norm's sums
+    int64_t gradients;  // with what their messages need
+    int64_t weights;    // stage 3: compute copies of the owned rows; before, the model has whole ones
+    int64_t gathered;   // stage 3
+  };
+  static Bytes bytes(const Parameters& parameters, const MeshShape& mesh, int rank, const Options& options);
+  Bytes bytes() const;
 
  private:
   // The rows of one parameter that this rank updates, all tensors [rows, ...].
   struct Owned {
     Parameter* parameter;
-    Interval rows;
+    Ownership own;
     Tensor gradient;                     // accumulation dtype
     Tensor master, exp_avg, exp_avg_sq;  // accumulation dtype
     Tensor value;                        // compute dtype; the same memory as master when the dtypes agree
-    int replica, replicas;               // who else owns exactly these rows
   };
-  struct Reduction {
-    Comm* group;
-    Tensor gradients;
-  };
-  struct StageReductions {
-    int stage;
-    std::vector<Reduction> whole;
-    std::vector<std::vector<Reduction>> by_block;
-  };
-
-  std::vector<Reduction> reductions_of(Mesh& mesh, const Parameters& parameters) const;
-  void join_tied(Context& context);
 
   void refresh_values(Context& context);
+  // Stages 1 and 2: the other owners' rows of the compute copies.
+  void spread_values();
+  StateSlice slice(const std::string& name, const Owned& owned, const Tensor& data) const;
 
   std::unique_ptr<const OptimizerConfig> config_;
+  Mesh& mesh_;
+  int zero_stage_;
   Arena arena_;
-  Arena gradients_;
-  std::vector<Owned> owned_;
-  std::vector<StageReductions> reductions_;
-  std::vector<Reduction> ends_;                              // tied tables on two pipeline ranks
-  std::vector<std::pair<Parameter*, Parameter*>> tied_;      // on one: the part, and what it is added to
+  Arena weights_;
+  Arena gathered_arena_;
+  std::unique_ptr<Gradients> gradients_;
   GradientNorm gradient_norm_;
+  std::vector<Owned> owned_;
+  std::optional<GatheredWeights> gathered_;
   std::optional<double> norm_;  // of this step's gradients, once known
 };
 

@@ -7,7 +7,9 @@
 namespace tessera {
 namespace {
 
-constexpr Axis kGridAxes[] = {Axis::Pp, Axis::Dp, Axis::Cp, Axis::Tp};  // slowest first
+// Slowest first, in the order of ranks.
+constexpr Axis kParts[] = {Axis::Pp, Axis::Far, Axis::Near, Axis::Cp, Axis::Tp};
+constexpr Axis kAllAxes[] = {Axis::Pp, Axis::Ends, Axis::Dp, Axis::Far, Axis::Near, Axis::Cp, Axis::Tp};
 
 // What the user may do about it when `world` ranks cannot be filled by `replica` ranks a replica.
 std::string what_would_fit(int64_t replica, int world) {
@@ -31,13 +33,17 @@ const char* name(Axis axis) {
       return "tp";
     case Axis::Ends:
       return "ends";
+    case Axis::Near:
+      return "near";
+    case Axis::Far:
+      return "far";
   }
   return "?";
 }
 
 std::string AxisSet::str() const {
   std::string text;
-  for (Axis axis : {Axis::Pp, Axis::Ends, Axis::Dp, Axis::Cp, Axis::Tp}) {
+  for (Axis axis : kAllAxes) {
     if (!has(axis)) continue;
     if (!text.empty()) text += '*';
     text += name(axis);
@@ -57,8 +63,26 @@ int MeshShape::extent(Axis axis) const {
       return tp;
     case Axis::Ends:
       return pp > 1 ? 2 : 1;
+    case Axis::Near:
+      return zero_group > 0 ? zero_group : dp;
+    case Axis::Far:
+      return dp / extent(Axis::Near);
   }
   return 1;
+}
+
+int MeshShape::extent(AxisSet axes) const {
+  int ranks = 1;
+  for (Axis axis : kAllAxes) ranks *= axes.has(axis) ? extent(axis) : 1;
+  return ranks;
+}
+
+int MeshShape::position(AxisSet axes, int rank) const {
+  int position = 0;
+  for (Axis axis : kAllAxes) {
+    if (axes.has(axis)) position = position * extent(axis) + coordinate(axis, rank);
+  }
+  return position;
 }
 
 MeshShape MeshShape::resolve(const ParallelConfig& config, int world) {
@@ -88,7 +112,11 @@ MeshShape MeshShape::resolve(const ParallelConfig& config, int world) {
     throw UsageError(fmt::format("parallel.tp*pp*cp*dp = {}*{}*{}*{} = {} ranks, but the world has {}; {}, or start {}",
                                  config.tp(), config.pp(), config.cp(), dp, replica * dp, world, change, replica * dp));
   }
-  return {.pp = config.pp(), .dp = static_cast<int>(dp), .cp = config.cp(), .tp = config.tp()};
+  return {.pp = config.pp(),
+          .dp = static_cast<int>(dp),
+          .cp = config.cp(),
+          .tp = config.tp(),
+          .zero_group = config.zero_group()};
 }
 
 int MeshShape::coordinate(Axis axis, int rank) const {
@@ -103,12 +131,17 @@ int MeshShape::coordinate(Axis axis, int rank) const {
       return rank % tp;
     case Axis::Ends:
       return pp > 1 && coordinate(Axis::Pp, rank) == pp - 1 ? 1 : 0;
+    case Axis::Near:
+      return coordinate(Axis::Dp, rank) % extent(Axis::Near);
+    case Axis::Far:
+      return coordinate(Axis::Dp, rank) / extent(Axis::Near);
   }
   return 0;
 }
 
 Mesh::Mesh(Comm& world, const MeshShape& shape) : world_(world), shape_(shape) {
   TESSERA_CHECK_EQ(world.size(), shape.size(), "ranks of the world against those of the mesh");
+  TESSERA_CHECK_EQ(shape.extent(Axis::Near) * shape.extent(Axis::Far), shape.dp, "dp in neighbourhoods");
 }
 
 Comm& Mesh::group(AxisSet axes) {
@@ -116,8 +149,8 @@ Comm& Mesh::group(AxisSet axes) {
   if (!group) {
     // Ranks with equal coordinates along all other axes get the same color.
     int color = 0;
-    for (Axis axis : kGridAxes) {
-      if (axes.has(axis)) continue;
+    for (Axis axis : kParts) {
+      if (axes.has(axis) || ((axis == Axis::Near || axis == Axis::Far) && axes.has(Axis::Dp))) continue;
       // Along Ends the last pipeline rank counts as the first.
       const bool joined = axis == Axis::Pp && axes.has(Axis::Ends) && coordinate(Axis::Pp) == extent(Axis::Pp) - 1;
       color = color * extent(axis) + (joined ? 0 : coordinate(axis));

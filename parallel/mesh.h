@@ -16,9 +16,10 @@ namespace tessera {
 
 class ParallelConfig;  // parallel/parallel.proto
 
-// Ends is no axis of its own: along it lie the first and the last pipeline rank, which both hold a tied embedding; a
-// rank between them is alone.
-enum class Axis : uint8_t { Pp, Dp, Cp, Tp, Ends };
+// Three are no axes of the grid. Along Ends lie the first and the last pipeline rank, which both hold a tied embedding;
+// a rank between them is alone. Near and Far are Dp in two: `zero_group` neighbouring dp ranks lie along Near, and
+// ranks of equal number in their neighbourhoods along Far.
+enum class Axis : uint8_t { Pp, Dp, Cp, Tp, Ends, Near, Far };
 constexpr int kAxes = 4;  // of the grid
 const char* name(Axis axis);
 
@@ -45,7 +46,7 @@ class AxisSet {
   std::string str() const;  // "dp*cp"
 
   // As a number below kSets, so that ranks can tell each other.
-  static constexpr int kSets = 32;
+  static constexpr int kSets = 128;
   constexpr int number() const { return static_cast<int>(bits_); }
   static constexpr AxisSet from_number(int number) {
     AxisSet set;
@@ -59,8 +60,12 @@ class AxisSet {
 
 struct MeshShape {
   int pp = 1, dp = 1, cp = 1, tp = 1;
+  int zero_group = 0;  // dp ranks of a neighbourhood, a divisor of dp; 0: all
   int size() const { return pp * dp * cp * tp; }
   int extent(Axis axis) const;
+  // Ranks of a group along these axes, and this rank's number in it. (Along Ends as the ends themselves have it.)
+  int extent(AxisSet axes) const;
+  int position(AxisSet axes, int rank) const;
   // This shape with dp = 0 replaced by what is left of `world` ranks. Throws UsageError when the product does not
   // match.
   static MeshShape resolve(const ParallelConfig& config, int world);

@@ -27,6 +27,16 @@ struct Parameter {
   int64_t ordinals = 1;  // how many there are
   int stage = 0;        // pipeline stage that it belongs to
   int block = 0;        // of that stage's blocks; the embedding goes with the first, the head with the last
+  int head_block = -1;  // of a table tied within its stage: the block whose head reads it, too; else -1
+
+  // What the actions of a schedule do with it. Tables are read by FORWARD alone; gradients of norms are added to by
+  // BACKWARD_INPUT, those of the head's table by FORWARD, all others by BACKWARD_WEIGHT alone.
+  bool forward_reads_alone = false;
+  bool weight_adds_alone = true;
+
+  // ZeRO (optim/ownership.h). The memory of value and gradient is that of padded_shape(): equal parts, row by row.
+  bool whole_matrix = false;  // asks for an owner of all rows, for optimizers that need whole matrices
+  int parts = 1;              // ranks that share it out
 
   // A tied table that one rank holds at both ends of its pipeline: this one's value is that of the other, and its
   // gradient is another part of the other's. Null for all other parameters.
@@ -36,6 +46,7 @@ struct Parameter {
   Tensor gradient;  // [rows, ...] accumulation dtype; backward accumulates into it
 
   Shape local_shape() const { return global_shape.with_rows(rows.size()); }
+  Shape padded_shape() const { return global_shape.with_rows(parts * shard_rows(rows.size(), parts)); }
 };
 
 // Parameters of this rank, in the order of the model; pointers stay valid for the life of the model.

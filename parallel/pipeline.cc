@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "parallel/schedule_gathers.h"
 #include "parallel/schedule_verify.h"
 
 namespace tessera {
@@ -56,9 +57,14 @@ Pipeline::Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source
   TESSERA_CHECK_EQ(schedule.microbatches, source.microbatches(), "microbatches of the schedule");
   const ScheduleFigures figures = verify(schedule);
   actions_ = schedule.ranks[rank];
-  const bool trains = std::any_of(actions_.begin(), actions_.end(),
-                                  [](const Action& action) { return action.kind == ActionKind::Step; });
-  TESSERA_CHECK(reducer != nullptr || !trains, "a step needs a reducer");
+  const bool reduces = std::any_of(actions_.begin(), actions_.end(), [](const Action& action) {
+    return action.kind == ActionKind::Step || action.kind == ActionKind::Gather;
+  });
+  TESSERA_CHECK(reducer != nullptr || !reduces, "a step needs a reducer, and so does a GATHER");
+  for (size_t i = 0; i < actions_.size(); ++i) {
+    qualifies_.push_back((actions_[i].kind == ActionKind::Gather && feeds_forward(actions_, i)) ||
+                         (actions_[i].kind == ActionKind::Reduce && reduces_last(actions_, i)));
+  }
 
   std::vector<StageRunner::Wiring> wirings;
   int64_t bytes = 0;
@@ -123,7 +129,7 @@ StepResult Pipeline::step(Context& context, int64_t first_sample, double learnin
     throw DataError(fmt::format("step {}: the samples from {} on hold no target token", number, first_sample));
   }
   for (const auto& runner : runners_) runner->reset();
-  for (const Action& action : actions_) run(context, action, step);
+  for (size_t i = 0; i < actions_.size(); ++i) run(context, i, step);
   for (const auto& runner : runners_) {
     runner->drain();
     const StageRunner::Waited waited = runner->take_waited();
@@ -133,14 +139,15 @@ StepResult Pipeline::step(Context& context, int64_t first_sample, double learnin
   return step.result;
 }
 
-void Pipeline::run(Context& context, const Action& action, Step& step) {
+void Pipeline::run(Context& context, size_t at, Step& step) {
+  const Action& action = actions_[at];
   StepResult& result = step.result;
   StepTimes& times = result.times;
   switch (action.kind) {
+    case ActionKind::Gather:
+    case ActionKind::Release:
     case ActionKind::Reduce:
-      return timed(times.optimizer, times, [&] {
-        reducer_->reduce(context, action.stage, runner(action.stage).resolved(action.blocks));
-      });
+      return timed(times.optimizer, times, [&] { run_on_weights(context, at); });
     case ActionKind::Norm:
       timed(times.optimizer, times, [&] {
         result.loss = shares_.sum(step.share);
@@ -160,6 +167,19 @@ void Pipeline::run(Context& context, const Action& action, Step& step) {
       times.compute -= waited.receives + waited.sends;
       return;
     }
+  }
+}
+
+void Pipeline::run_on_weights(Context& context, size_t at) {
+  const Action& action = actions_[at];
+  const BlockRange blocks = runner(action.stage).resolved(action.blocks);
+  switch (action.kind) {
+    case ActionKind::Gather:
+      return reducer_->gather(context, action.stage, blocks, qualifies_[at]);
+    case ActionKind::Release:
+      return reducer_->release(context, action.stage, blocks);
+    default:
+      return reducer_->reduce(context, action.stage, blocks, qualifies_[at]);
   }
 }
 
@@ -189,15 +209,9 @@ void Pipeline::run_on_stage(Context& context, const Action& action, Step& step) 
       return stage.offload(m);
     case ActionKind::Fetch:
       return stage.fetch(context, batch, m);
-    case ActionKind::Gather:
-    case ActionKind::Release:
-      throw InternalError(std::string("this version's reducer keeps whole weights: no ") + name(action.kind));
-    case ActionKind::Reduce:
-    case ActionKind::Norm:
-    case ActionKind::Step:
-      break;
+    default:
+      throw InternalError(std::string("no action of a stage: ") + name(action.kind));
   }
-  throw InternalError(std::string("no action of a stage: ") + name(action.kind));
 }
 
 EvaluationResult Pipeline::evaluate(Context& context, int64_t first_sample, int64_t batches,
@@ -208,12 +222,17 @@ EvaluationResult Pipeline::evaluate(Context& context, int64_t first_sample, int6
     source_.load(first_sample + b * samples_per_batch);
     targets += source_.targets();
     for (const auto& runner : runners_) runner->reset();
-    for (const Action& action : actions_) {
+    for (size_t i = 0; i < actions_.size(); ++i) {
+      const Action& action = actions_[i];
       StageRunner& stage = runner(action.stage);
       const int m = action.microbatch;
       switch (action.kind) {
+        case ActionKind::Gather:
+        case ActionKind::Release:
+          run_on_weights(context, i);
+          break;
         case ActionKind::Forward:
-          sum += stage.evaluate(context, source_.batch(m), m, 1.0);
+          sum += stage.evaluate(context, source_.batch(m), m, action.blocks, 1.0);
           break;
         case ActionKind::SendForward:
           stage.send_forward(m);

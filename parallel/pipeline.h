@@ -25,7 +25,7 @@ struct StepTimes {
   double sends = 0;          // waiting for a message to be taken up by another stage
   double bubble = 0;         // waiting for a message from another stage: that it is not ready yet, and its transfer
   double data = 0;           // the source
-  double optimizer = 0;      // zeroing gradients, their norm, the update
+  double optimizer = 0;      // zeroing gradients, their norm, the update, copies of sharded weights and gradients
 
   double sum() const { return compute + communication + sends + bubble + data + optimizer; }
 };
@@ -45,8 +45,8 @@ struct EvaluationResult {
 class Pipeline {
  public:
   // The schedule of all ranks is verified here, against the source's microbatches and the stages' slots. stages: those
-  // that it places on this rank, in ascending order. reducer: may be null when the schedule is forward only. All must
-  // outlive the pipeline. Takes message_bytes() of memory. Collective over the mesh's world.
+  // that it places on this rank, in ascending order. reducer: may be null when the schedule has no STEP and no GATHER.
+  // All must outlive the pipeline. Takes message_bytes() of memory. Collective over the mesh's world.
   Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source, Reducer* reducer,
            const PipelineSchedule& schedule);
 
@@ -70,8 +70,10 @@ class Pipeline {
   };
 
   StageRunner& runner(int stage);
-  void run(Context& context, const Action& action, Step& step);
+  void run(Context& context, size_t at, Step& step);
   void run_on_stage(Context& context, const Action& action, Step& step);
+  // GATHER, RELEASE or REDUCE.
+  void run_on_weights(Context& context, size_t at);
   template <class Work>
   void timed(double& part, StepTimes& times, Work&& work);
 
@@ -81,8 +83,9 @@ class Pipeline {
   Source& source_;
   Reducer* reducer_;
   int microbatches_;
-  Schedule actions_;  // of this rank
-  std::vector<int> runner_of_;  // by stage of the whole pipeline; -1: on another rank
+  Schedule actions_;             // of this rank
+  std::vector<bool> qualifies_;  // by action: GATHER for_forward, REDUCE last (parallel/reducer.h)
+  std::vector<int> runner_of_;   // by stage of the whole pipeline; -1: on another rank
   std::vector<std::unique_ptr<StageRunner>> runners_;
   Arena buffers_;
 };

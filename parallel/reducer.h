@@ -1,4 +1,5 @@
-// Gradients from backward to the optimizer's step: the seam that optim/ implements (plain data parallelism, ZeRO).
+// Weights and gradients between the actions of a schedule: the seam that optim/ implements (plain data parallelism,
+// ZeRO).
 #pragma once
 
 #include "parallel/schedule.h"
@@ -14,9 +15,15 @@ class Reducer {
   // Zeroes the gradients, before the first microbatch.
   virtual void begin_step(Context& context) = 0;
 
-  // Adds the gradients of blocks [first, last) of a stage over the ranks that hold the same rows. Every block of every
-  // stage once a step, in the same order on the ranks of a group.
-  virtual void reduce(Context& context, int stage, BlockRange blocks) = 0;
+  // GATHER: the weights of blocks [first, last) of a stage, whole in Parameter::value until RELEASE. for_forward:
+  // FORWARD reads them before that; tables are not needed otherwise. The pipeline gathers no blocks twice at once.
+  virtual void gather(Context& context, int stage, BlockRange blocks, bool for_forward) = 0;
+  virtual void release(Context& context, int stage, BlockRange blocks) = 0;
+
+  // REDUCE: adds the gradients of blocks [first, last) of a stage over the ranks that hold the same rows. In the same
+  // order on the ranks of a group. A reducer of sharded gradients takes those of each microbatch and lets go of their
+  // memory, others take all of them once; last: no more come in this step.
+  virtual void reduce(Context& context, int stage, BlockRange blocks, bool last) = 0;
 
   // Global L2 norm of the gradient, each element counted once, the same on every rank. After all reduce() of this rank;
   // first adds up what two stages share (a tied table), since they come to their ends at different times.
@@ -28,6 +35,10 @@ class Reducer {
 
   // Views of everything that must be saved (master weights and moments).
   virtual std::vector<StateSlice> state() = 0;
+
+  // Views of this rank's part of the gradients, by name of parameter, summed over replicas: after norm(), until the
+  // next begin_step().
+  virtual std::vector<StateSlice> gradients() = 0;
 
   // After state() was written into by a loader: refresh the compute copies.
   virtual void state_loaded(Context& context) = 0;

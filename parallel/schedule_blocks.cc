@@ -137,13 +137,28 @@ PipelineSchedule insert_recompute(PipelineSchedule schedule, const std::vector<s
   return schedule;
 }
 
-PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<int>& blocks, int bucket) {
+PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<int>& blocks, int bucket,
+                                   ReduceOf which) {
   check_blocks(schedule, blocks);
   TESSERA_CHECK(bucket >= 1, fmt::format("buckets of {} blocks", bucket));
   for (Schedule& list : schedule.ranks) {
     Schedule result;
-    for (const Action& a : list) {
-      if (a.kind != ActionKind::BackwardWeight || a.microbatch + 1 != schedule.microbatches) {
+    for (size_t i = 0; i < list.size(); ++i) {
+      const Action& a = list[i];
+      const bool together = which == ReduceOf::EachMicrobatch && a.kind == ActionKind::BackwardInput &&
+                            !schedule.receives(a.stage) && i + 1 < list.size() &&
+                            list[i + 1] == on_blocks(ActionKind::BackwardWeight, a, a.blocks);
+      if (together) {
+        for (const BlockRange& each : downwards(a, blocks[a.stage], bucket)) {
+          result.push_back(with_blocks(a, each));
+          result.push_back(with_blocks(list[i + 1], each));
+          result.push_back(on_blocks(ActionKind::Reduce, a, each));
+        }
+        ++i;
+        continue;
+      }
+      const bool reduced = which == ReduceOf::EachMicrobatch || a.microbatch + 1 == schedule.microbatches;
+      if (a.kind != ActionKind::BackwardWeight || !reduced) {
         result.push_back(a);
         continue;
       }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "parallel/schedule_blocks.h"
 #include "parallel/schedule_insertions.h"
 #include "tensor/check.h"
 
@@ -75,7 +76,8 @@ PipelineSchedule append_step(PipelineSchedule schedule) {
   return schedule;
 }
 
-PipelineSchedule forward_only_schedule(std::vector<int> rank_of_stage, int microbatches, int group) {
+PipelineSchedule forward_only_schedule(std::vector<int> rank_of_stage, int microbatches, int group,
+                                       const std::vector<int>& blocks) {
   TESSERA_CHECK(microbatches >= 1 && group >= 1, fmt::format("{} microbatches by {}", microbatches, group));
   PipelineSchedule schedule{.microbatches = microbatches, .rank_of_stage = std::move(rank_of_stage), .ranks = {}};
   schedule.ranks.resize(*std::max_element(schedule.rank_of_stage.begin(), schedule.rank_of_stage.end()) + 1);
@@ -86,6 +88,7 @@ PipelineSchedule forward_only_schedule(std::vector<int> rank_of_stage, int micro
       }
     }
   }
+  if (!blocks.empty()) schedule = insert_gathers(std::move(schedule), blocks);
   return insert_messages(std::move(schedule));
 }
 

@@ -21,7 +21,8 @@ PipelineSchedule append_step(PipelineSchedule schedule);
 
 // Forward only, for evaluation, with messages. On each rank microbatches go in groups of `group`; within a group stage
 // by stage. One microbatch a group needs one buffer a stage; as many as there are ranks keeps ranks with several stages
-// busy.
-PipelineSchedule forward_only_schedule(std::vector<int> rank_of_stage, int microbatches, int group = 1);
+// busy. blocks: of every stage where weights are sharded, with GATHER and RELEASE (schedule_blocks.h); else empty.
+PipelineSchedule forward_only_schedule(std::vector<int> rank_of_stage, int microbatches, int group = 1,
+                                       const std::vector<int>& blocks = {});
 
 }  // namespace tessera

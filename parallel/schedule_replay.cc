@@ -116,7 +116,7 @@ PlayResult ScheduleReplay::play(int rank, const Action& action) {
   }
   if (!has_microbatch(action.kind)) {
     if (action.microbatch != -1) return bad("the action belongs to no microbatch");
-    return weights(action);
+    return action.kind == ActionKind::Reduce ? reduce(action) : gather_or_release(action);
   }
   if (action.microbatch < 0 || action.microbatch >= schedule_.microbatches) {
     return bad(fmt::format("there are microbatches 0 to {}", schedule_.microbatches - 1));
@@ -228,6 +228,11 @@ PlayResult ScheduleReplay::backward_weight(const Action& action) {
   const bool has_gradient = s.input.microbatch > m || (s.input.microbatch == m && s.input.block <= action.blocks.first);
   if (!has_gradient) return must_come_first(ActionKind::BackwardInput);
   s.weight.block = action.blocks.first;
+  if (!cover(s.unreduced, action.blocks)) {
+    s.unreduced.push_back(action.blocks);
+    RankState& rank = ranks_[schedule_.rank_of_stage[action.stage]];
+    rank.most_unreduced = std::max(rank.most_unreduced, ++rank.unreduced);
+  }
   std::erase_if(s.recomputed, [&](const Action& made) {
     const bool ends = made.microbatch == m && made.blocks.first >= action.blocks.first;
     if (ends) take(action.stage, -bytes(action.stage).recompute_slot);
@@ -330,33 +335,56 @@ PlayResult ScheduleReplay::offload_or_fetch(const Action& action) {
   return {};
 }
 
-PlayResult ScheduleReplay::weights(const Action& action) {
+PlayResult ScheduleReplay::gather_or_release(const Action& action) {
   StageState& s = stages_[action.stage];
+  RankState& rank = ranks_[schedule_.rank_of_stage[action.stage]];
   if (action.kind == ActionKind::Release) {
     const auto found = std::find(s.gathered.begin(), s.gathered.end(), action.blocks);
     if (found == s.gathered.end()) return must_come_first(ActionKind::Gather);
     s.gathered.erase(found);
-    return {};
+    --rank.gathered;
+    return take(action.stage, -bytes(action.stage).gathered);
   }
-  std::vector<BlockRange>& done = action.kind == ActionKind::Gather ? s.gathered : s.reduced;
-  for (const BlockRange& blocks : done) {
+  for (const BlockRange& blocks : s.gathered) {
     if (overlap(blocks, action.blocks)) return bad("it was done before");
   }
-  if (action.kind == ActionKind::Reduce) {
-    const int last = schedule_.microbatches - 1;
-    const bool summed =
-        s.weight.microbatch > last || (s.weight.microbatch == last && s.weight.block <= action.blocks.first);
-    if (!summed) return bad(fmt::format("BACKWARD_WEIGHT of microbatch {} is missing", s.weight.microbatch));
-  }
-  done.push_back(action.blocks);
+  if (rank.gathered == kMostGathered)
+    return bad(fmt::format("{} GATHERs of the rank wait for their RELEASE already", kMostGathered));
+  if (const PlayResult v = take(action.stage, bytes(action.stage).gathered); v.kind != PlayResult::Kind::Done) return v;
+  s.gathered.push_back(action.blocks);
+  ++rank.gathered;
   return {};
 }
 
-bool ScheduleReplay::reduced(int rank) const {
-  for (int i = 0; i < schedule_.stages(); ++i) {
-    if (schedule_.rank_of_stage[i] == rank && !cover(stages_[i].reduced, {})) return false;
+PlayResult ScheduleReplay::reduce(const Action& action) {
+  StageState& s = stages_[action.stage];
+  RankState& rank = ranks_[schedule_.rank_of_stage[action.stage]];
+  if (rank.normed) return bad("it comes before NORM");
+  if (!cover(s.unreduced, action.blocks)) {
+    if (s.weight.microbatch == schedule_.microbatches) return bad("it was done before");
+    return bad(fmt::format("BACKWARD_WEIGHT of microbatch {} is missing", s.weight.microbatch));
   }
-  return true;
+  std::vector<BlockRange> rest;
+  for (const BlockRange& blocks : s.unreduced) {
+    if (!overlap(blocks, action.blocks)) {
+      rest.push_back(blocks);
+      continue;
+    }
+    if (blocks.first < action.blocks.first) rest.push_back({blocks.first, action.blocks.first});
+    if (action.blocks.last < blocks.last) rest.push_back({action.blocks.last, blocks.last});
+  }
+  rank.unreduced += static_cast<int>(rest.size()) - static_cast<int>(s.unreduced.size());
+  s.unreduced = std::move(rest);
+  return {};
+}
+
+// Why NORM cannot come yet, or nothing.
+std::string ScheduleReplay::without_weight(int rank) const {
+  for (int i = 0; i < schedule_.stages(); ++i) {
+    if (schedule_.rank_of_stage[i] != rank || stages_[i].weight.microbatch == schedule_.microbatches) continue;
+    return fmt::format("BACKWARD_WEIGHT of microbatch {} is missing", stages_[i].weight.microbatch);
+  }
+  return "";
 }
 
 PlayResult ScheduleReplay::norm_or_step(int rank, const Action& action) {
@@ -364,7 +392,8 @@ PlayResult ScheduleReplay::norm_or_step(int rank, const Action& action) {
   if (action.microbatch != -1) return bad("the action belongs to no microbatch");
   if (action.kind == ActionKind::Norm) {
     if (state.normed) return bad("it was done before");
-    if (!reduced(rank)) return must_come_first(ActionKind::Reduce);
+    if (const std::string rule = without_weight(rank); !rule.empty()) return bad(rule);
+    if (state.unreduced > 0) return must_come_first(ActionKind::Reduce);
     state.normed = true;
   } else {
     if (!state.normed) return must_come_first(ActionKind::Norm);
@@ -390,7 +419,7 @@ std::string ScheduleReplay::missing(int rank) const {
     if (s.weight.microbatch < all) return lacks(ActionKind::BackwardWeight, i, s.weight.microbatch);
   }
   if (forward_only_) return "";
-  if (!reduced(rank)) return "REDUCE is missing";
+  if (ranks_[rank].unreduced > 0) return "REDUCE is missing";
   if (!ranks_[rank].normed) return "NORM is missing";
   return ranks_[rank].stepped ? "" : "STEP is missing";
 }
@@ -402,7 +431,10 @@ ScheduleFigures ScheduleReplay::figures() const {
     figures.stages.back().inputs = buffers_[i].inputs;
     if (forward_only_ && schedule_.sends(i)) figures.stages.back().slots = buffers_[i].outputs;
   }
-  for (const RankState& rank : ranks_) figures.peak_bytes.push_back(rank.most_bytes);
+  for (const RankState& rank : ranks_) {
+    figures.peak_bytes.push_back(rank.most_bytes);
+    figures.unreduced.push_back(rank.most_unreduced);
+  }
   return figures;
 }
 

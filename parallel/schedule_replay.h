@@ -53,12 +53,14 @@ class ScheduleReplay {
     bool gathers = false;
     std::vector<int> offloaded;      // microbatches
     std::vector<Action> recomputed;  // and not let go
-    std::vector<BlockRange> gathered, reduced;
+    std::vector<BlockRange> gathered, unreduced;
     int slots = 0, inputs = 0;  // alive now, by the list
     StageFigures most;
   };
   struct RankState {
     int64_t bytes = 0, most_bytes = 0;
+    int gathered = 0;
+    int unreduced = 0, most_unreduced = 0;
     bool normed = false, stepped = false;
   };
 
@@ -69,12 +71,13 @@ class ScheduleReplay {
   PlayResult message(const Action& action);
   PlayResult recompute(const Action& action);
   PlayResult offload_or_fetch(const Action& action);
-  PlayResult weights(const Action& action);
+  PlayResult gather_or_release(const Action& action);
+  PlayResult reduce(const Action& action);
   PlayResult norm_or_step(int rank, const Action& action);
   // Takes (negative: lets go) memory of a stage's rank; refused when it exceeds the limit.
   PlayResult take(int stage, int64_t bytes);
   const StageBytes& bytes(int stage) const;
-  bool reduced(int rank) const;
+  std::string without_weight(int rank) const;
 
   const PipelineSchedule& schedule_;
   const ScheduleMemory& memory_;

@@ -18,8 +18,10 @@
 // from FORWARD until its output has been sent and taken up, or read by the next stage on the same rank, an input from
 // RECEIVE_FORWARD to FORWARD.
 //
-// Weights. When a stage has GATHERs, FORWARD, RECOMPUTE and BACKWARD_INPUT need their blocks gathered. REDUCE of blocks
-// follows their last BACKWARD_WEIGHT; NORM follows all REDUCEs of the rank, STEP follows NORM and is the last.
+// Weights. When a stage has GATHERs, FORWARD, RECOMPUTE and BACKWARD_INPUT need their blocks gathered; on a rank no
+// more than kMostGathered GATHERs wait for their RELEASE. REDUCE of blocks follows a BACKWARD_WEIGHT of all of them
+// that no REDUCE has followed yet: the last one, or (where gradients are sharded) that of each microbatch. NORM follows
+// when there is none left on the rank, STEP follows NORM and is the last.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +36,10 @@ struct StageBytes {
   int64_t slot = 1;
   int64_t input = 0;
   int64_t recompute_slot = 0;
+  int64_t gathered = 0;  // the weights of a GATHER
 };
+
+inline constexpr int kMostGathered = 2;
 
 struct ScheduleMemory {
   std::vector<StageBytes> stages;  // by stage; empty: the default for all
@@ -52,6 +57,7 @@ struct StageFigures {
 struct ScheduleFigures {
   std::vector<StageFigures> stages;
   std::vector<int64_t> peak_bytes;  // by rank, in the unit of ScheduleMemory: the most alive at once on all its stages
+  std::vector<int> unreduced;       // by rank: the most BACKWARD_WEIGHTs whose gradients wait for their REDUCE at once
 };
 
 // Replays all ranks' lists against each other until they end. Throws UsageError with the rule that is broken, the grid

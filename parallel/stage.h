@@ -51,9 +51,9 @@ class Stage {
   virtual void backward_input(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
   virtual void backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
 
-  // Forward of the whole stage without keeping anything for backward (the slot is used as scratch, its output is left
-  // there); returns the same share of the loss.
-  virtual double evaluate(Context& context, const Batch& batch, const Place& place, double loss_scale) = 0;
+  // forward without keeping anything for backward (the slot is used as scratch, the stage's output is left there).
+  virtual double evaluate(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
+                          double loss_scale) = 0;
 
   virtual Parameters& parameters() = 0;
 };

@@ -165,16 +165,20 @@ void StageRunner::fetch(Context& context, const Batch& batch, int microbatch) {
   release(*host);
 }
 
-double StageRunner::evaluate(Context& context, const Batch& batch, int microbatch, double loss_scale) {
-  // Whatever the slots held has been read or is being sent: the stage after, if on this rank, runs before this one
-  // comes again.
-  for (Buffer& slot : slots_) {
-    if (slot.microbatch >= 0) release(slot);
+double StageRunner::evaluate(Context& context, const Batch& batch, int microbatch, BlockRange range,
+                             double loss_scale) {
+  const BlockRange blocks = resolved(range);
+  if (blocks.first == 0) {
+    // Whatever the slots held has been read or is being sent: the stage after, if on this rank, runs before this one
+    // comes again.
+    for (Buffer& slot : slots_) {
+      if (slot.microbatch >= 0) release(slot);
+    }
+    take(slots_, microbatch, "slot");
+    await_input(microbatch);
   }
-  take(slots_, microbatch, "slot");
-  await_input(microbatch);
-  const double share = stage_.evaluate(context, batch, place_of(microbatch), loss_scale);
-  if (wiring_.from >= 0) release(input_of(microbatch));
+  const double share = stage_.evaluate(context, batch, place_of(microbatch), blocks, loss_scale);
+  if (blocks.last == stage_.blocks() && wiring_.from >= 0) release(input_of(microbatch));
   return share;
 }
 

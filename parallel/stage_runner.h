@@ -42,8 +42,8 @@ class StageRunner {
   void backward_weight(Context& context, const Batch& batch, int microbatch, BlockRange blocks);
   void offload(int microbatch);
   void fetch(Context& context, const Batch& batch, int microbatch);
-  // Forward only: nothing is kept but the output, until the next call or its send is over.
-  double evaluate(Context& context, const Batch& batch, int microbatch, double loss_scale);
+  // Forward only: nothing is kept but the output, until the next microbatch or its send is over.
+  double evaluate(Context& context, const Batch& batch, int microbatch, BlockRange blocks, double loss_scale);
 
   // Waits until no send reads this stage's memory.
   void drain();

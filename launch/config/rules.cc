@@ -51,6 +51,7 @@ const std::map<std::string, Least>& least_values() {
       {"parallel.cp", {1}},
       {"parallel.dp", {0}},
       {"parallel.zero_stage", {0}},
+      {"parallel.zero_group", {0}},
       {"parallel.chunks", {1}},
       {"parallel.microbatch_group", {0}},
       {"data.sequence_length", {1}},
@@ -155,6 +156,24 @@ void check_model(const RunConfig& config, Rules& rules) {
                     model.max_position_embeddings(), config.data().sequence_length()));
 }
 
+void check_zero(const ParallelConfig& parallel, RunSection::ComputeDtype dtype, Rules& rules) {
+  const int dp = parallel.dp(), stage = parallel.zero_stage(), group = parallel.zero_group();
+  rules.require(group == 0 || stage > 0, {"parallel.zero_group", "parallel.zero_stage"},
+                fmt::format("parallel.zero_group = {}: shares out nothing at parallel.zero_stage = 0; set it to 0, or "
+                            "choose a stage from 1 to 3",
+                            group));
+  rules.require(group == 0 || dp % group == 0, {"parallel.zero_group", "parallel.dp"},
+                fmt::format("parallel.zero_group = {}: must divide parallel.dp = {}, as each group holds whole states; "
+                            "choose from {}, or 0 for one group of all",
+                            group, dp, divisors(dp)));
+  const bool bf16 = parallel.gradient_wire() == "bf16";
+  rules.require(!bf16 || stage > 0, {"parallel.gradient_wire", "parallel.zero_stage"},
+                "parallel.gradient_wire = bf16: needs parallel.zero_stage 1, 2 or 3, as an owner adds the parts up");
+  rules.require(!bf16 || dtype != RunSection::F64, {"parallel.gradient_wire", "run.compute_dtype"},
+                "parallel.gradient_wire = bf16: sums in F32, but run.compute_dtype = F64 promises F64 throughout; "
+                "choose full, or compute in F32 or BF16");
+}
+
 void check_layout(const RunConfig& config, Rules& rules) {
   const ModelConfig& model = config.model();
   const DataConfig& data = config.data();
@@ -168,6 +187,7 @@ void check_layout(const RunConfig& config, Rules& rules) {
                 fmt::format("data.micro_batch_size * data.sequence_length = {} * {} = {} tokens: must be a multiple of "
                             "parallel.tp = {}, as each rank holds an equal part; choose tp from {}",
                             data.micro_batch_size(), data.sequence_length(), slots, tp, divisors(slots)));
+  check_zero(config.parallel(), config.run().compute_dtype(), rules);
   const int64_t samples = dp * data.micro_batch_size();
   rules.require(
       data.global_batch_size() % samples == 0, {"data.global_batch_size", "data.micro_batch_size", "parallel.dp"},
@@ -249,11 +269,12 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
         fmt::format("{} = {}: this version does not have {} yet; set it to {}", path, value, what, available));
   };
   if (parallel.cp() > 1) only("cp", parallel.cp(), 1, "context parallelism");
-  if (parallel.zero_stage() > 3)
-    rules.require(false, {"parallel.zero_stage"},
-                  fmt::format("parallel.zero_stage = {}: there are stages 0 to 3", parallel.zero_stage()));
-  else if (parallel.zero_stage() > 0)
-    only("zero_stage", parallel.zero_stage(), 0, "sharded optimizers");
+  rules.require(parallel.zero_stage() <= 3, {"parallel.zero_stage"},
+                fmt::format("parallel.zero_stage = {}: there are stages 0 to 3", parallel.zero_stage()));
+  static const std::vector<std::string> wires = {"full", "bf16"};
+  const std::string& wire = parallel.gradient_wire();
+  rules.require(std::find(wires.begin(), wires.end(), wire) != wires.end(), {"parallel.gradient_wire"},
+                fmt::format("parallel.gradient_wire = {}: unknown; {}", wire, did_you_mean(wire, wires)));
 
   static const std::vector<std::string> schedules = {"gpipe", "1f1b",       "interleaved", "zb-h1", "zb-h2",
                                                      "zb-v",  "dualpipe-v", "v-half",      "v-min"};

@@ -154,10 +154,17 @@ class ReducerBetween : public Reducer {
  public:
   explicit ReducerBetween(Reducer& reducer) : reducer_(reducer) {}
   void begin_step(Context& context) override { reducer_.begin_step(context); }
-  void reduce(Context& context, int stage, BlockRange blocks) override { reducer_.reduce(context, stage, blocks); }
+  void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override {
+    reducer_.gather(context, stage, blocks, for_forward);
+  }
+  void release(Context& context, int stage, BlockRange blocks) override { reducer_.release(context, stage, blocks); }
+  void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
+    reducer_.reduce(context, stage, blocks, last);
+  }
   double norm(Context& context) override { return reducer_.norm(context); }
   void step(Context& context, double rate, int64_t step) override { reducer_.step(context, rate, step); }
   std::vector<StateSlice> state() override { return reducer_.state(); }
+  std::vector<StateSlice> gradients() override { return reducer_.gradients(); }
   void state_loaded(Context& context) override { reducer_.state_loaded(context); }
 
  protected:
@@ -168,8 +175,8 @@ class ReducerBetween : public Reducer {
 class ForgetsABlock : public ReducerBetween {
  public:
   using ReducerBetween::ReducerBetween;
-  void reduce(Context& context, int stage, BlockRange blocks) override {
-    reducer_.reduce(context, stage, stage == 1 ? BlockRange{blocks.first, blocks.last - 1} : blocks);
+  void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
+    reducer_.reduce(context, stage, stage == 1 ? BlockRange{blocks.first, blocks.last - 1} : blocks, last);
   }
 };
 

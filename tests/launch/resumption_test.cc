@@ -21,21 +21,25 @@ namespace tessera::testing {
 namespace {
 
 constexpr int64_t kSaved = 3, kFurther = 10;
-constexpr int64_t kGlobalBatch = 8, kSequence = 16;
+constexpr int64_t kGlobalBatch = 24, kSequence = 16;  // dp 3 divides it, too
 
 struct Layout {
   int tp, pp, dp;
   const char* schedule;
+  int zero_stage = 0, zero_group = 0;
 };
 constexpr Layout kLayouts[] = {
-    {1, 1, 1, "1f1b"}, {2, 1, 1, "1f1b"},        {1, 1, 2, "1f1b"},       {1, 2, 1, "1f1b"},
-    {2, 1, 2, "1f1b"}, {1, 2, 2, "zb-h1"},       {2, 2, 1, "zb-v"},       {1, 4, 1, "gpipe"},
-    {4, 1, 1, "1f1b"}, {2, 2, 2, "interleaved"}, {1, 2, 1, "dualpipe-v"}, {1, 1, 4, "1f1b"},
+    {1, 1, 1, "1f1b"},       {2, 1, 1, "1f1b"},        {1, 1, 2, "1f1b"},       {1, 2, 1, "1f1b"},
+    {2, 1, 2, "1f1b"},       {1, 2, 2, "zb-h1"},       {2, 2, 1, "zb-v"},       {1, 4, 1, "gpipe"},
+    {4, 1, 1, "1f1b"},       {2, 2, 2, "interleaved"}, {1, 2, 1, "dualpipe-v"}, {1, 1, 4, "1f1b"},
+    {2, 1, 2, "1f1b", 1},    {1, 2, 2, "zb-v", 2},     {1, 1, 3, "1f1b", 3},    {2, 2, 2, "1f1b", 3},
+    {1, 1, 4, "1f1b", 2, 2},
 };
 constexpr int kCount = static_cast<int>(std::size(kLayouts));
 
 std::string name_of(const Layout& layout) {
-  return fmt::format("tp{}_pp{}_dp{}_{}", layout.tp, layout.pp, layout.dp, layout.schedule);
+  return fmt::format("tp{}_pp{}_dp{}_{}_zero{}_{}", layout.tp, layout.pp, layout.dp, layout.schedule, layout.zero_stage,
+                     layout.zero_group);
 }
 int ranks_of(const Layout& layout) { return layout.tp * layout.pp * layout.dp; }
 
@@ -59,6 +63,8 @@ RunConfig config_of(const Layout& layout) {
   parallel.set_pp(layout.pp);
   parallel.set_dp(layout.dp);
   parallel.set_schedule(layout.schedule);
+  parallel.set_zero_stage(layout.zero_stage);
+  parallel.set_zero_group(layout.zero_group);
   config.mutable_data()->set_sequence_length(kSequence);
   config.mutable_data()->set_global_batch_size(kGlobalBatch);
   config.mutable_data()->set_micro_batch_size(1);
@@ -165,7 +171,7 @@ TEST_F(Resumption, GoesOnInAnotherLayout) {
 }
 
 TEST_F(Resumption, GoesOnBitForBitInTheSameLayout) {
-  for (const int layout : {0, 4, 6, 9}) expect_goes_on(layout, layout);
+  for (const int layout : {0, 4, 6, 9, 14, 15}) expect_goes_on(layout, layout);
 }
 
 TEST_F(Resumption, DISABLED_GoesOnFromAnyLayoutInAnyOther) {

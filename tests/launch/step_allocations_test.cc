@@ -1,4 +1,5 @@
 // The plan is the allocation: after the first step, a step takes no memory.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
 
@@ -38,13 +39,15 @@ struct Counts {
   int64_t heap_growth = 0;        // bytes in use after the third step against after the second
 };
 
-Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp, int dp, int pp = 1) {
+Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp, int dp, int pp = 1,
+             int zero_stage = 0) {
   Counts counts;
   run_ranks(tp * dp * pp, [&](Comm& world) {
     RunConfig run = config(family, dtype);
     run.mutable_parallel()->set_tp(tp);
     run.mutable_parallel()->set_dp(dp);
     run.mutable_parallel()->set_pp(pp);
+    run.mutable_parallel()->set_zero_stage(zero_stage);
     Assembly parts(run, world, 1);
     SyntheticSource source({.vocab = 101,
                             .sequence_length = 64,
@@ -73,10 +76,13 @@ Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp,
 
 TEST(StepAllocations, NothingIsAllocatedInAStep) {
   for (const auto family : {ModelConfig::LLAMA, ModelConfig::GPT2}) {
-    for (const auto& [tp, dp, pp] : {std::tuple{1, 1, 1}, {2, 2, 1}, {1, 1, 2}, {2, 1, 2}}) {
-      const Counts counts = count(family, RunSection::F64, tp, dp, pp);
-      EXPECT_EQ(counts.second, 0) << ModelConfig::Family_Name(family) << " tp " << tp << " dp " << dp << " pp " << pp;
-      EXPECT_EQ(counts.third, 0) << ModelConfig::Family_Name(family) << " tp " << tp << " dp " << dp << " pp " << pp;
+    for (const auto& [tp, dp, pp, zero] :
+         {std::tuple{1, 1, 1, 0}, {2, 2, 1, 0}, {1, 1, 2, 0}, {2, 1, 2, 0}, {1, 2, 1, 1}, {1, 2, 1, 2}, {1, 2, 2, 3}}) {
+      const Counts counts = count(family, RunSection::F64, tp, dp, pp, zero);
+      const std::string what =
+          fmt::format("{} tp {} dp {} pp {} zero {}", ModelConfig::Family_Name(family), tp, dp, pp, zero);
+      EXPECT_EQ(counts.second, 0) << what;
+      EXPECT_EQ(counts.third, 0) << what;
     }
   }
 }

@@ -5,14 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "parallel/parameter.h"
+#include "optim/ownership.h"
 #include "tensor/ops/elementwise.h"
 
 namespace tessera {
 
 struct SmallModel {
   // Matrices and biases split over tp, a norm that every rank holds. Five rows over tp = 2 are cut unevenly.
-  SmallModel(const Mesh& mesh, DType compute) {
+  SmallModel(const Mesh& mesh, DType compute, int zero_stage = 0, bool whole_matrices = false) {
     add(mesh, {.name = "blocks.0.mlp.up",
                .global_shape = {5, 3},
                .initialisation = Initialisation::Normal,
@@ -42,10 +42,16 @@ struct SmallModel {
       parameters[i]->ordinal = static_cast<int64_t>(i);
       parameters[i]->ordinals = static_cast<int64_t>(parameters.size());
     }
+    parameters[1]->weight_adds_alone = false;
+    parameters[0]->whole_matrix = whole_matrices;
+    parameters[3]->whole_matrix = whole_matrices;
+    share_out(parameters, mesh.shape(), zero_stage);
+    if (zero_stage == 3) return;
     int64_t bytes = 0;
-    for (const Parameter* parameter : parameters) bytes += Arena::bytes(parameter->local_shape(), compute);
+    for (const Parameter* parameter : parameters) bytes += Arena::bytes(parameter->padded_shape(), compute);
     arena = Arena("small model", Device::Cpu, bytes);
-    for (Parameter* parameter : parameters) parameter->value = arena.take(parameter->local_shape(), compute);
+    for (Parameter* parameter : parameters)
+      parameter->value = arena.take(parameter->padded_shape(), compute).rows(0, parameter->rows.size());
   }
 
   struct Spec {

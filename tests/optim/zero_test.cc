@@ -65,7 +65,7 @@ void train(Context& context, Mesh& mesh, SmallModel& model, Reducer& optimizer, 
   for (int64_t step = first; step <= last; ++step) {
     optimizer.begin_step(context);
     model.accumulate_gradients(mesh, step);
-    optimizer.reduce(context, 0, kAllBlocks);
+    optimizer.reduce(context, 0, kAllBlocks, true);
     const double norm = optimizer.norm(context);
     if (norms != nullptr) norms->push_back(norm);
     optimizer.step(context, 0.01, step);
@@ -181,7 +181,7 @@ TEST(ZeroOptimizer, MatchesTorch) {
         optimizer.begin_step(context);
         set(matrix.gradient, kGradients + (step - 1) * (kMatrix + kBias));
         set(bias.gradient, kGradients + (step - 1) * (kMatrix + kBias) + kMatrix);
-        optimizer.reduce(context, 0, kAllBlocks);
+        optimizer.reduce(context, 0, kAllBlocks, true);
         optimizer.step(context, lr, step);
         std::vector<double> weights = as_doubles(matrix.value);
         for (double w : as_doubles(bias.value)) weights.push_back(w);
@@ -204,7 +204,7 @@ TEST(ZeroOptimizer, WeightDecayLeavesOutNormsAndBiases) {
     std::map<const Parameter*, std::vector<double>> before;
     for (const Parameter* parameter : model.parameters) before[parameter] = as_doubles(parameter->value);
     optimizer.begin_step(context);  // no gradient: only decay moves a weight
-    optimizer.reduce(context, 0, kAllBlocks);
+    optimizer.reduce(context, 0, kAllBlocks, true);
     EXPECT_EQ(optimizer.norm(context), 0.0);
     optimizer.step(context, 0.5, 1);
     for (const Parameter* parameter : model.parameters) {
@@ -253,7 +253,7 @@ TEST(ZeroOptimizer, ANormThatIsNotFiniteStopsTheStepAndLeavesTheWeights) {
     const std::vector<double> before = as_doubles(model.parameters[0]->value);
     optimizer.begin_step(context);
     if (world.rank() == 1) model.parameters[0]->gradient.as<float>()[0] = std::nanf("");
-    optimizer.reduce(context, 0, kAllBlocks);
+    optimizer.reduce(context, 0, kAllBlocks, true);
     EXPECT_TRUE(std::isnan(optimizer.norm(context)));
     EXPECT_THROW(optimizer.step(context, 0.1, 1), NumericalError);
     EXPECT_EQ(as_doubles(model.parameters[0]->value), before);
@@ -268,7 +268,7 @@ TEST(ZeroOptimizer, ClippingNeedsTheNormOfThisStep) {
     ZeroOptimizer optimizer(context, mesh, model.parameters, config_of(1), {});
     train(context, mesh, model, optimizer, 1, 1);
     optimizer.begin_step(context);
-    optimizer.reduce(context, 0, kAllBlocks);
+    optimizer.reduce(context, 0, kAllBlocks, true);
     EXPECT_THROW(optimizer.step(context, 0.1, 2), InternalError);
   });
 }
@@ -341,10 +341,10 @@ TEST(ZeroOptimizer, TheStatementOfBytesIsWhatIsUsed) {
         SmallModel model(mesh, compute);
         ZeroOptimizer optimizer(context, mesh, model.parameters, config_of(1), {.compute = compute});
         train(context, mesh, model, optimizer, 1, 2);
-        EXPECT_EQ(optimizer.arena().used(), optimizer_bytes(model.parameters, compute));
-        EXPECT_EQ(optimizer.arena().used(), optimizer.arena().capacity());
-        EXPECT_EQ(optimizer.gradient_arena().used(), gradient_bytes(model.parameters, compute));
-        EXPECT_EQ(optimizer.gradient_arena().used(), optimizer.gradient_arena().capacity());
+        const ZeroOptimizer::Bytes stated =
+            ZeroOptimizer::bytes(model.parameters, shape, world.rank(), {.compute = compute});
+        EXPECT_EQ(optimizer.bytes().state, stated.state);
+        EXPECT_EQ(optimizer.bytes().gradients, stated.gradients);
         // Master weights take memory of their own only where the compute dtype is another.
         EXPECT_EQ(optimizer.state()[0].data.data() == model.parameters[0]->value.data(), compute != DType::BF16);
       });
@@ -413,7 +413,7 @@ TEST(ZeroOptimizer, TiedTablesAreOneParameter) {
         }
         std::set<int> stages;
         for (Parameter* p : parameters) stages.insert(p->stage);
-        for (const int stage : stages) optimizer.reduce(context, stage, kAllBlocks);
+        for (const int stage : stages) optimizer.reduce(context, stage, kAllBlocks, true);
         const double norm = optimizer.norm(context);
         optimizer.step(context, 0.1, 1);
         const std::lock_guard lock(mutex);
@@ -447,7 +447,7 @@ TEST(ZeroOptimizer, AStepAllocatesNothingAfterWarmUp) {
   }
 }
 
-TEST(ZeroOptimizer, WhatThisVersionLacksIsSaid) {
+TEST(ZeroOptimizer, SettingsThatCannotBeAreSaid) {
   run_ranks(1, [](Comm& world) {
     Context context({.threads = 1});
     Mesh mesh(world, {});
@@ -455,11 +455,13 @@ TEST(ZeroOptimizer, WhatThisVersionLacksIsSaid) {
     OptimizerConfig config = config_of(-1);
     config.set_beta2(1.0);
     try {
-      ZeroOptimizer optimizer(context, mesh, model.parameters, config, {.zero_stage = 1});
+      ZeroOptimizer optimizer(context, mesh, model.parameters, config,
+                              {.compute = DType::F64, .zero_stage = 4, .wire = WireFormat::Bf16});
       FAIL();
     } catch (const UsageError& error) {
       const std::string message = error.what();
-      EXPECT_NE(message.find("parallel.zero_stage = 1: this version has stage 0 only"), std::string::npos) << message;
+      EXPECT_NE(message.find("parallel.zero_stage = 4: there are stages 0 to 3"), std::string::npos) << message;
+      EXPECT_NE(message.find("parallel.gradient_wire = bf16: needs "), std::string::npos) << message;
       EXPECT_NE(message.find("optimizer.beta2 = 1: must be at least 0 and below 1"), std::string::npos) << message;
       EXPECT_NE(message.find("optimizer.max_grad_norm = -1: "), std::string::npos) << message;
     }

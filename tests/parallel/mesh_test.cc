@@ -111,6 +111,34 @@ TEST(Mesh, GroupsHoldTheRanksThatDifferOnlyAlongTheirAxes) {
   }
 }
 
+// dp in two: neighbours, and ranks of equal number among theirs.
+TEST(Mesh, NeighboursAndTheirCounterparts) {
+  const MeshShape shape{.pp = 2, .dp = 4, .tp = 2, .zero_group = 2};
+  testing::run_ranks(shape.size(), [&](Comm& world) {
+    Mesh mesh(world, shape);
+    for (const AxisSet set : {AxisSet{Axis::Near}, AxisSet{Axis::Far}, AxisSet{Axis::Near, Axis::Cp, Axis::Tp},
+                              AxisSet{Axis::Near, Axis::Far}}) {
+      std::vector<int32_t> expected;
+      for (int rank = 0; rank < shape.size(); ++rank) {
+        bool member = true;
+        for (const Axis axis : {Axis::Pp, Axis::Far, Axis::Near, Axis::Tp})
+          member &= set.has(axis) || shape.coordinate(axis, rank) == mesh.coordinate(axis);
+        if (member) expected.push_back(rank);
+      }
+      Comm& group = mesh.group(set);
+      std::vector<int32_t> own = {world.rank()}, members(expected.size());
+      ASSERT_EQ(group.size(), static_cast<int>(expected.size())) << set.str();
+      EXPECT_EQ(group.size(), shape.extent(set));
+      EXPECT_EQ(group.rank(), shape.position(set, world.rank()));
+      group.all_gather(Tensor(std::span<int32_t>(own), Shape{1}),
+                       Tensor(std::span<int32_t>(members), Shape{group.size()}));
+      EXPECT_EQ(members, expected) << set.str();
+    }
+    EXPECT_EQ(mesh.group({Axis::Near, Axis::Far}).size(), mesh.dp().size());
+    EXPECT_THROW(Mesh(world, {.dp = 16, .zero_group = 3}), InternalError);
+  });
+}
+
 TEST(Mesh, TheEndsAreTheFirstAndTheLastPipelineRank) {
   for (const MeshShape shape : {MeshShape{.dp = 2}, MeshShape{.pp = 2, .tp = 2}, MeshShape{.pp = 3, .dp = 2},
                                 MeshShape{.pp = 4}}) {

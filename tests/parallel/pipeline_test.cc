@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "parallel/schedule_blocks.h"
 #include "parallel/schedule_generate.h"
 #include "parallel/schedule_passes.h"
 #include "parallel/schedule_text.h"
@@ -81,8 +82,9 @@ class FakeStage : public Stage {
     // Nothing may have written over the gradient since.
     if (blocks.first == 0) weight_gradients.push_back(*output_.at(place.slot).as<double>());
   }
-  double evaluate(Context&, const Batch& batch, const Place& place, double loss_scale) override {
-    note("E", batch, place.slot, {0, 2});
+  double evaluate(Context&, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override {
+    note("E", batch, place.slot, blocks);
+    if (blocks.last < 2) return 0;
     run(batch, place);
     if (last_) gradients.push_back(*output_.at(place.slot).as<double>());
     return last_ ? loss_ * loss_scale : 0;
@@ -117,8 +119,12 @@ class FakeReducer : public Reducer {
  public:
   FakeReducer(Log& log, double norm) : log_(log), norm_(norm) {}
   void begin_step(Context&) override { log_("begin"); }
-  void reduce(Context&, int stage, BlockRange blocks) override {
-    log_("reduce " + std::to_string(stage) + ":" + std::to_string(blocks.first) + "-" + std::to_string(blocks.last));
+  void gather(Context&, int stage, BlockRange blocks, bool for_forward) override {
+    log_("gather " + range(stage, blocks) + (for_forward ? " for forward" : ""));
+  }
+  void release(Context&, int stage, BlockRange blocks) override { log_("release " + range(stage, blocks)); }
+  void reduce(Context&, int stage, BlockRange blocks, bool last) override {
+    log_("reduce " + range(stage, blocks) + (last ? "" : " not last"));
   }
   double norm(Context&) override {
     log_("norm");
@@ -128,9 +134,14 @@ class FakeReducer : public Reducer {
     log_("step " + std::to_string(step) + " rate " + std::to_string(learning_rate));
   }
   std::vector<StateSlice> state() override { return {}; }
+  std::vector<StateSlice> gradients() override { return {}; }
   void state_loaded(Context&) override {}
 
  private:
+  static std::string range(int stage, BlockRange blocks) {
+    return std::to_string(stage) + ":" + std::to_string(blocks.first) + "-" + std::to_string(blocks.last);
+  }
+
   Log& log_;
   double norm_;
 };
@@ -159,6 +170,41 @@ TEST(Pipeline, DoesWhatTheScheduleSays) {
     EXPECT_DOUBLE_EQ(result.loss, 0.6);
     EXPECT_EQ(result.gradient_norm, 0.5);
     EXPECT_EQ(pipeline.message_bytes(), 0);
+  });
+}
+
+// Sharded weights and gradients: what a GATHER is for, and which REDUCE is the last, is read off the list.
+TEST(Pipeline, GathersReleasesAndReduces) {
+  testing::run_ranks(1, [](Comm& world) {
+    Log log;
+    Mesh mesh(world, {});
+    FakeSource source(log, 2, 1);
+    FakeStage stage(log, source, 0, 1, 1, 3.0);
+    FakeReducer reducer(log, 0.5);
+    const std::vector<int> blocks{2};
+    const PipelineSchedule compute = alone(2, "F0 B0 W0 F1 B1 W1");
+    Pipeline pipeline(
+        mesh, {&stage}, source, &reducer,
+        append_step(insert_gathers(insert_reductions(compute, blocks, 1, ReduceOf::EachMicrobatch), blocks)));
+    Context context({});
+    pipeline.step(context, 0, 0.0, 1);
+    std::vector<std::string> of_reducer;
+    for (const std::string& line : log.lines) {
+      for (const char* what : {"gather", "release", "reduce"}) {
+        if (line.starts_with(what)) of_reducer.push_back(line);
+      }
+    }
+    EXPECT_EQ(of_reducer,
+              (std::vector<std::string>{
+                  "gather 0:0-1 for forward", "gather 0:1-2 for forward", "release 0:0-1", "gather 0:0-1 for forward",
+                  "release 0:1-2", "reduce 0:1-2 not last", "reduce 0:0-1 not last", "gather 0:1-2 for forward",
+                  "release 0:0-1", "gather 0:0-1", "release 0:1-2", "reduce 0:1-2", "release 0:0-1", "reduce 0:0-1"}));
+
+    log.lines.clear();
+    Pipeline evaluation(mesh, {&stage}, source, &reducer, forward_only_schedule({0}, 2, 1, blocks));
+    evaluation.evaluate(context, 0, 1, 2);
+    EXPECT_EQ(std::count(log.lines.begin(), log.lines.end(), "gather 0:1-2 for forward"), 2);
+    EXPECT_THROW(Pipeline(mesh, {&stage}, source, nullptr, forward_only_schedule({0}, 2, 1, blocks)), InternalError);
   });
 }
 

@@ -35,6 +35,24 @@ TEST(ScheduleBlocks, BucketsAreReducedDuringTheLastBackward) {
   EXPECT_EQ(to_string(append_step(schedule).ranks[0]), "F0 B0 W0 F1 B1 W1:3- R:3- W1:1-3 R:1-3 W1:0-1 R:0-1 N S");
 }
 
+TEST(ScheduleBlocks, BucketsOfEachMicrobatchAreReducedAtOnce) {
+  const auto reduced = [](const std::string& text, int microbatches) {
+    return insert_reductions(one_rank(text, microbatches), {2}, 1, ReduceOf::EachMicrobatch);
+  };
+  const PipelineSchedule at_once = reduced("F0 B0 W0 F1 B1 W1", 2);
+  EXPECT_EQ(to_string(at_once.ranks[0]),
+            "F0 B0:1- W0:1- R:1- B0:0-1 W0:0-1 R:0-1 F1 B1:1- W1:1- R:1- B1:0-1 W1:0-1 R:0-1");
+  EXPECT_EQ(verify(append_step(at_once)).unreduced[0], 1);
+  EXPECT_EQ(to_string(reduced("F0 F1 B0 B1 W0 W1", 2).ranks[0]),
+            "F0 F1 B0 B1 W0:1- R:1- W0:0-1 R:0-1 W1:1- R:1- W1:0-1 R:0-1");
+  // Another rank waits for the gradient of stage 1's input.
+  PipelineSchedule two{.microbatches = 1, .rank_of_stage = {0, 1}, .ranks = {}};
+  two.ranks = {parse_schedule("F0 B0 W0"), parse_schedule("F0@1 B0@1 W0@1")};
+  two = insert_reductions(two, {2, 2}, 1, ReduceOf::EachMicrobatch);
+  EXPECT_EQ(to_string(two.ranks[0]), "F0 B0:1- W0:1- R:1- B0:0-1 W0:0-1 R:0-1");
+  EXPECT_EQ(to_string(two.ranks[1]), "F0@1 B0@1 W0@1:1- R@1:1- W0@1:0-1 R@1:0-1");
+}
+
 TEST(ScheduleBlocks, WeightsAreGatheredOneBlockAhead) {
   const PipelineSchedule schedule = insert_gathers(one_rank("F0 B0 W0", 1), {3});
   EXPECT_EQ(to_string(schedule.ranks[0]),
@@ -80,7 +98,9 @@ TEST(ScheduleBlocks, RandomCombinationsVerify) {
       return chosen;
     };
     if (maybe(" recompute")) schedule = insert_recompute(std::move(schedule), plan);
-    if (maybe(" reductions")) schedule = insert_reductions(std::move(schedule), blocks, draw(1, 3));
+    if (maybe(" reductions"))
+      schedule = insert_reductions(std::move(schedule), blocks, draw(1, 3),
+                                   maybe(" each") ? ReduceOf::EachMicrobatch : ReduceOf::LastMicrobatch);
     if (maybe(" gathers")) schedule = insert_gathers(std::move(schedule), blocks);
     if (maybe(" offload")) schedule = insert_offload(std::move(schedule), draw(2, 6));
     schedule = append_step(insert_messages(std::move(schedule)));

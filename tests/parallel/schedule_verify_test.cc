@@ -73,7 +73,10 @@ TEST(ScheduleVerify, RulesOfOneRank) {
   one("F0 B0 W0 R S N", 1, "NORM must come first");
   one("F0 B0 W0 R R N S", 1, "it was done before");
   one("F0 B0 W0 R N S S", 1, "nothing comes after STEP");
-  one("F0 B0 W0 R F1 B1 W1 N S", 2, "is missing");
+  one("F0 B0 W0 R F1 B1 W1 N S", 2, "REDUCE must come first");  // of the second microbatch
+  one("F0 B0 W0 R R F1 B1 W1 R N S", 2, "BACKWARD_WEIGHT of microbatch 1 is missing");
+  one("F0 B0 W0 N S R", 1, "REDUCE must come first");
+  one("F0 B0 W0 R N R S", 1, "it comes before NORM");
   one("F0 B0 W0 R N S", 2, "BACKWARD_WEIGHT of microbatch 1 is missing");
   one("F0 B0 W0 R N", 1, "STEP is missing");
   one("F0 B0 W0 R", 1, "NORM is missing");
@@ -106,6 +109,12 @@ TEST(ScheduleVerify, RulesOfWeightsAndRecompute) {
   one("G:0-1 F0 X:0-1 B0 W0 R N S", "GATHER must come first");
   one("G F0 X B0 G W0 R N S", "GATHER must come first");
   one("G G F0 B0 W0 R N S", "it was done before");
+  one("G:0-1 G:1-2 G:2- F0 B0 W0 R N S", "2 GATHERs of the rank wait for their RELEASE already");
+  const ScheduleMemory memory{.stages = {{.slot = 1, .gathered = 10}}, .limits = {20}};
+  EXPECT_EQ(verify(one_rank("G F0 B0 X W0 R N S", 1), memory).peak_bytes[0], 11);
+  EXPECT_THROW(verify(one_rank("G:0-1 G:1- F0 B0 X:0-1 X:1- W0 R N S", 1), memory), UsageError);
+  EXPECT_EQ(verify(one_rank("F0 B0 W0:1- W0:0-1 R N S", 1)).unreduced[0], 2);
+  EXPECT_EQ(verify(one_rank("F0 B0 W0:1- R:1- W0:0-1 R:0-1 F1 B1 W1 R N S", 2)).unreduced[0], 1);
   one("G F0 X:0-1 B0 W0 R N S", "GATHER must come first");
   EXPECT_EQ(complaint(one_rank("F0 C0:1- B0:1- C0:0-1 B0:0-1 W0 R N S", 1)), "fine");
   one("C0 F0 B0 W0 R N S", "FORWARD must come first");

@@ -222,9 +222,23 @@ TEST(Resolve, WhatThisVersionLacksIsSaid) {
   expect_problem(
       {"parallel.cp=2"},
       "--set parallel.cp=2: parallel.cp = 2: this version does not have context parallelism yet; set it to 1", 2);
-  expect_problem({"parallel.zero_stage=1"},
-                 "--set parallel.zero_stage=1: parallel.zero_stage = 1: this version does "
-                 "not have sharded optimizers yet; set it to 0");
+  expect_problem({"parallel.zero_group=1"},
+                 "--set parallel.zero_group=1: parallel.zero_group = 1: shares out nothing at parallel.zero_stage = 0; "
+                 "set it to 0, or choose a stage from 1 to 3");
+  expect_problem(
+      {"parallel.zero_stage=1", "parallel.zero_group=3"},
+      "--set parallel.zero_group=3: parallel.zero_group = 3: must divide parallel.dp = 1, as each group holds "
+      "whole states; choose from 1, or 0 for one group of all");
+  expect_problem(
+      {"parallel.gradient_wire=bf16"},
+      "--set parallel.gradient_wire=bf16: parallel.gradient_wire = bf16: needs parallel.zero_stage 1, 2 or 3, "
+      "as an owner adds the parts up");
+  expect_problem(
+      {"parallel.zero_stage=1", "parallel.gradient_wire=bf16", "run.compute_dtype=F64"},
+      "--set parallel.gradient_wire=bf16: parallel.gradient_wire = bf16: sums in F32, but run.compute_dtype = "
+      "F64 promises F64 throughout; choose full, or compute in F32 or BF16");
+  expect_problem({"parallel.zero_stage=1", "parallel.gradient_wire=bf61"},
+                 "--set parallel.gradient_wire=bf61: parallel.gradient_wire = bf61: unknown; did you mean \"bf16\"?");
   expect_problem({"parallel.zero_stage=4"},
                  "--set parallel.zero_stage=4: parallel.zero_stage = 4: there are stages 0 to 3");
   expect_problem({"parallel.schedule=1f1"},

@@ -1,4 +1,4 @@
-#include "optim/gradients.h"
+#include "optim/whole_gradients.h"
 
 #include <gtest/gtest.h>
 
@@ -24,10 +24,10 @@ struct Fixture {
   Arena arena;
 };
 
-TEST(Gradients, TakeExactlyTheBytesStatedInTheAccumulationDtype) {
+TEST(WholeGradients, TakeExactlyTheBytesStatedInTheAccumulationDtype) {
   for (DType compute : {DType::F64, DType::F32, DType::BF16}) {
     Fixture f;
-    f.arena = Arena("gradients", Device::Cpu, gradient_bytes(f.parameters, compute));
+    f.arena = Arena("gradients", Device::Cpu, whole_gradient_bytes(f.parameters, compute));
     lay_out_gradients(f.parameters, compute, f.arena);
     EXPECT_EQ(f.arena.used(), f.arena.capacity());
     for (const Parameter* p : f.parameters) {
@@ -37,9 +37,9 @@ TEST(Gradients, TakeExactlyTheBytesStatedInTheAccumulationDtype) {
   }
 }
 
-TEST(Gradients, OfOneGroupLieSideBySideWithMatricesAligned) {
+TEST(WholeGradients, OfOneGroupLieSideBySideWithMatricesAligned) {
   Fixture f;
-  f.arena = Arena("gradients", Device::Cpu, gradient_bytes(f.parameters, DType::F32));
+  f.arena = Arena("gradients", Device::Cpu, whole_gradient_bytes(f.parameters, DType::F32));
   lay_out_gradients(f.parameters, DType::F32, f.arena);
   for (const Parameter* p : {&f.matrix, &f.other})
     EXPECT_EQ(reinterpret_cast<uintptr_t>(p->gradient.data()) % 64, 0u) << p->name;
@@ -57,9 +57,9 @@ TEST(Gradients, OfOneGroupLieSideBySideWithMatricesAligned) {
   }
 }
 
-TEST(Gradients, LongRunsAreCut) {
+TEST(WholeGradients, LongRunsAreCut) {
   Fixture f;
-  f.arena = Arena("gradients", Device::Cpu, gradient_bytes(f.parameters, DType::F32));
+  f.arena = Arena("gradients", Device::Cpu, whole_gradient_bytes(f.parameters, DType::F32));
   lay_out_gradients(f.parameters, DType::F32, f.arena);
   std::vector<int64_t> sizes;
   for (const GradientBucket& bucket : gradient_buckets(f.parameters, 40)) {
@@ -68,7 +68,7 @@ TEST(Gradients, LongRunsAreCut) {
   EXPECT_EQ(sizes, (std::vector<int64_t>{40, 40, 19}));
 }
 
-TEST(Gradients, ThatLieApartAreBucketsOfTheirOwn) {
+TEST(WholeGradients, ThatLieApartAreBucketsOfTheirOwn) {
   Fixture f;
   f.arena = Arena("gradients", Device::Cpu, 5 * Arena::kAlignment);
   for (Parameter* p : f.parameters) p->gradient = f.arena.take(p->local_shape(), DType::F32);
@@ -81,7 +81,7 @@ TEST(Gradients, ThatLieApartAreBucketsOfTheirOwn) {
   EXPECT_EQ(buckets, 4);  // the empty one needs none
 }
 
-TEST(Gradients, MustExist) {
+TEST(WholeGradients, MustExist) {
   Fixture f;
   EXPECT_THROW(gradient_buckets(f.parameters, 100), InternalError);
 }

@@ -1,0 +1,38 @@
+// How gradients travel in a reduction whose sum is shared out over a group.
+//
+//   Full   a reduce-scatter in the accumulation dtype
+//   Bf16   rounded to BF16, each part to its owner (an all-to-all), and added there in F32 in rank order: half the
+//   bytes
+//          of Full for F32, and one rounding an element and rank however large the group is
+//
+// Both add in rank order, so they repeat their bits.
+#pragma once
+
+#include "parallel/comm.h"
+#include "tensor/arena.h"
+#include "tensor/context.h"
+
+namespace tessera {
+
+enum class WireFormat : uint8_t { Full, Bf16 };
+
+class GradientWire {
+ public:
+  // Scratch for groups of at most `ranks`, and gradients of `accumulation` dtype, in the arena (a tally states it).
+  GradientWire(WireFormat format, DType accumulation, int ranks, Arena& arena);
+
+  // x [n * rows, ...] (accumulation dtype): part group.rank() becomes the ranks' sum, the other parts are left as they
+  // are or hold nothing of use.
+  void reduce_parts(const Context& context, Comm& group, const Tensor& x) const;
+
+  // Bytes that reduce_parts sends from this rank.
+  static int64_t sent(WireFormat format, DType accumulation, int64_t part_elements, int ranks);
+
+ private:
+  void reduce_bf16(const Context& context, Comm& group, const Tensor& x) const;
+
+  WireFormat format_;
+  Tensor outgoing_, incoming_;  // [elements] BF16
+};
+
+}  // namespace tessera
