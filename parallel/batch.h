@@ -22,7 +22,7 @@ struct Batch {
   std::span<const int32_t> tokens;
   std::span<const int32_t> targets;   // next token, or -1: counts nowhere
   std::span<const int32_t> position;  // inside the document
-  std::span<const int32_t> document;  // id within the microbatch, ascending; -1: padding
+  std::span<const int32_t> document;  // id within the microbatch; -1: padding
   std::span<const Segment> segments;  // ascending by slot, covering all slots but padding
   const ContextPlan* context = nullptr;  // where all tokens of the microbatch are; null: all here (cp = 1)
 
