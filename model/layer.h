@@ -8,6 +8,7 @@
 
 #include <string>
 
+#include "model/context_group.h"
 #include "model/shape.h"
 #include "parallel/comm.h"
 #include "parallel/parameter.h"
@@ -21,6 +22,7 @@ namespace tessera {
 struct LayerRun {
   Context& context;
   Comm& tp;
+  ContextGroup* cp = nullptr;  // null where all tokens are on this rank
 };
 
 // A layer's statement for one microbatch on one rank. Tests compare it with counters from real runs.

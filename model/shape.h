@@ -5,10 +5,13 @@
 //   hidden   width of the residual stream
 //   ffn      width of the MLP
 //   tp       tensor-parallel ranks; between blocks a rank holds slots/tp tokens
+//   cp       context-parallel ranks
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
+#include "model/context_exchange.h"
 #include "parallel/shard.h"
 #include "tensor/dtype.h"
 #include "tensor/ops/rope.h"
@@ -21,6 +24,14 @@ enum class NormKind : uint8_t { Rms, Layer };
 enum class MlpKind : uint8_t { SwiGlu, Gelu };
 enum class PositionKind : uint8_t { Rope, Learned };
 enum class BiasKind : uint8_t { None, Bias };
+
+// How a layer attends: what tells kinds of layers apart.
+struct LayerAttention {
+  int64_t window = 0;  // 0: none
+  ContextExchange exchange;
+
+  bool operator==(const LayerAttention&) const = default;
+};
 
 struct ModelShape {
   // The family's choices.
@@ -37,6 +48,8 @@ struct ModelShape {
 
   // This rank.
   int tp = 1, tp_rank = 0;
+  int cp = 1, cp_rank = 0;
+  std::vector<ContextExchange> exchanges;  // by layer; empty: all gather
   int64_t slots = 0;
   DType compute = DType::F32;
 
@@ -44,6 +57,13 @@ struct ModelShape {
   int64_t local_slots() const { return slots / tp; }
   int64_t local_ffn() const { return ffn / tp; }
   HeadLayout local_heads() const { return {kv_heads / tp, heads / kv_heads, head_dim}; }
+  LayerAttention attention_of(int64_t layer) const {
+    return {window, exchanges.empty() ? ContextExchange{} : exchanges.at(layer)};
+  }
+  ExchangeShape exchange_shape(const ContextExchange& exchange) const {
+    const HeadLayout local = local_heads();
+    return tessera::exchange_shape(exchange, cp, cp_rank, slots, local.q_heads(), local.kv_heads, head_dim, compute);
+  }
   Interval vocab_rows() const { return shard({0, vocab}, tp, tp_rank); }
   // Standard deviation of the projections that write to the residual stream: two of them a layer (Radford et al. 2019).
   double residual_deviation() const;

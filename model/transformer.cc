@@ -90,7 +90,9 @@ int64_t Transformer::workspace_bytes(const Context& context) const {
   if (embedding_) bytes = std::max(bytes, embedding_->workspace());
   if (head_) bytes = std::max(bytes, head_->workspace(context));
   // Forward has what it does not keep in the workspace.
-  return std::max(bytes, area_bytes() + blocks_.front()->workspace(context));
+  int64_t block = 0;
+  for (const auto& b : blocks_) block = std::max(block, b->workspace(context));
+  return std::max(bytes, area_bytes() + block);
 }
 
 Cost Transformer::cost() const {
@@ -123,10 +125,16 @@ Transformer::Area Transformer::take_area(Arena& arena) const {
   return area;
 }
 
-void Transformer::allocate(Context& context, Comm& tp) {
+void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
   TESSERA_CHECK_EQ(tp.size(), shape_.tp, "tensor-parallel ranks");
   TESSERA_CHECK_EQ(tp.rank(), shape_.tp_rank, "tensor-parallel rank");
+  TESSERA_CHECK_EQ(cp == nullptr ? 1 : cp->size(), shape_.cp, "context-parallel ranks");
+  TESSERA_CHECK_EQ(cp == nullptr ? 0 : cp->rank(), shape_.cp_rank, "context-parallel rank");
   tp_ = &tp;
+  if (shape_.cp > 1) {
+    const HeadLayout heads = shape_.local_heads();
+    cp_ = std::make_unique<ContextGroup>(*cp, 2 * (heads.q_heads() + 2 * heads.kv_heads));
+  }
   weights_ = Arena("weights", context.device(), weights_bytes());
   for (Parameter* parameter : parameters_) {
     parameter->value = parameter->tied_to != nullptr ? parameter->tied_to->value

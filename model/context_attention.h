@@ -1,0 +1,32 @@
+// Attention of this rank's queries to the keys of all context-parallel ranks: the kernel, and the exchange around it.
+#pragma once
+
+#include "model/attention_plan.h"
+#include "model/layer.h"
+
+namespace tessera {
+
+class ContextAttention {
+ public:
+  ContextAttention(const ModelShape& shape, const LayerAttention& kind);
+
+  // Overwrites out [slots, q_heads, head_dim] and lse (q_heads * slots numbers in an order of the exchange's own, for
+  // backward).
+  void forward(LayerRun run, const MicrobatchPlan& plan, const AttentionInputs& in, const Tensor& out,
+               const Tensor& lse) const;
+  // Overwrites the gradients (compute dtype). Keys and values are exchanged again, not kept. A key's gradient is the
+  // sum of the ranks' parts, each rounded to the dtype in which it travels (gather and ulysses: compute, ring:
+  // accumulation), added in the accumulation dtype in an order that depends on the layout alone, and rounded once.
+  void backward(LayerRun run, const MicrobatchPlan& plan, const AttentionInputs& in, const ConstTensor& out,
+                const ConstTensor& lse, const ConstTensor& dout, const AttentionGradients& gradients) const;
+
+  // Bytes, of either call.
+  int64_t workspace(const Context& context) const;
+
+ private:
+  LayerAttention kind_;
+  ExchangeShape exchange_;
+  bool ring_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,200 @@
+// Attention over context-parallel ranks against the kernel on one rank that has all tokens, in F64: outputs and
+// gradients of every token, by every exchange.
+#include "model/context_attention.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "parallel/comm_threads.h"
+#include "parallel/context_plan.h"
+#include "tensor/random.h"
+#include "tests/support/ranks.h"
+
+namespace tessera::testing {
+namespace {
+
+constexpr int64_t kTokens = 256, kHeadDim = 8;
+
+struct Packing {
+  std::string name;
+  std::vector<int> lengths;  // of documents; the rest is padding
+};
+std::vector<Packing> packings() {
+  return {{"apart", {90, 1, 40, 1, 1, 64, 25, 34}},
+          {"joined", {kTokens}},
+          {"single tokens", std::vector<int>(kTokens, 1)},
+          {"padded tail", {100, 30}},
+          {"empty", {}}};
+}
+
+struct Heads {
+  int64_t q, kv;
+};
+
+struct Problem {
+  Packing packing;
+  Heads heads;
+  int64_t window = 0;
+  DType compute = DType::F64;
+};
+
+// Elements of a tensor of all tokens: a function of head, token and column.
+void fill(const Tensor& x, const char* what, int64_t head, int64_t row, int64_t token) {
+  const RandomStream random(5, what);
+  dispatch_float(x.dtype(), [&]<class T>(T) {
+    for (int64_t d = 0; d < kHeadDim; ++d) {
+      x.as<T>()[row * kHeadDim + d] =
+          round_to<T>(random.normal(static_cast<uint64_t>((head * kTokens + token) * kHeadDim + d)));
+    }
+  });
+}
+
+// What attention computed, by token: heads and columns of out, dq, dk and dv.
+struct Result {
+  std::vector<double> out, dq, dk, dv;
+  explicit Result(const Heads& heads)
+      : out(kTokens * heads.q * kHeadDim), dq(out.size()), dk(kTokens * heads.kv * kHeadDim), dv(dk.size()) {}
+};
+
+ModelShape shape_of(const Problem& problem, int cp, int rank, const ContextExchange& exchange) {
+  ModelShape shape;
+  shape.position = PositionKind::Learned;
+  shape.layers = 1;
+  shape.heads = problem.heads.q;
+  shape.kv_heads = problem.heads.kv;
+  shape.head_dim = kHeadDim;
+  shape.window = problem.window;
+  shape.compute = problem.compute;
+  shape.cp = cp;
+  shape.cp_rank = rank;
+  shape.exchanges = {exchange};
+  shape.slots = context_slots(kTokens, cp, 1, 0.02);
+  return shape;
+}
+
+std::vector<Segment> segments_of(const Packing& packing) {
+  std::vector<Segment> segments;
+  int32_t at = 0;
+  for (const int length : packing.lengths) {
+    segments.push_back({at, at + length, static_cast<int32_t>(segments.size()), 0});
+    at += length;
+  }
+  return segments;
+}
+
+// Runs forward and backward on this rank and puts its tokens into the result. Returns what the cp group sent.
+Traffic attend(Comm& comm, const Problem& problem, const ContextExchange& exchange, int threads, Result& result) {
+  const ModelShape shape = shape_of(problem, comm.size(), comm.rank(), exchange);
+  ContextPlan plan({.ranks = shape.cp, .tokens = kTokens, .slots = shape.slots});
+  plan.make(segments_of(problem.packing));
+  std::vector<int32_t> tokens(shape.slots, 0), targets(shape.slots, -1), position(shape.slots, 0),
+      document(shape.slots, -1), source(shape.slots, -1);
+  for (const ContextPiece& piece : plan.pieces(comm.rank())) {
+    for (int32_t i = 0; i < piece.length; ++i) {
+      position[piece.slot + i] = piece.position + i;
+      document[piece.slot + i] = piece.document;
+      source[piece.slot + i] = piece.source + i;
+    }
+  }
+  const Batch batch{tokens, targets, position, document, {}, shape.cp > 1 ? &plan : nullptr};
+
+  const ContextAttention layer(shape, shape.attention_of(0));
+  Context context({.threads = threads});
+  context.resize_workspace(layer.workspace(context));
+  Arena arena("test", Device::Cpu, 1 << 24);
+  MicrobatchPlan microbatch(shape, arena);
+  microbatch.make(shape, context, batch);
+  ContextGroup group(comm, 2 * (shape.heads + 2 * shape.kv_heads));
+  const LayerRun run{context, comm, &group};
+
+  const auto by_head = [&](int64_t heads, const char* what) {
+    const Tensor x = arena.take({heads, shape.slots, kHeadDim}, shape.compute);
+    for (int64_t h = 0; h < heads; ++h) {
+      // Padding holds numbers too; they must not matter.
+      for (int64_t i = 0; i < shape.slots; ++i) fill(x, what, h, h * shape.slots + i, std::max(source[i], 0));
+    }
+    return x;
+  };
+  const Shape out_shape{shape.slots, shape.heads, kHeadDim};
+  const AttentionInputs in{by_head(shape.heads, "q"), by_head(shape.kv_heads, "k"), by_head(shape.kv_heads, "v")};
+  const Tensor dout = arena.take(out_shape, shape.compute), out = arena.take(out_shape, shape.compute);
+  for (int64_t i = 0; i < shape.slots; ++i) {
+    for (int64_t h = 0; h < shape.heads; ++h) fill(dout, "dout", h, i * shape.heads + h, std::max(source[i], 0));
+  }
+  const Tensor lse = arena.take({shape.heads, shape.slots}, shape.accumulation());
+  const AttentionGradients gradients{by_head(shape.heads, "x"), by_head(shape.kv_heads, "x"),
+                                     by_head(shape.kv_heads, "x")};
+  const Traffic before = comm.traffic();
+  layer.forward(run, microbatch, in, out, lse);
+  layer.backward(run, microbatch, in, out, lse, dout, gradients);
+  const Traffic sent = comm.traffic() - before;
+  EXPECT_LE(context.workspace().high_water(), layer.workspace(context));
+
+  const auto collect = [&](const Tensor& x, int64_t heads, bool token_major, std::vector<double>& to) {
+    dispatch_float(x.dtype(), [&]<class T>(T) {
+      for (int64_t i = 0; i < shape.slots; ++i) {
+        for (int64_t h = 0; h < heads; ++h) {
+          for (int64_t d = 0; d < kHeadDim; ++d) {
+            const double value =
+                static_cast<double>(x.as<T>()[(token_major ? i * heads + h : h * shape.slots + i) * kHeadDim + d]);
+            if (source[i] >= 0)
+              to[(source[i] * heads + h) * kHeadDim + d] = value;
+            else
+              EXPECT_EQ(value, 0);  // padding sees nothing and is seen by nothing
+          }
+        }
+      }
+    });
+  };
+  collect(out, shape.heads, true, result.out);
+  collect(gradients.q, shape.heads, false, result.dq);
+  collect(gradients.k, shape.kv_heads, false, result.dk);
+  collect(gradients.v, shape.kv_heads, false, result.dv);
+  return sent;
+}
+
+// The largest difference over the largest magnitude.
+double difference(const std::vector<double>& a, const std::vector<double>& b) {
+  double most = 0, scale = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!(std::abs(a[i] - b[i]) <= most)) most = std::abs(a[i] - b[i]);  // a NaN too
+    scale = std::max(scale, std::abs(b[i]));
+  }
+  return scale == 0 ? most : most / scale;
+}
+
+void expect_one_rank(const Problem& problem, int cp, const ContextExchange& exchange, double bound, int threads = 1) {
+  SCOPED_TRACE(fmt::format("{} {} cp {} heads {}/{} window {} {} threads {}", problem.packing.name,
+                           name(problem.compute), cp, problem.heads.q, problem.heads.kv, problem.window,
+                           name(exchange), threads));
+  Result one(problem.heads), all(problem.heads);
+  tessera::run_ranks(1, [&](Comm& comm) { attend(comm, problem, {}, 1, one); });
+  tessera::run_ranks(cp, [&](Comm& comm) { attend(comm, problem, exchange, threads, all); });
+  EXPECT_LE(difference(all.out, one.out), bound);
+  EXPECT_LE(difference(all.dq, one.dq), bound);
+  EXPECT_LE(difference(all.dk, one.dk), bound);
+  EXPECT_LE(difference(all.dv, one.dv), bound);
+}
+
+const std::vector<ContextExchange>& exchanges() {
+  static const std::vector<ContextExchange> all = {{}};
+  return all;
+}
+
+TEST(ContextAttention, IsThatOfOneRankByEveryExchangeAndPacking) {
+  if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
+  for (const Packing& packing : packings()) {
+    for (const int cp : {2, 4}) {
+      for (const ContextExchange& exchange : exchanges()) {
+        for (const int64_t window : {0, 70}) {
+          expect_one_rank({.packing = packing, .heads = {8, 4}, .window = window}, cp, exchange, 1e-12);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tessera::testing
