@@ -40,10 +40,10 @@ int64_t context_slots(int64_t tokens, int cp, int tp, double slack) {
   const int64_t tiles = tokens / kAttentionTile;
   if (tiles < cp)
     throw UsageError(fmt::format(
-        "parallel.cp = {}: a microbatch of {} tokens has {} attention tiles of {} tokens, fewer than ranks; choose {}"
-        "data.micro_batch_size * data.sequence_length of at least {}",
-        cp, tokens, tiles, kAttentionTile, tiles > 1 ? fmt::format("cp of at most {}, or ", tiles) : "cp = 1, or ",
-        cp * kAttentionTile));
+        "parallel.cp = {}: a microbatch of {} tokens has {} attention tile{} of {} tokens, fewer than ranks; choose "
+        "{}, or data.micro_batch_size * data.sequence_length of at least {}",
+        cp, tokens, tiles, tiles == 1 ? "" : "s", kAttentionTile,
+        tiles > 1 ? fmt::format("cp of at most {}", tiles) : "cp = 1", cp * kAttentionTile));
   const int64_t unit = tp * kAttentionTile;
   const auto slots = static_cast<int64_t>(std::ceil((1 + slack) * static_cast<double>(tokens) / cp));
   return (slots + unit - 1) / unit * unit;
