@@ -8,6 +8,8 @@
 
 #include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
+#include "model/windows.h"
+#include "tensor/ops/attention.h"
 
 namespace tessera {
 namespace {
@@ -22,10 +24,11 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts) {
   RunConfig small = config;
   const ModelConfig& model = config.model();
   const int64_t samples = std::min(config.data().micro_batch_size(), kSamples);
-  int64_t tp = 1, batch = 1, stages = 1, in_flight = 1;
+  int64_t tp = 1, cp = 1, batch = 1, stages = 1, in_flight = 1;
   for (const RunConfig& layout : layouts) {
     const ParallelConfig& parallel = layout.parallel();
     tp = std::lcm(tp, at_least_one(parallel.tp()));
+    cp = std::max(cp, at_least_one(parallel.cp()));
     batch = std::lcm(batch, at_least_one(parallel.dp()) * samples);
     stages = std::max<int64_t>(stages, stages_of(layout));
     in_flight = std::max(in_flight, at_least_one(parallel.dp()) * samples * 2 * parallel.pp());
@@ -46,13 +49,26 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts) {
   if (model.initializer_range() < 0.1) m.set_initializer_range(0.1);  // small widths need larger weights to matter
 
   DataConfig& data = *small.mutable_data();
-  const int64_t sequence = (kSequence + tp - 1) / tp * tp;
+  // Context-parallel ranks need a tile each, and documents that do not fit into one.
+  const int64_t shortest = cp == 1 ? kSequence : 2 * cp * kAttentionTile;
+  const int64_t sequence = (shortest + tp - 1) / tp * tp;
   data.set_micro_batch_size(samples);
   data.set_sequence_length(std::min(config.data().sequence_length(), sequence));
   if (data.sequence_length() * samples % tp != 0) data.set_sequence_length(sequence);
   data.set_global_batch_size((in_flight + batch - 1) / batch * batch);
   m.set_max_position_embeddings(data.sequence_length());
-  if (model.sliding_window() > 0) m.set_sliding_window(std::min(model.sliding_window(), data.sequence_length() / 4));
+  if (model.sliding_window() > 0) {
+    // Several windows in a sequence; of two kinds of layers both stay.
+    const int64_t least = cp == 1 ? 1 : kAttentionTile;
+    m.set_sliding_window(std::min(model.sliding_window(), std::max(least, data.sequence_length() / 4)));
+    const std::vector<int64_t> windows = layer_windows(model);
+    m.clear_max_window_layers();
+    m.clear_layer_types();
+    for (const bool slides : {windows.front() > 0, windows.front() == 0}) {
+      if (std::any_of(windows.begin(), windows.end(), [&](int64_t window) { return (window > 0) == slides; }))
+        m.add_layer_types(slides ? "sliding_attention" : "full_attention");
+    }
+  }
   return small;
 }
 

@@ -1,7 +1,7 @@
 // The sizes of a model on one rank, worked out once from the resolved config and the rank's place in the mesh.
 //
 // Letters used in the headers of this folder:
-//   slots    token slots of a microbatch on this context-parallel rank (micro_batch_size * sequence_length / cp)
+//   slots    token slots of a microbatch on this context-parallel rank (parallel/context_plan.h)
 //   hidden   width of the residual stream
 //   ffn      width of the MLP
 //   tp       tensor-parallel ranks; between blocks a rank holds slots/tp tokens
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "model/context_exchange.h"
+#include "parallel/context_plan.h"
 #include "parallel/shard.h"
 #include "tensor/dtype.h"
 #include "tensor/ops/rope.h"
@@ -43,7 +44,7 @@ struct ModelShape {
 
   // Global sizes.
   int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, positions = 0;
-  int64_t window = 0;  // 0: none
+  std::vector<int64_t> windows;  // by layer, 0: none; empty: none has one
   double rope_theta = 10000, norm_epsilon = 1e-5, initializer_range = 0.02;
 
   // This rank.
@@ -58,7 +59,7 @@ struct ModelShape {
   int64_t local_ffn() const { return ffn / tp; }
   HeadLayout local_heads() const { return {kv_heads / tp, heads / kv_heads, head_dim}; }
   LayerAttention attention_of(int64_t layer) const {
-    return {window, exchanges.empty() ? ContextExchange{} : exchanges.at(layer)};
+    return {windows.empty() ? 0 : windows.at(layer), exchanges.empty() ? ContextExchange{} : exchanges.at(layer)};
   }
   ExchangeShape exchange_shape(const ContextExchange& exchange) const {
     const HeadLayout local = local_heads();
@@ -68,6 +69,9 @@ struct ModelShape {
   // Standard deviation of the projections that write to the residual stream: two of them a layer (Radford et al. 2019).
   double residual_deviation() const;
 };
+
+// The windows of a model's layers, each with how many layers have it.
+std::vector<AttentionKind> attention_kinds(const ModelShape& shape);
 
 // config: resolved (every field that may be unset is set). Throws UsageError naming the rule where sizes do not fit.
 ModelShape model_shape(const ModelConfig& config, int tp, int tp_rank, int64_t slots, DType compute);

@@ -65,7 +65,7 @@ ModelShape shape_of(const Problem& problem, int cp, int rank, const ContextExcha
   shape.heads = problem.heads.q;
   shape.kv_heads = problem.heads.kv;
   shape.head_dim = kHeadDim;
-  shape.window = problem.window;
+  shape.windows = {problem.window};
   shape.compute = problem.compute;
   shape.cp = cp;
   shape.cp_rank = rank;
@@ -167,8 +167,8 @@ double difference(const std::vector<double>& a, const std::vector<double>& b) {
 
 void expect_one_rank(const Problem& problem, int cp, const ContextExchange& exchange, double bound, int threads = 1) {
   SCOPED_TRACE(fmt::format("{} {} cp {} heads {}/{} window {} {} threads {}", problem.packing.name,
-                           name(problem.compute), cp, problem.heads.q, problem.heads.kv, problem.window,
-                           name(exchange), threads));
+                           name(problem.compute), cp, problem.heads.q, problem.heads.kv, problem.window, name(exchange),
+                           threads));
   Result one(problem.heads), all(problem.heads);
   tessera::run_ranks(1, [&](Comm& comm) { attend(comm, problem, {}, 1, one); });
   tessera::run_ranks(cp, [&](Comm& comm) { attend(comm, problem, exchange, threads, all); });

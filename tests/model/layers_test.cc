@@ -134,7 +134,7 @@ TEST_P(LayerTest, Attention) {
   with_rank([&](LayerRun run) {
     for (const int64_t window : {0, 4}) {
       ModelShape sizes = shape();
-      sizes.window = window;
+      sizes.windows.assign(sizes.layers, window);
       Attention layer(sizes, sizes.attention_of(0), "attention");
       Parameters parameters;
       layer.add_parameters(parameters);

@@ -48,10 +48,10 @@ class TransformerTest : public ::testing::TestWithParam<Family> {
 };
 
 TEST_P(TransformerTest, LossEqualsThePlainReference) {
-  for (const int64_t window : {0, 3}) {
+  for (const std::vector<int64_t>& windows : {std::vector<int64_t>{}, {3, 3}, {0, 3}, {5, 2}}) {
     run_ranks(1, [&](Comm& world) {
       ModelShape shape = small_shape(GetParam(), kSlots);
-      shape.window = window;
+      shape.windows = windows;
       Model rig(shape, world);
       // Targets that are the next token of the same document, as the reference has them.
       for (size_t i = 0; i + 1 < batch_.tokens.size(); ++i) {
