@@ -2,6 +2,7 @@
 #pragma once
 
 #include "model/attention_plan.h"
+#include "model/context_trade.h"
 #include "model/layer.h"
 
 namespace tessera {
@@ -24,9 +25,18 @@ class ContextAttention {
   int64_t workspace(const Context& context) const;
 
  private:
+  // Between units, on what a rank has after the trade.
+  void attend(LayerRun run, const AttentionPlan& plan, const AttentionInputs& in, const Tensor& out,
+              const Tensor& lse) const;
+  void attend_backward(LayerRun run, const AttentionPlan& plan, const AttentionInputs& in, const ConstTensor& out,
+                       const ConstTensor& lse, const ConstTensor& dout, const AttentionGradients& gradients) const;
+  int64_t attend_workspace(const Context& context) const;
+  bool trades() const { return of_unit_.units.ranks > 1; }
+
   LayerAttention kind_;
-  ExchangeShape exchange_;
   bool ring_;
+  ExchangeShape of_unit_;
+  HeadTrade trade_;
 };
 
 }  // namespace tessera

@@ -2,24 +2,15 @@
 
 #include <algorithm>
 
+#include "model/context_heads.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
 
 namespace tessera {
 namespace {
 
-// The first rows of some memory as [groups, rows, head_dim].
-Tensor view(const Tensor& memory, int64_t rows) {
-  return {memory.data(), {memory.dim(0), rows, memory.dim(2)}, memory.dtype(), memory.device()};
-}
-
-// Memory of one group of heads: keys, then values.
-struct Pair {
-  Tensor k, v;
-};
-Pair take_pair(Arena& arena, const ExchangeShape& shape, int64_t group, int64_t rows) {
-  const Shape memory{group, rows, shape.head_dim};
-  return {arena.take(memory, shape.compute), arena.take(memory, shape.compute)};
+KeyValues take(Arena& arena, const ExchangeShape& shape, int64_t heads, int64_t rows) {
+  return KeyValues::take(arena, heads, rows, shape.head_dim, shape.compute);
 }
 
 // Keys and values on their way here, a group of heads at a time.
@@ -27,18 +18,18 @@ class Gathering {
  public:
   Gathering(const ExchangeShape& shape, int64_t group, Arena& arena)
       : group_(group),
-        gathered_{take_pair(arena, shape, group, ContextRoutes::most_keys(shape.units)),
-                  take_pair(arena, shape, group, ContextRoutes::most_keys(shape.units))},
-        packed_(take_pair(arena, shape, group, ContextRoutes::most_sent(shape.units))) {}
+        gathered_{take(arena, shape, group, ContextRoutes::most_keys(shape.units)),
+                  take(arena, shape, group, ContextRoutes::most_keys(shape.units))},
+        packed_(take(arena, shape, group, ContextRoutes::most_sent(shape.units))) {}
 
   // Starts group g's journey. What the group before the last one had is overwritten.
   void start(LayerRun run, const ExchangeShape& shape, const ContextRoutes& routes, const AttentionInputs& in,
              int64_t g) {
     run.cp->data_out.wait();  // what was packed for the group before has been taken up
-    const Pair to = keys(routes, g);
+    const KeyValues to = keys(routes, g);
     for (const auto& [from, all, packed] : {std::tuple{in.k, to.k, packed_.k}, std::tuple{in.v, to.v, packed_.v}}) {
       for (int64_t h = 0; h < group_; ++h) {
-        const ConstTensor own = from.rows(g * group_ + h, g * group_ + h + 1).reshape({from.dim(1), from.dim(2)});
+        const ConstTensor own = head_of(from, g * group_ + h);
         const Tensor head = head_of(all, h), outgoing = head_of(packed, h);
         int64_t at = 0;
         for (int unit = 0; unit < shape.units.units; ++unit) {
@@ -57,20 +48,15 @@ class Gathering {
     }
   }
   // Group g's keys and values; whole after data_in.wait().
-  Pair keys(const ContextRoutes& routes, int64_t g) const {
+  KeyValues keys(const ContextRoutes& routes, int64_t g) const {
     const auto rows = static_cast<int64_t>(routes.keys().document.size());
-    const Pair& memory = gathered_[g % 2];
-    return {view(memory.k, rows), view(memory.v, rows)};
-  }
-
-  static Tensor head_of(const Tensor& heads, int64_t h) {
-    return heads.rows(h, h + 1).reshape({heads.dim(1), heads.dim(2)});
+    return gathered_[g % 2].with_rows(rows);
   }
 
  private:
   int64_t group_;
-  Pair gathered_[2];
-  Pair packed_;  // for all other units, one after another, in each head's memory
+  KeyValues gathered_[2];
+  KeyValues packed_;  // for all other units, one after another, in each head's memory
 };
 
 // Gradients of keys and values on their way to their owners.
@@ -78,21 +64,21 @@ class Homing {
  public:
   Homing(const ExchangeShape& shape, int64_t group, Arena& arena)
       : group_(group),
-        made_{take_pair(arena, shape, group, ContextRoutes::most_keys(shape.units)),
-              take_pair(arena, shape, group, ContextRoutes::most_keys(shape.units))},
-        parts_(take_pair(arena, shape, group, ContextRoutes::most_sent(shape.units))),
+        made_{take(arena, shape, group, ContextRoutes::most_keys(shape.units)),
+              take(arena, shape, group, ContextRoutes::most_keys(shape.units))},
+        parts_(take(arena, shape, group, ContextRoutes::most_sent(shape.units))),
         sum_(arena.take({shape.units.slots, shape.head_dim}, accumulation_dtype(shape.compute))) {}
 
   // Where group g's gradients are made.
-  Pair made(const ContextRoutes& routes, int64_t g) const {
+  KeyValues made(const ContextRoutes& routes, int64_t g) const {
     const auto rows = static_cast<int64_t>(routes.keys().document.size());
-    return {view(made_[g % 2].k, rows), view(made_[g % 2].v, rows)};
+    return made_[g % 2].with_rows(rows);
   }
   void start(LayerRun run, const ExchangeShape& shape, const ContextRoutes& routes, int64_t g) {
-    const Pair from = made(routes, g);
+    const KeyValues from = made(routes, g);
     for (const auto& [all, parts] : {std::pair{from.k, parts_.k}, std::pair{from.v, parts_.v}}) {
       for (int64_t h = 0; h < group_; ++h) {
-        const Tensor head = Gathering::head_of(all, h), incoming = Gathering::head_of(parts, h);
+        const Tensor head = head_of(all, h), incoming = head_of(parts, h);
         for_units(shape, routes, [&](int unit, int64_t begin, int64_t end) {
           run.cp->home_in.receive(incoming.rows(begin, end), shape.rank_of(unit));
           run.cp->home_out.send(head.rows(routes.first_key(unit), routes.first_key(unit) + routes.received(unit)),
@@ -105,16 +91,16 @@ class Homing {
   void finish(LayerRun run, const ExchangeShape& shape, const ContextRoutes& routes, int64_t g,
               const AttentionGradients& gradients) {
     run.cp->home_in.wait();
-    const Pair from = made(routes, g);
+    const KeyValues from = made(routes, g);
     for (const auto& [all, parts, to] :
          {std::tuple{from.k, parts_.k, gradients.k}, std::tuple{from.v, parts_.v, gradients.v}}) {
       for (int64_t h = 0; h < group_; ++h) {
-        cast(run.context, Gathering::head_of(all, h).rows(0, shape.units.slots), sum_);
-        const Tensor incoming = Gathering::head_of(parts, h);
+        cast(run.context, head_of(all, h).rows(0, shape.units.slots), sum_);
+        const Tensor incoming = head_of(parts, h);
         for_units(shape, routes, [&](int unit, int64_t begin, int64_t end) {
           embedding_backward(run.context, routes.sent(unit), incoming.rows(begin, end), 0, sum_);
         });
-        cast(run.context, sum_, Gathering::head_of(to, g * group_ + h));
+        cast(run.context, sum_, head_of(to, g * group_ + h));
       }
     }
     run.cp->home_out.wait();
@@ -133,19 +119,9 @@ class Homing {
   }
 
   int64_t group_;
-  Pair made_[2];
-  Pair parts_;
+  KeyValues made_[2];
+  KeyValues parts_;
   Tensor sum_;
-};
-
-// The heads of group g, for the kernel.
-struct Group {
-  Group(const ExchangeShape& shape, const AttentionProblem& all, int64_t g, int64_t group)
-      : problem(all), first(g * group * shape.queries_per_key()), last((g + 1) * group * shape.queries_per_key()) {
-    problem.first_head = first;
-  }
-  AttentionProblem problem;
-  int64_t first, last;  // query heads
 };
 
 }  // namespace
@@ -160,10 +136,10 @@ void gather_attention(LayerRun run, const ExchangeShape& shape, const AttentionP
   for (int64_t g = 0; g < groups; ++g) {
     run.cp->data_in.wait();
     if (g + 1 < groups) gathering.start(run, shape, plan.routes(), in, g + 1);
-    const Pair keys = gathering.keys(plan.routes(), g);
-    const Group group(shape, plan.problem(), g, heads);
-    attention(run.context, group.problem, in.q.rows(group.first, group.last), keys.k, keys.v, out,
-              lse.rows(group.first, group.last));
+    const KeyValues keys = gathering.keys(plan.routes(), g);
+    const HeadGroup group(shape, g, heads);
+    attention(run.context, group.problem(plan.problem()), group.of_queries(in.q), keys.k, keys.v, out,
+              group.of_queries(lse));
   }
   run.cp->data_out.wait();
 }
@@ -180,11 +156,10 @@ void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const A
   for (int64_t g = 0; g < groups; ++g) {
     run.cp->data_in.wait();
     if (g + 1 < groups) gathering.start(run, shape, plan.routes(), in, g + 1);
-    const Pair keys = gathering.keys(plan.routes(), g), made = homing.made(plan.routes(), g);
-    const Group group(shape, plan.problem(), g, heads);
-    attention_backward(run.context, group.problem, in.q.rows(group.first, group.last), keys.k, keys.v, out,
-                       lse.rows(group.first, group.last), dout, gradients.q.rows(group.first, group.last), made.k,
-                       made.v);
+    const KeyValues keys = gathering.keys(plan.routes(), g), made = homing.made(plan.routes(), g);
+    const HeadGroup group(shape, g, heads);
+    attention_backward(run.context, group.problem(plan.problem()), group.of_queries(in.q), keys.k, keys.v, out,
+                       group.of_queries(lse), dout, group.of_queries(gradients.q), made.k, made.v);
     if (g > 0) homing.finish(run, shape, plan.routes(), g - 1, gradients);
     homing.start(run, shape, plan.routes(), g);
   }

@@ -178,18 +178,46 @@ void expect_one_rank(const Problem& problem, int cp, const ContextExchange& exch
   EXPECT_LE(difference(all.dv, one.dv), bound);
 }
 
-const std::vector<ContextExchange>& exchanges() {
-  static const std::vector<ContextExchange> all = {{}};
-  return all;
+// Those that `cp` ranks with so many heads can do.
+std::vector<ContextExchange> exchanges(int cp, const Heads& heads) {
+  std::vector<ContextExchange> fitting;
+  for (const char* text : {"gather", "ring", "ulysses", "ulysses-ring:2"}) {
+    const ContextExchange exchange = context_exchange_plan(text, 1).front();
+    try {
+      check_exchange(exchange, cp, heads.q, heads.kv);
+    } catch (const UsageError&) {
+      continue;
+    }
+    fitting.push_back(exchange);
+  }
+  return fitting;
 }
 
 TEST(ContextAttention, IsThatOfOneRankByEveryExchangeAndPacking) {
   if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
+  const Heads heads{8, 4};
   for (const Packing& packing : packings()) {
     for (const int cp : {2, 4}) {
-      for (const ContextExchange& exchange : exchanges()) {
+      ASSERT_EQ(exchanges(cp, heads).size(), 4u);
+      for (const ContextExchange& exchange : exchanges(cp, heads)) {
         for (const int64_t window : {0, 70}) {
-          expect_one_rank({.packing = packing, .heads = {8, 4}, .window = window}, cp, exchange, 1e-12);
+          expect_one_rank({.packing = packing, .heads = heads, .window = window}, cp, exchange, 1e-12);
+        }
+      }
+    }
+  }
+}
+
+// Fewer key/value heads than ranks, a head for each query head, a number of ranks that is no power of two, and several
+// heads at a time (one a thread).
+TEST(ContextAttention, IsThatOfOneRankForAllHeadsAndThreads) {
+  if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
+  const Packing packing = packings().front();
+  for (const Heads& heads : {Heads{4, 1}, Heads{8, 2}, Heads{4, 4}, Heads{6, 6}, Heads{3, 1}, Heads{12, 2}}) {
+    for (const int cp : {2, 3, 4}) {
+      for (const ContextExchange& exchange : exchanges(cp, heads)) {
+        for (const int threads : {1, 2}) {
+          expect_one_rank({.packing = packing, .heads = heads}, cp, exchange, 1e-12, threads);
         }
       }
     }
