@@ -86,7 +86,11 @@ int64_t Attention::workspace(const Context& context) const {
   return projection + std::max(qkv_.workspace(), out + std::max(attention_.workspace(context), out_.workspace()));
 }
 
-Cost Attention::cost() const { return qkv_.cost() + out_.cost(); }
+Cost Attention::cost() const {
+  Cost cost = qkv_.cost() + out_.cost();
+  cost.most_exchanged = attention_.most_sent();
+  return cost;
+}
 
 void Attention::add_parameters(Parameters& parameters) {
   qkv_.add_parameters(parameters);

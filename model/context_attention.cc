@@ -56,6 +56,20 @@ int64_t ContextAttention::workspace(const Context& context) const {
   return std::max(forward.used(), backward.used()) + attend_workspace(context);
 }
 
+ContextTraffic ContextAttention::sent(const MicrobatchPlan& all) const {
+  ContextTraffic sent = trade_.sent();
+  if (of_unit_.units.units == 1) return sent;
+  const AttentionPlan& plan = all.attention(kind_);
+  return sent += ring_ ? ring_attention_sent(of_unit_, plan.ring())
+                       : gather_attention_sent(of_unit_, plan.routes().sent_rows(), plan.routes().received_rows());
+}
+
+ContextTraffic ContextAttention::most_sent() const {
+  ContextTraffic most = trade_.sent();
+  const int64_t rows = ContextRoutes::most_sent(of_unit_.units);  // to each other unit, or as many hops, all slots
+  return most += (ring_ ? ring_attention_sent(of_unit_, rows, rows) : gather_attention_sent(of_unit_, rows, rows));
+}
+
 void ContextAttention::attend(LayerRun run, const AttentionPlan& plan, const AttentionInputs& in, const Tensor& out,
                               const Tensor& lse) const {
   if (of_unit_.units.units == 1) return attention(run.context, plan.problem(), in.q, in.k, in.v, out, lse);

@@ -21,8 +21,11 @@ class ContextAttention {
   void backward(LayerRun run, const MicrobatchPlan& plan, const AttentionInputs& in, const ConstTensor& out,
                 const ConstTensor& lse, const ConstTensor& dout, const AttentionGradients& gradients) const;
 
-  // Bytes, of either call.
+  // Bytes, of either call, whatever the packing.
   int64_t workspace(const Context& context) const;
+  // Bytes sent for a microbatch, and for the worst packing.
+  ContextTraffic sent(const MicrobatchPlan& plan) const;
+  ContextTraffic most_sent() const;
 
  private:
   // Between units, on what a rank has after the trade.

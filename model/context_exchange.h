@@ -61,6 +61,17 @@ struct AttentionGradients {
   Tensor q, k, v;
 };
 
+// Bytes that a rank sends over cp for one layer and microbatch.
+struct ContextTraffic {
+  int64_t forward = 0, backward = 0;
+
+  ContextTraffic& operator+=(const ContextTraffic& other) {
+    forward += other.forward;
+    backward += other.backward;
+    return *this;
+  }
+};
+
 // slots: of one rank; heads: as for check_exchange.
 ExchangeShape exchange_shape(const ContextExchange& exchange, int cp, int cp_rank, int64_t slots, int64_t q_heads,
                              int64_t kv_heads, int64_t head_dim, DType compute);

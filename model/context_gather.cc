@@ -176,9 +176,9 @@ int64_t gather_attention_workspace(const Context& context, const ExchangeShape& 
                                             heads * shape.queries_per_key(), heads, shape.head_dim, shape.compute);
 }
 
-GatherTraffic gather_attention_sent(const ExchangeShape& shape, int64_t sent_rows, int64_t received_rows) {
+ContextTraffic gather_attention_sent(const ExchangeShape& shape, int64_t sent_rows, int64_t received_rows) {
   const int64_t row = 2 * shape.kv_heads * shape.head_dim * size_of(shape.compute);
-  return {.forward = sent_rows * row, .home = received_rows * row};
+  return {.forward = sent_rows * row, .backward = (sent_rows + received_rows) * row};
 }
 
 }  // namespace tessera

@@ -24,11 +24,8 @@ void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const A
 // Bytes of workspace, of either, whatever the packing.
 int64_t gather_attention_workspace(const Context& context, const ExchangeShape& shape);
 
-// Bytes that a rank sends for one layer of a microbatch, forward (again in backward) and in backward on top of that,
-// for these numbers of rows: head_dim * kv_heads * 2 * size of the compute dtype each.
-struct GatherTraffic {
-  int64_t forward = 0, home = 0;
-};
-GatherTraffic gather_attention_sent(const ExchangeShape& shape, int64_t sent_rows, int64_t received_rows);
+// Bytes sent, with b = 2 * kv_heads * head_dim * size of the compute dtype for a row: forward b for each row that
+// another unit sees; backward the same, and b for each row that comes.
+ContextTraffic gather_attention_sent(const ExchangeShape& shape, int64_t sent_rows, int64_t received_rows);
 
 }  // namespace tessera

@@ -220,4 +220,21 @@ int64_t ring_attention_workspace(const Context& context, const ExchangeShape& sh
                                                                          shape.head_dim, shape.compute);
 }
 
+ContextTraffic ring_attention_sent(const ExchangeShape& shape, int64_t rows_passed_on, int64_t rows_come) {
+  const int64_t row = 2 * shape.kv_heads * shape.head_dim;
+  const int64_t passed_on = rows_passed_on * row * size_of(shape.compute);
+  const int64_t sums = rows_come * row * size_of(accumulation_dtype(shape.compute));
+  return {.forward = passed_on, .backward = passed_on + sums};
+}
+
+ContextTraffic ring_attention_sent(const ExchangeShape& shape, const RingRoutes& routes) {
+  const Ring ring{shape, routes};
+  int64_t passed_on = ring.passed_on(0), come = 0;
+  for (int hops = 1; hops < ring.units(); ++hops) {
+    passed_on += ring.passed_on(hops);
+    come += ring.rows(hops);
+  }
+  return ring_attention_sent(shape, passed_on, come);
+}
+
 }  // namespace tessera

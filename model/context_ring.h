@@ -27,4 +27,11 @@ void ring_attention_backward(LayerRun run, const ExchangeShape& shape, const Att
 // Bytes of workspace, of either, whatever the packing.
 int64_t ring_attention_workspace(const Context& context, const ExchangeShape& shape);
 
+// Bytes sent, with n = 2 * kv_heads * head_dim numbers a row: forward n * size of the compute dtype for each row that
+// is passed on, summed over hops; backward the same, and n * size of the accumulation dtype for each row that comes, as
+// its sum goes on or home.
+ContextTraffic ring_attention_sent(const ExchangeShape& shape, int64_t rows_passed_on, int64_t rows_come);
+// The numbers of rows for a packing.
+ContextTraffic ring_attention_sent(const ExchangeShape& shape, const RingRoutes& routes);
+
 }  // namespace tessera

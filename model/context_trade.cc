@@ -148,4 +148,10 @@ void HeadTrade::return_gradients(LayerRun run, const Backward& made, const Atten
   run.cp->home_out.wait();
 }
 
+ContextTraffic HeadTrade::sent() const {
+  const int64_t head = (ranks() - 1) * slots() * unit_.head_dim * size_of(unit_.compute);
+  const int64_t q = unit_.q_heads, kv = unit_.kv_heads;
+  return {.forward = (2 * q + 2 * kv) * head, .backward = (4 * q + 4 * kv) * head};
+}
+
 }  // namespace tessera

@@ -40,6 +40,10 @@ class HeadTrade {
   // dtype.
   void return_gradients(LayerRun run, const Backward& made, const AttentionGradients& gradients) const;
 
+  // Bytes sent, with b = (ranks of the unit - 1) * slots * head_dim * size of the compute dtype for a head of this
+  // rank: forward b for each of q, k, v and out; backward for those again, dout, and the gradients of q, k and v.
+  ContextTraffic sent() const;
+
  private:
   int ranks() const { return unit_.units.ranks; }
   int peer(int member) const { return unit_.units.unit * ranks() + member; }

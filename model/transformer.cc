@@ -96,7 +96,8 @@ int64_t Transformer::workspace_bytes(const Context& context) const {
 }
 
 Cost Transformer::cost() const {
-  Cost cost = blocks() * blocks_.front()->cost();
+  Cost cost;
+  for (const auto& block : blocks_) cost += block->cost();
   if (embedding_) cost += embedding_->cost();
   if (head_) cost += head_->cost();
   return cost;

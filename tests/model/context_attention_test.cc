@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "parallel/comm_threads.h"
@@ -84,8 +85,49 @@ std::vector<Segment> segments_of(const Packing& packing) {
   return segments;
 }
 
-// Runs forward and backward on this rank and puts its tokens into the result. Returns what the cp group sent.
-Traffic attend(Comm& comm, const Problem& problem, const ContextExchange& exchange, int threads, Result& result) {
+// Bytes that this rank sends, counted token by token: the formulas of docs/PARALLEL.md.
+ContextTraffic counted(const Problem& problem, const ModelShape& shape, const ContextExchange& exchange,
+                       std::span<const ContextPiece> pieces) {
+  const int inner = exchange.trading == ContextExchange::kAll ? shape.cp : exchange.trading, units = shape.cp / inner;
+  const int own = shape.cp_rank / inner;
+  const int64_t q_heads = shape.heads / inner, kv_heads = std::max<int64_t>(1, shape.kv_heads / inner);
+  const int64_t element = size_of(problem.compute), sum = size_of(accumulation_dtype(problem.compute));
+  // seen[h]: of keys of unit `origin`, those that some unit at distance h sees; reached[h]: at h or farther.
+  const auto rows_at = [&](int origin, int from, int to) {
+    int64_t rows = 0;
+    for (const ContextPiece& piece : pieces) {
+      if (piece.rank / inner != origin) continue;
+      for (int32_t key = piece.position; key < piece.position + piece.length; ++key) {
+        rows += std::any_of(pieces.begin(), pieces.end(), [&](const ContextPiece& other) {
+          const int distance = (other.rank / inner - origin + units) % units;
+          if (other.document != piece.document || distance < from || distance > to) return false;
+          const int32_t query = std::max(key, other.position);  // the nearest
+          return query < other.position + other.length && (problem.window == 0 || query - key < problem.window);
+        });
+      }
+    }
+    return rows;
+  };
+  const int64_t head = (inner - 1) * shape.slots * kHeadDim * element;
+  ContextTraffic sent{.forward = head * (2 * q_heads + 2 * kv_heads), .backward = head * (4 * q_heads + 4 * kv_heads)};
+  const int64_t row = 2 * kv_heads * kHeadDim;
+  for (int distance = 1; distance < units; ++distance) {
+    if (exchange.outer == ContextExchange::Outer::Gather) {
+      const int64_t to = rows_at(own, distance, distance),
+                    from = rows_at((own + distance) % units, units - distance, units - distance);
+      sent += {.forward = to * row * element, .backward = (to + from) * row * element};
+    } else {
+      // The rows that make this hop start at this unit or came here from one before.
+      const int64_t on = rows_at((own + units - distance + 1) % units, distance, units - 1);
+      const int64_t come = rows_at((own + units - distance) % units, distance, units - 1);
+      sent += {.forward = on * row * element, .backward = on * row * element + come * row * sum};
+    }
+  }
+  return sent;
+}
+
+// Runs forward and backward on this rank and puts its tokens into the result.
+void attend(Comm& comm, const Problem& problem, const ContextExchange& exchange, int threads, Result& result) {
   const ModelShape shape = shape_of(problem, comm.size(), comm.rank(), exchange);
   ContextPlan plan({.ranks = shape.cp, .tokens = kTokens, .slots = shape.slots});
   plan.make(segments_of(problem.packing));
@@ -126,10 +168,18 @@ Traffic attend(Comm& comm, const Problem& problem, const ContextExchange& exchan
   const Tensor lse = arena.take({shape.heads, shape.slots}, shape.accumulation());
   const AttentionGradients gradients{by_head(shape.heads, "x"), by_head(shape.kv_heads, "x"),
                                      by_head(shape.kv_heads, "x")};
-  const Traffic before = comm.traffic();
+  const auto bytes = [&] { return comm.traffic().total_bytes(); };
+  const int64_t before = bytes();
   layer.forward(run, microbatch, in, out, lse);
+  const int64_t forward = bytes();
   layer.backward(run, microbatch, in, out, lse, dout, gradients);
-  const Traffic sent = comm.traffic() - before;
+  const ContextTraffic said = layer.sent(microbatch), exact = counted(problem, shape, exchange, plan.pieces());
+  EXPECT_EQ(forward - before, exact.forward);
+  EXPECT_EQ(bytes() - forward, exact.backward);
+  EXPECT_EQ(said.forward, exact.forward);
+  EXPECT_EQ(said.backward, exact.backward);
+  EXPECT_LE(exact.forward, layer.most_sent().forward);
+  EXPECT_LE(exact.backward, layer.most_sent().backward);
   EXPECT_LE(context.workspace().high_water(), layer.workspace(context));
 
   const auto collect = [&](const Tensor& x, int64_t heads, bool token_major, std::vector<double>& to) {
@@ -152,7 +202,6 @@ Traffic attend(Comm& comm, const Problem& problem, const ContextExchange& exchan
   collect(gradients.q, shape.heads, false, result.dq);
   collect(gradients.k, shape.kv_heads, false, result.dk);
   collect(gradients.v, shape.kv_heads, false, result.dv);
-  return sent;
 }
 
 // The largest difference over the largest magnitude.
@@ -213,15 +262,55 @@ TEST(ContextAttention, IsThatOfOneRankByEveryExchangeAndPacking) {
 TEST(ContextAttention, IsThatOfOneRankForAllHeadsAndThreads) {
   if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
   const Packing packing = packings().front();
-  for (const Heads& heads : {Heads{4, 1}, Heads{8, 2}, Heads{4, 4}, Heads{6, 6}, Heads{3, 1}, Heads{12, 2}}) {
+  for (const Heads& heads : {Heads{4, 1}, Heads{8, 2}, Heads{6, 6}, Heads{3, 1}}) {
     for (const int cp : {2, 3, 4}) {
       for (const ContextExchange& exchange : exchanges(cp, heads)) {
-        for (const int threads : {1, 2}) {
-          expect_one_rank({.packing = packing, .heads = heads}, cp, exchange, 1e-12, threads);
-        }
+        expect_one_rank({.packing = packing, .heads = heads}, cp, exchange, 1e-12, 2);
       }
     }
   }
+}
+
+// Parts are rounded to BF16 on their way, so results differ from one rank's by a few units in the last place of the
+// largest terms; in F32 likewise.
+TEST(ContextAttention, InLowPrecisionDiffersByRounding) {
+  if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
+  for (const DType compute : {DType::F32, DType::BF16}) {
+    for (const int cp : {2, 4}) {
+      for (const ContextExchange& exchange : exchanges(cp, {8, 4})) {
+        // A result is rounded at one rank, and with each of cp parts and their sum; sums over keys are in F32.
+        const double bound = (2 + cp) * unit_roundoff(compute) + kTokens * unit_roundoff(DType::F32);
+        expect_one_rank({.packing = packings().front(), .heads = {8, 4}, .compute = compute}, cp, exchange, bound);
+      }
+    }
+  }
+}
+
+// What docs/PARALLEL.md says that each exchange takes, beside the kernel's own.
+TEST(ContextAttention, TakesTheBuffersThatAreStated) {
+  const Context context({.threads = 1});
+  constexpr int cp = 4;
+  const Problem problem{.packing = packings().front(), .heads = {8, 4}, .compute = DType::BF16};
+  const auto stated = [&](const char* text) {
+    const ContextExchange exchange = context_exchange_plan(text, 1).front();
+    const ModelShape shape = shape_of(problem, cp, 0, exchange);
+    return ContextAttention(shape, shape.attention_of(0)).workspace(context);
+  };
+  const int64_t n = context_slots(kTokens, cp, 1, 0.02), d = kHeadDim;
+  const auto kernel = [&](int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads) {
+    return attention_workspace(context, queries, keys, q_heads, kv_heads, d, DType::BF16);
+  };
+  const auto wide = [&](int64_t elements) { return Arena::bytes({elements}, DType::F32); };
+  const auto narrow = [&](int64_t elements) { return Arena::bytes({elements}, DType::BF16); };
+  // Two groups of keys and values, two of their gradients, what is sent, the parts that come; a head's sum.
+  EXPECT_EQ(stated("gather"),
+            8 * narrow(cp * n * d) + 4 * narrow((cp - 1) * n * d) + wide(n * d) + kernel(n, cp * n, 2, 1));
+  // Two blocks and a block's gradient, two blocks' sums and those come home; a group's queries; a head's sum.
+  EXPECT_EQ(stated("ring"), 6 * narrow(n * d) + 6 * wide(n * d) + narrow(2 * n * d) + wide(2 * n * d) + wide(n * d) +
+                                kernel(n, n, 2, 1));
+  // q, out, dout, dq and outputs on their way; k, v, dk, dv; parts of dk and dv from each rank; a head's sum.
+  EXPECT_EQ(stated("ulysses"), 5 * narrow(8 * n * d) + 4 * narrow(cp * n * d) + narrow(2 * 4 * cp * n * d) +
+                                   wide(n * d) + kernel(cp * n, cp * n, 2, 1));
 }
 
 }  // namespace
