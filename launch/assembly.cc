@@ -23,6 +23,7 @@ ModelShape shape_of(const RunConfig& config, const Mesh& mesh) {
                                  compute_dtype(config));
   shape.cp = cp;
   shape.cp_rank = mesh.coordinate(Axis::Cp);
+  shape.exchanges = context_exchange_plan(config.parallel().context_exchange(), static_cast<int>(shape.layers));
   return shape;
 }
 

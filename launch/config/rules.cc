@@ -16,6 +16,7 @@
 #include "launch/config/suggest.h"
 #include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
+#include "model/context_exchange.h"
 #include "model/recompute.h"
 #include "model/windows.h"
 #include "optim/adamw.h"
@@ -201,6 +202,15 @@ void check_context(const RunConfig& config, Rules& rules) {
   const ParallelConfig& parallel = config.parallel();
   rules.attempt({"model.layer_types", "model.max_window_layers", "model.sliding_window", "model.num_hidden_layers"},
                 [&] { layer_windows(model); });
+  const int64_t tp = parallel.tp();
+  rules.attempt(
+      {"parallel.context_exchange", "parallel.cp", "model.num_attention_heads", "model.num_key_value_heads"}, [&] {
+        const auto exchanges =
+            context_exchange_plan(parallel.context_exchange(), static_cast<int>(model.num_hidden_layers()));
+        if (model.num_key_value_heads() % tp != 0) return;  // said above
+        for (const ContextExchange& exchange : exchanges)
+          check_exchange(exchange, parallel.cp(), model.num_attention_heads() / tp, model.num_key_value_heads() / tp);
+      });
   if (parallel.cp() == 1) return;
   rules.attempt({"parallel.cp", "data.sequence_length", "data.micro_batch_size", "parallel.context_slack"}, [&] {
     context_slots(data.micro_batch_size() * data.sequence_length(), parallel.cp(), parallel.tp(),
