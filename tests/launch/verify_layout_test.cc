@@ -92,5 +92,34 @@ TEST_F(VerifyLayout, AShrunkConfigKeepsItsShape) {
   }
 }
 
+TEST_F(VerifyLayout, AShrunkConfigHasTilesForContextParallelRanksAndBothKindsOfWindows) {
+  RunConfig config;
+  ModelConfig& model = *config.mutable_model();
+  model.set_num_hidden_layers(26);
+  model.set_vocab_size(1000);
+  model.set_sliding_window(512);
+  for (int i = 0; i < 5; ++i) model.add_layer_types("sliding_attention");
+  model.add_layer_types("full_attention");
+  config.mutable_data()->set_sequence_length(32768);
+  std::vector<RunConfig> layouts(1, config);
+  layouts[0].mutable_parallel()->set_cp(4);
+  layouts[0].mutable_parallel()->set_tp(2);
+  RunConfig small = shrunk(config, layouts);
+  EXPECT_EQ(small.data().sequence_length(), 512);
+  EXPECT_EQ(small.model().sliding_window(), 128);
+  ASSERT_EQ(small.model().layer_types_size(), 2);
+  EXPECT_EQ(small.model().layer_types(0), "sliding_attention");
+  EXPECT_EQ(small.model().layer_types(1), "full_attention");
+  *small.mutable_parallel() = layouts[0].parallel();
+  EXPECT_NO_THROW(resolve(small, {}, {.world_size = 8, .data = Surroundings::Data::NotNeeded}));
+
+  model.clear_layer_types();
+  layouts[0].mutable_parallel()->set_cp(1);
+  small = shrunk(config, layouts);
+  EXPECT_EQ(small.data().sequence_length(), 32);
+  EXPECT_EQ(small.model().sliding_window(), 8);
+  EXPECT_EQ(small.model().layer_types_size(), 1);
+}
+
 }  // namespace
 }  // namespace tessera::testing
