@@ -12,9 +12,19 @@
 namespace tessera {
 namespace {
 
+int64_t microbatch_tokens(const RunConfig& config) {
+  return config.data().micro_batch_size() * config.data().sequence_length();
+}
+
 ModelShape shape_of(const RunConfig& config, const Mesh& mesh) {
-  return model_shape(config.model(), mesh.extent(Axis::Tp), mesh.coordinate(Axis::Tp),
-                     config.data().micro_batch_size() * config.data().sequence_length(), compute_dtype(config));
+  const int tp = mesh.extent(Axis::Tp), cp = mesh.extent(Axis::Cp);
+  ModelShape shape = model_shape(config.model(), tp, mesh.coordinate(Axis::Tp),
+                                 context_slots(microbatch_tokens(config), cp, tp, config.parallel().context_slack()),
+                                 compute_dtype(config));
+  shape.cp = cp;
+  shape.cp_rank = mesh.coordinate(Axis::Cp);
+  shape.exchanges = context_exchange_plan(config.parallel().context_exchange(), static_cast<int>(shape.layers));
+  return shape;
 }
 
 // The most blocks of a stage that are between RECOMPUTE and BACKWARD_WEIGHT at once.
@@ -56,6 +66,10 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
     : mesh_(world, MeshShape::resolve(config.parallel(), world.size())),
       context_({.threads = threads}),
       shape_(shape_of(config, mesh_)),
+      context_options_({.ranks = shape_.cp,
+                        .tokens = microbatch_tokens(config),
+                        .slots = shape_.slots,
+                        .kinds = attention_kinds(shape_)}),
       parts_(stage_parts(config, stage_cost(shape_, config.data().sequence_length()))),
       schedule_(training_schedule(config, parts_)),
       zero_stage_(config.parallel().zero_stage()) {
@@ -78,7 +92,7 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
   share_out(parameters_, mesh_.shape(), zero_stage_);
   int64_t workspace = 0;
   for (const auto& stage : stages_) {
-    stage->allocate(context_, mesh_.tp());
+    stage->allocate(context_, mesh_.tp(), shape_.cp > 1 ? &mesh_.cp() : nullptr);
     workspace = std::max(workspace, stage->workspace_bytes(context_));
   }
   context_.resize_workspace(workspace);
@@ -105,8 +119,15 @@ std::vector<Stage*> Assembly::stages() {
   return stages;
 }
 
-std::unique_ptr<Pipeline> Assembly::training(Source& source, Reducer& reducer) {
-  auto pipeline = std::make_unique<Pipeline>(mesh_, stages(), source, &reducer, schedule_);
+Source& Assembly::dealt(Source& whole) {
+  if (shape_.cp == 1) return whole;
+  dealt_.push_back(std::make_unique<ContextSource>(whole, context_options_, shape_.cp_rank));
+  dealt_bytes_ += ContextSource::bytes(context_options_, whole.microbatches());
+  return *dealt_.back();
+}
+
+std::unique_ptr<Pipeline> Assembly::training(Source& whole, Reducer& reducer) {
+  auto pipeline = std::make_unique<Pipeline>(mesh_, stages(), dealt(whole), &reducer, schedule_);
   message_bytes_ += pipeline->message_bytes();
   return pipeline;
 }
@@ -116,9 +137,9 @@ PipelineSchedule Assembly::evaluation_schedule(int microbatches) const {
                                zero_stage_ == 3 ? blocks_of(parts_) : std::vector<int>());
 }
 
-std::unique_ptr<Pipeline> Assembly::evaluation(Source& source) {
-  auto pipeline =
-      std::make_unique<Pipeline>(mesh_, stages(), source, optimizer_.get(), evaluation_schedule(source.microbatches()));
+std::unique_ptr<Pipeline> Assembly::evaluation(Source& whole) {
+  auto pipeline = std::make_unique<Pipeline>(mesh_, stages(), dealt(whole), optimizer_.get(),
+                                             evaluation_schedule(whole.microbatches()));
   message_bytes_ += pipeline->message_bytes();
   return pipeline;
 }
@@ -136,8 +157,16 @@ std::vector<MemoryLine> Assembly::memory() const {
           {"optimizer state", optimizer.state},
           {"activations", activations},
           {"messages between stages", message_bytes_},
+          {"dealt tokens", dealt_bytes_},
           {"workspace", context_.workspace().capacity()},
           {"matrix library scratch", context_.matrix_library().scratchpad_bytes()}};
+}
+
+int64_t Assembly::visible_pairs(const Pipeline& pipeline) {
+  int64_t pairs = 0;
+  for (int m = 0; m < pipeline.source().microbatches(); ++m)
+    pairs += tessera::visible_pairs(shape_, pipeline.source().batch(m));
+  return mesh_.group({Axis::Dp, Axis::Cp}).sum(pairs);
 }
 
 int64_t Assembly::arena_bytes() const {

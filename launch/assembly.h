@@ -7,6 +7,7 @@
 #include "launch/metrics/progress.h"
 #include "model/transformer.h"
 #include "optim/zero.h"
+#include "parallel/context_source.h"
 #include "parallel/mesh.h"
 #include "parallel/pipeline.h"
 #include "tensor/context.h"
@@ -32,14 +33,18 @@ class Assembly {
   const ModelShape& shape() const { return shape_; }
   Transformer& stage(size_t i) { return *stages_.at(i); }  // of this rank, in ascending order
   ZeroOptimizer& optimizer() { return *optimizer_; }
-  const Parameters& parameters() const { return parameters_; }  // of all stages of this rank
+  const Parameters& parameters() const { return parameters_; }    // of all stages of this rank
   int64_t model_parameters() const { return model_parameters_; }  // elements of the whole model
   const PipelineSchedule& schedule() const { return schedule_; }
 
-  // The training step on a source, and the mean loss on another one. Collective over the world.
-  std::unique_ptr<Pipeline> training(Source& source) { return training(source, *optimizer_); }
-  std::unique_ptr<Pipeline> training(Source& source, Reducer& reducer);
-  std::unique_ptr<Pipeline> evaluation(Source& source);
+  // The training step on a source of whole microbatches, which are dealt to context-parallel ranks here, and the mean
+  // loss on another one. Collective over the world.
+  std::unique_ptr<Pipeline> training(Source& whole) { return training(whole, *optimizer_); }
+  std::unique_ptr<Pipeline> training(Source& whole, Reducer& reducer);
+  std::unique_ptr<Pipeline> evaluation(Source& whole);
+
+  // Visible (query, key) pairs of the pipeline's last step, over all ranks and layers. Collective over dp*cp.
+  int64_t visible_pairs(const Pipeline& pipeline);
 
   // Arena bytes of this rank by category, then what the matrix library holds.
   std::vector<MemoryLine> memory() const;
@@ -48,17 +53,21 @@ class Assembly {
  private:
   std::vector<Stage*> stages();
   PipelineSchedule evaluation_schedule(int microbatches) const;
+  // This context-parallel rank's part of a source; the source itself where the group has one rank.
+  Source& dealt(Source& whole);
 
   Mesh mesh_;
   Context context_;
   ModelShape shape_;
+  ContextPlan::Options context_options_;
   std::vector<StagePart> parts_;  // of the whole pipeline
   PipelineSchedule schedule_;
   int zero_stage_;
   std::vector<std::unique_ptr<Transformer>> stages_;
   Parameters parameters_;
   int64_t model_parameters_ = 0;
-  int64_t message_bytes_ = 0;  // of the pipelines made so far
+  std::vector<std::unique_ptr<ContextSource>> dealt_;
+  int64_t message_bytes_ = 0, dealt_bytes_ = 0;  // of the pipelines made so far
   std::unique_ptr<ZeroOptimizer> optimizer_;
 };
 

@@ -8,6 +8,9 @@
 
 #include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
+#include "model/context_exchange.h"
+#include "model/windows.h"
+#include "tensor/ops/attention.h"
 
 namespace tessera {
 namespace {
@@ -22,20 +25,25 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts) {
   RunConfig small = config;
   const ModelConfig& model = config.model();
   const int64_t samples = std::min(config.data().micro_batch_size(), kSamples);
-  int64_t tp = 1, batch = 1, stages = 1, in_flight = 1;
+  int64_t tp = 1, cp = 1, trading = 1, batch = 1, stages = 1, in_flight = 1;
   for (const RunConfig& layout : layouts) {
     const ParallelConfig& parallel = layout.parallel();
     tp = std::lcm(tp, at_least_one(parallel.tp()));
+    cp = std::max(cp, at_least_one(parallel.cp()));
+    if (parallel.context_exchange().find("ulysses") != std::string::npos)
+      trading = std::lcm(trading, at_least_one(parallel.cp()));
     batch = std::lcm(batch, at_least_one(parallel.dp()) * samples);
     stages = std::max<int64_t>(stages, stages_of(layout));
     in_flight = std::max(in_flight, at_least_one(parallel.dp()) * samples * 2 * parallel.pp());
   }
   const int64_t kv_heads = model.has_num_key_value_heads() ? model.num_key_value_heads() : model.num_attention_heads();
   const int64_t group = std::clamp<int64_t>(model.num_attention_heads() / at_least_one(kv_heads), 1, kGroup);
-  const int64_t heads = tp * group;
+  // A key/value head for each rank that has heads of its own, but where a group of queries serves several.
+  const int64_t shared = group > 1 && trading % 2 == 0 ? 2 : 1;
+  const int64_t keys = tp * at_least_one(trading / shared), heads = keys * group;
 
   ModelConfig& m = *small.mutable_model();
-  m.set_num_key_value_heads(tp);
+  m.set_num_key_value_heads(keys);
   m.set_num_attention_heads(heads);
   m.set_head_dim(kHeadDim);
   m.set_hidden_size(heads * kHeadDim);
@@ -46,14 +54,37 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts) {
   if (model.initializer_range() < 0.1) m.set_initializer_range(0.1);  // small widths need larger weights to matter
 
   DataConfig& data = *small.mutable_data();
-  const int64_t sequence = (kSequence + tp - 1) / tp * tp;
+  // Context-parallel ranks need a tile each, and documents that do not fit into one.
+  const int64_t shortest = cp == 1 ? kSequence : 2 * cp * kAttentionTile;
+  const int64_t sequence = (shortest + tp - 1) / tp * tp;
   data.set_micro_batch_size(samples);
   data.set_sequence_length(std::min(config.data().sequence_length(), sequence));
   if (data.sequence_length() * samples % tp != 0) data.set_sequence_length(sequence);
   data.set_global_batch_size((in_flight + batch - 1) / batch * batch);
   m.set_max_position_embeddings(data.sequence_length());
-  if (model.sliding_window() > 0) m.set_sliding_window(std::min(model.sliding_window(), data.sequence_length() / 4));
+  if (model.sliding_window() > 0) {
+    // Several windows in a sequence; of two kinds of layers both stay.
+    const int64_t least = cp == 1 ? 1 : kAttentionTile;
+    m.set_sliding_window(std::min(model.sliding_window(), std::max(least, data.sequence_length() / 4)));
+    const std::vector<int64_t> windows = layer_windows(model);
+    m.clear_max_window_layers();
+    m.clear_layer_types();
+    for (const bool slides : {windows.front() > 0, windows.front() == 0}) {
+      if (std::any_of(windows.begin(), windows.end(), [&](int64_t window) { return (window > 0) == slides; }))
+        m.add_layer_types(slides ? "sliding_attention" : "full_attention");
+    }
+  }
   return small;
+}
+
+std::string stretched_exchange(const std::string& exchange, int before, int after) {
+  const std::vector<ContextExchange> plan = context_exchange_plan(exchange, before);
+  if (std::all_of(plan.begin(), plan.end(), [&](const auto& other) { return other == plan.front(); }))
+    return name(plan.front());
+  std::string text;
+  for (int block = 0; block < after; ++block)
+    text += fmt::format("{}{}:{}", text.empty() ? "" : ",", name(plan[int64_t{block} * before / after]), block);
+  return text;
 }
 
 std::vector<std::string> changes(const RunConfig& before, const RunConfig& after) {

@@ -17,4 +17,7 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts);
 // What shrunk() changed, one line a field: "model.hidden_size 4096 -> 64".
 std::vector<std::string> changes(const RunConfig& before, const RunConfig& after);
 
+// parallel.context_exchange for `after` blocks instead of `before`: each has that of the block at its place.
+std::string stretched_exchange(const std::string& exchange, int before, int after);
+
 }  // namespace tessera

@@ -18,12 +18,9 @@
 #include "launch/version.h"
 #include "model/cost.h"
 #include "optim/lr_schedule.h"
-#include "tensor/ops/attention.h"
 
 namespace tessera {
 namespace {
-
-constexpr AxisSet kTokenAxes{Axis::Dp, Axis::Cp};
 
 // Of a single product when the peak is measured: larger ones would hold up the first line of the run by seconds.
 constexpr double kPeakSeconds = 0.2;
@@ -176,15 +173,6 @@ void Trainer::say_what_runs() {
   }
 }
 
-int64_t Trainer::visible_pairs() const {
-  int64_t pairs = 0;
-  for (int m = 0; m < loader_->microbatches(); ++m) {
-    const Batch& batch = loader_->batch(m);
-    pairs += attention_pairs({batch.position, batch.document}, parts_->shape().window);
-  }
-  return parts_->mesh().group(kTokenAxes).sum(pairs);
-}
-
 void Trainer::train_step() {
   const int64_t step = position_.step + 1;
   watchdog_->progress("step", step);
@@ -202,7 +190,7 @@ void Trainer::train_step() {
     gemm_peak_ = session_.world.sum(measure_gemm_peak(parts_->context(), parts_->shape().compute, kPeakSeconds));
   }
   const auto slots = static_cast<double>(config_.data().global_batch_size() * config_.data().sequence_length());
-  const double flops = step_flops(parts_->shape(), slots, static_cast<double>(visible_pairs()));
+  const double flops = step_flops(parts_->shape(), slots, static_cast<double>(parts_->visible_pairs(*pipeline_)));
   metrics.step = step;
   metrics.tokens = position_.tokens;
   metrics.loss = result.loss;

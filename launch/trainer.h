@@ -53,8 +53,7 @@ class Trainer {
   StepMetrics accounted(const StepTimes& times, double seconds, const std::map<std::string, Traffic>& before) const;
   void log_step(const StepMetrics& metrics);
   void evaluate_all();
-  SaveInfo save_info();           // of where the run stands; its metrics are on the disk then
-  int64_t visible_pairs() const;  // of the loaded step, over all ranks
+  SaveInfo save_info();  // of where the run stands; its metrics are on the disk then
   State state();
   std::string checkpoints() const { return directory_ + "/checkpoints"; }
 

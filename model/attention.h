@@ -2,31 +2,13 @@
 //
 //   qkv = x W_qkv, cut into heads and rotated; out = attention(q, k, v); y = out W_out
 //
-// What depends only on the microbatch (rotations, which tiles see each other) is worked out once for all layers: a
-// MicrobatchPlan.
+// What depends only on the microbatch is worked out once for all layers: a MicrobatchPlan (model/attention_plan.h).
 #pragma once
 
+#include "model/context_attention.h"
 #include "model/linear.h"
-#include "parallel/batch.h"
 
 namespace tessera {
-
-// Per microbatch, shared by all layers: the rotation table and the tile list, in memory of the microbatch's slot.
-class MicrobatchPlan {
- public:
-  MicrobatchPlan() = default;
-  MicrobatchPlan(const ModelShape& shape, Arena& arena);
-  static int64_t bytes(const ModelShape& shape);
-
-  void make(const ModelShape& shape, const Context& context, const Batch& batch);
-
-  const ConstTensor rope() const { return rope_; }  // empty when the family has learned positions
-  const AttentionProblem& problem() const { return problem_; }
-
- private:
-  Tensor rope_, offset_, key_tile_, full_;
-  AttentionProblem problem_;
-};
 
 class Attention {
  public:
@@ -34,17 +16,17 @@ class Attention {
     Tensor qkv;  // [slots, width]: q, k and v head-major, one after another; after backward_input the projection's
                  // gradient
     Tensor out;  // [slots, q_heads * head_dim]
-    Tensor lse;  // [q_heads, slots]
+    Tensor lse;  // [q_heads, slots], or as many numbers in another order (model/context_attention.h)
   };
 
-  Attention(const ModelShape& shape, const std::string& name);
+  Attention(const ModelShape& shape, const LayerAttention& kind, const std::string& name);
 
   // x [slots/tp, hidden] -> overwrites y [slots/tp, hidden] and saved: project, attend, then the output projection.
   void forward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const Saved& saved,
                const Tensor& y) const;
   // Overwrites saved.qkv.
   void project(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const Saved& saved) const;
-  // Overwrites saved.out and saved.lse from saved.qkv; no matrix product with weights and no communication.
+  // Overwrites saved.out and saved.lse from saved.qkv; no matrix product with weights, no communication over tp.
   void attend(LayerRun run, const MicrobatchPlan& plan, const Saved& saved) const;
   // Overwrites y from saved.out.
   void output(LayerRun run, const Saved& saved, const Tensor& y) const { out_.forward(run, saved.out, y); }
@@ -62,15 +44,14 @@ class Attention {
   void add_parameters(Parameters& parameters);
 
  private:
-  struct Heads {
-    Tensor q, k, v;  // [heads, slots, head_dim]
-  };
-  Heads heads_in(const Tensor& qkv) const;
+  // The parts of a tensor like saved.qkv, each [heads, slots, head_dim].
+  AttentionGradients heads_in(const Tensor& qkv) const;
 
   ModelShape shape_;
   HeadLayout layout_;  // of this rank
   ColumnLinear qkv_;
   RowLinear out_;
+  ContextAttention attention_;
 };
 
 }  // namespace tessera

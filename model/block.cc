@@ -17,7 +17,7 @@ Block::Block(const ModelShape& shape, int index, Recompute recompute)
     : shape_(shape),
       recompute_(recompute),
       norm1_(shape, block_name(index) + ".norm1"),
-      attention_(shape, block_name(index) + ".attention"),
+      attention_(shape, shape.attention_of(index), block_name(index) + ".attention"),
       norm2_(shape, block_name(index) + ".norm2"),
       mlp_(shape, block_name(index) + ".mlp") {}
 

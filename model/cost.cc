@@ -24,14 +24,25 @@ double attention_flops(const ModelShape& shape, double pairs) {
 
 double step_flops(const ModelShape& shape, double tokens, double pairs) {
   const auto layers = static_cast<double>(shape.layers);
-  return 3 * (tokens * (layers * block_flops(shape) + head_flops(shape)) + layers * attention_flops(shape, pairs));
+  return 3 * (tokens * (layers * block_flops(shape) + head_flops(shape)) + attention_flops(shape, pairs));
+}
+
+int64_t visible_pairs(const ModelShape& shape, const Batch& batch) {
+  int64_t pairs = 0;
+  for (const AttentionKind& kind : attention_kinds(shape))
+    pairs += kind.layers * attention_pairs({batch.position, batch.document}, kind.window);
+  return pairs;
 }
 
 ModelCost stage_cost(const ModelShape& shape, int64_t sequence_length) {
   const auto slots = static_cast<double>(shape.slots);
   const auto length = static_cast<double>(sequence_length);
-  const double window = shape.window > 0 ? std::min(static_cast<double>(shape.window), length) : length;
-  const double pairs = slots * (window - 0.5 * window * (window - 1) / length);
+  double pairs = 0;  // of a block
+  for (const AttentionKind& kind : attention_kinds(shape)) {
+    const double window = kind.window > 0 ? std::min(static_cast<double>(kind.window), length) : length;
+    pairs += slots * (window - 0.5 * window * (window - 1) / length) * static_cast<double>(kind.layers) /
+             static_cast<double>(shape.layers);
+  }
   return {.embedding = 0,
           .block = 3 * (slots * block_flops(shape) + attention_flops(shape, pairs)),
           .head = 3 * slots * head_flops(shape)};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "model/shape.h"
+#include "parallel/batch.h"
 #include "parallel/partition.h"
 
 namespace tessera {
@@ -9,10 +10,14 @@ namespace tessera {
 // FLOPs that MFU counts for one step over all ranks: three times forward's matrix products (head included), and three
 // times attention's by the actual mask. Recomputation does not count.
 //   tokens  token slots of the step, over all ranks
-//   pairs   visible (query, key) pairs of the step, over all samples
+//   pairs   visible (query, key) pairs of the step, over all samples and layers
 double step_flops(const ModelShape& shape, double tokens, double pairs);
 
-// FLOPs of the parts for one microbatch of whole sequences, each one document. The embedding's are none.
+// Visible pairs of a batch's queries, summed over the model's layers.
+int64_t visible_pairs(const ModelShape& shape, const Batch& batch);
+
+// FLOPs of the parts for one microbatch of whole sequences, each one document; a block's are the mean over windows. The
+// embedding's are none.
 ModelCost stage_cost(const ModelShape& shape, int64_t sequence_length);
 
 }  // namespace tessera

@@ -8,15 +8,11 @@ Cost& Cost::operator+=(const Cost& other) {
   forward_sent += other.forward_sent;
   backward_input_sent += other.backward_input_sent;
   backward_weight_sent += other.backward_weight_sent;
+  most_exchanged += other.most_exchanged;
   return *this;
 }
 
 Cost operator+(Cost a, const Cost& b) { return a += b; }
-
-Cost operator*(int64_t times, const Cost& cost) {
-  return {times * cost.parameters, times * cost.matrix_flops, times * cost.forward_sent,
-          times * cost.backward_input_sent, times * cost.backward_weight_sent};
-}
 
 int64_t tp_sent(const ModelShape& shape, int64_t elements) {
   return elements * size_of(shape.compute) / shape.tp * (shape.tp - 1);

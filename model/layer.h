@@ -8,6 +8,8 @@
 
 #include <string>
 
+#include "model/context_exchange.h"
+#include "model/context_group.h"
 #include "model/shape.h"
 #include "parallel/comm.h"
 #include "parallel/parameter.h"
@@ -21,6 +23,7 @@ namespace tessera {
 struct LayerRun {
   Context& context;
   Comm& tp;
+  ContextGroup* cp = nullptr;  // null where all tokens are on this rank
 };
 
 // A layer's statement for one microbatch on one rank. Tests compare it with counters from real runs.
@@ -30,11 +33,12 @@ struct Cost {
   int64_t forward_sent = 0;  // bytes sent over tp
   int64_t backward_input_sent = 0;
   int64_t backward_weight_sent = 0;
+  ContextTraffic most_exchanged =
+      {};  // over cp, for the worst packing; RECOMPUTE of what attention made: forward's again
 
   Cost& operator+=(const Cost& other);
 };
 Cost operator+(Cost a, const Cost& b);
-Cost operator*(int64_t times, const Cost& cost);
 
 // Bytes that one all-gather or reduce-scatter over tp sends, for a gathered tensor of `elements`.
 int64_t tp_sent(const ModelShape& shape, int64_t elements);

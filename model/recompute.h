@@ -12,8 +12,8 @@ namespace tessera {
 
 enum class Recompute : uint8_t {
   None,       // everything is kept
-  Selective,  // kept: projections and residuals. Made again: norms' outputs, attention's output, the activation; no
-              // product with weights, no communication
+  Selective,  // kept: projections and residuals. Made again: norms' outputs, attention's output (for which
+              // context-parallel ranks exchange again), the activation; no product with weights, nothing over tp
   Full,       // kept: the block's input only
 };
 const char* name(Recompute mode);

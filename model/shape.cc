@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/model.pb.h"
+#include "model/windows.h"
 #include "tensor/check.h"
 
 namespace tessera {
@@ -20,6 +22,20 @@ void require_multiple(const char* what, int64_t value, const char* by_what, int6
 
 double ModelShape::residual_deviation() const {
   return initializer_range / std::sqrt(2.0 * static_cast<double>(layers));
+}
+
+std::vector<AttentionKind> attention_kinds(const ModelShape& shape) {
+  std::vector<AttentionKind> kinds;
+  for (int64_t layer = 0; layer < shape.layers; ++layer) {
+    const int64_t window = shape.attention_of(layer).window;
+    const auto known =
+        std::find_if(kinds.begin(), kinds.end(), [&](const auto& kind) { return kind.window == window; });
+    if (known == kinds.end())
+      kinds.push_back({.window = window, .layers = 1});
+    else
+      ++known->layers;
+  }
+  return kinds;
 }
 
 ModelShape model_shape(const ModelConfig& config, int tp, int tp_rank, int64_t slots, DType compute) {
@@ -38,7 +54,7 @@ ModelShape model_shape(const ModelConfig& config, int tp, int tp_rank, int64_t s
   shape.ffn = config.intermediate_size();
   shape.vocab = config.vocab_size();
   shape.positions = config.max_position_embeddings();
-  shape.window = config.sliding_window();
+  shape.windows = layer_windows(config);
   shape.rope_theta = config.rope_theta();
   shape.norm_epsilon = llama ? config.rms_norm_eps() : config.layer_norm_epsilon();
   shape.initializer_range = config.initializer_range();

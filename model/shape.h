@@ -1,14 +1,18 @@
 // The sizes of a model on one rank, worked out once from the resolved config and the rank's place in the mesh.
 //
 // Letters used in the headers of this folder:
-//   slots    token slots of a microbatch on this context-parallel rank (micro_batch_size * sequence_length / cp)
+//   slots    token slots of a microbatch on this context-parallel rank (parallel/context_plan.h)
 //   hidden   width of the residual stream
 //   ffn      width of the MLP
 //   tp       tensor-parallel ranks; between blocks a rank holds slots/tp tokens
+//   cp       context-parallel ranks
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
+#include "model/context_exchange.h"
+#include "parallel/context_plan.h"
 #include "parallel/shard.h"
 #include "tensor/dtype.h"
 #include "tensor/ops/rope.h"
@@ -22,6 +26,14 @@ enum class MlpKind : uint8_t { SwiGlu, Gelu };
 enum class PositionKind : uint8_t { Rope, Learned };
 enum class BiasKind : uint8_t { None, Bias };
 
+// How a layer attends: what tells kinds of layers apart.
+struct LayerAttention {
+  int64_t window = 0;  // 0: none
+  ContextExchange exchange;
+
+  bool operator==(const LayerAttention&) const = default;
+};
+
 struct ModelShape {
   // The family's choices.
   NormKind norm = NormKind::Rms;
@@ -32,11 +44,13 @@ struct ModelShape {
 
   // Global sizes.
   int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, positions = 0;
-  int64_t window = 0;  // 0: none
+  std::vector<int64_t> windows;  // by layer, 0: none; empty: none has one
   double rope_theta = 10000, norm_epsilon = 1e-5, initializer_range = 0.02;
 
   // This rank.
   int tp = 1, tp_rank = 0;
+  int cp = 1, cp_rank = 0;
+  std::vector<ContextExchange> exchanges;  // by layer; empty: all gather
   int64_t slots = 0;
   DType compute = DType::F32;
 
@@ -44,10 +58,20 @@ struct ModelShape {
   int64_t local_slots() const { return slots / tp; }
   int64_t local_ffn() const { return ffn / tp; }
   HeadLayout local_heads() const { return {kv_heads / tp, heads / kv_heads, head_dim}; }
+  LayerAttention attention_of(int64_t layer) const {
+    return {windows.empty() ? 0 : windows.at(layer), exchanges.empty() ? ContextExchange{} : exchanges.at(layer)};
+  }
+  ExchangeShape exchange_shape(const ContextExchange& exchange) const {
+    const HeadLayout local = local_heads();
+    return tessera::exchange_shape(exchange, cp, cp_rank, slots, local.q_heads(), local.kv_heads, head_dim, compute);
+  }
   Interval vocab_rows() const { return shard({0, vocab}, tp, tp_rank); }
   // Standard deviation of the projections that write to the residual stream: two of them a layer (Radford et al. 2019).
   double residual_deviation() const;
 };
+
+// The windows of a model's layers, each with how many layers have it.
+std::vector<AttentionKind> attention_kinds(const ModelShape& shape);
 
 // config: resolved (every field that may be unset is set). Throws UsageError naming the rule where sizes do not fit.
 ModelShape model_shape(const ModelConfig& config, int tp, int tp_rank, int64_t slots, DType compute);

@@ -95,11 +95,14 @@ int64_t Transformer::workspace_bytes(const Context& context) const {
   if (embedding_) bytes = std::max(bytes, embedding_->workspace());
   if (head_) bytes = std::max(bytes, head_->workspace(context));
   // Forward has what it does not keep in the workspace.
-  return std::max(bytes, area_bytes() + blocks_.front()->workspace(context));
+  int64_t block = 0;
+  for (const auto& b : blocks_) block = std::max(block, b->workspace(context));
+  return std::max(bytes, area_bytes() + block);
 }
 
 Cost Transformer::cost() const {
-  Cost cost = blocks() * blocks_.front()->cost();
+  Cost cost;
+  for (const auto& block : blocks_) cost += block->cost();
   if (embedding_) cost += embedding_->cost();
   if (head_) cost += head_->cost();
   return cost;
@@ -128,10 +131,16 @@ Transformer::Area Transformer::take_area(Arena& arena) const {
   return area;
 }
 
-void Transformer::allocate(Context& context, Comm& tp) {
+void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
   TESSERA_CHECK_EQ(tp.size(), shape_.tp, "tensor-parallel ranks");
   TESSERA_CHECK_EQ(tp.rank(), shape_.tp_rank, "tensor-parallel rank");
+  TESSERA_CHECK_EQ(cp == nullptr ? 1 : cp->size(), shape_.cp, "context-parallel ranks");
+  TESSERA_CHECK_EQ(cp == nullptr ? 0 : cp->rank(), shape_.cp_rank, "context-parallel rank");
   tp_ = &tp;
+  if (shape_.cp > 1) {
+    const HeadLayout heads = shape_.local_heads();
+    cp_ = std::make_unique<ContextGroup>(*cp, 2 * (heads.q_heads() + 2 * heads.kv_heads));
+  }
   weights_ = Arena("weights", context.device(), weights_bytes());
   for (Parameter* parameter : parameters_) {
     if (options_.weights_elsewhere) break;

@@ -42,8 +42,8 @@ class Transformer : public Stage {
   Cost cost() const;  // of one microbatch
 
   // Takes the memory and generates the matrix products. Gradients are assigned by the optimizer's side
-  // (Parameter::gradient), values are filled by it too. tp must outlive the stage.
-  void allocate(Context& context, Comm& tp);
+  // (Parameter::gradient), values are filled by it too. The groups must outlive the stage; cp: null for a group of one.
+  void allocate(Context& context, Comm& tp, Comm* cp = nullptr);
 
   int index() const override { return options_.part.stage; }
   int blocks() const override { return options_.part.blocks(); }
@@ -81,7 +81,7 @@ class Transformer : public Stage {
     bool taken = false;
   };
 
-  LayerRun run(Context& context) const { return {context, *tp_}; }
+  LayerRun run(Context& context) const { return {context, *tp_, cp_.get()}; }
   bool first() const { return options_.part.first(); }
   bool last() const { return options_.part.last(); }
   Slot take_slot(Arena& arena) const;
@@ -96,6 +96,7 @@ class Transformer : public Stage {
   ModelShape shape_;
   Options options_;
   Comm* tp_ = nullptr;
+  std::unique_ptr<ContextGroup> cp_;
   std::optional<Embedding> embedding_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::optional<Head> head_;

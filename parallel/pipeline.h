@@ -59,6 +59,7 @@ class Pipeline {
   EvaluationResult evaluate(Context& context, int64_t first_sample, int64_t batches, int64_t samples_per_batch);
 
   // Memory of the boundary tensors that other ranks send to this one, and of slots in host memory.
+  const Source& source() const { return source_; }  // what its stages get: of context-parallel ranks, their part
   int64_t message_bytes() const { return buffers_.capacity(); }
 
  private:

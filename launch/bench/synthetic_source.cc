@@ -1,9 +1,6 @@
 #include "launch/bench/synthetic_source.h"
 
-#include <numeric>
-
 #include "tensor/check.h"
-#include "tensor/ops/attention.h"
 #include "tensor/random.h"
 
 namespace tessera {
@@ -30,8 +27,7 @@ void SyntheticSource::load(int64_t first_sample) {
       const int64_t sample = first_sample + (m * options_.dp + options_.dp_rank) * samples + at / length;
       const int64_t i = at % length, global = sample * length + i, here = m * slots + at;
       tokens_[here] = static_cast<int32_t>(random.below(global, options_.vocab));
-      const bool begin =
-          i == 0 || (options_.mean_document > 0 && begins.below(global, options_.mean_document) == 0);
+      const bool begin = i == 0 || (options_.mean_document > 0 && begins.below(global, options_.mean_document) == 0);
       if (begin) {
         const auto slot = static_cast<int32_t>(at), id = static_cast<int32_t>(segments.size());
         segments.push_back({slot, slot, id, 0});
@@ -49,12 +45,6 @@ void SyntheticSource::load(int64_t first_sample) {
     const auto part = [&](const std::vector<int32_t>& values) { return std::span(values).subspan(m * slots, slots); };
     batches_[m] = {part(tokens_), part(targets_), part(position_), part(document_), segments};
   }
-}
-
-int64_t SyntheticSource::pairs_of_sample(int64_t window) const {
-  std::vector<int32_t> position(options_.sequence_length), document(options_.sequence_length, 0);
-  std::iota(position.begin(), position.end(), 0);
-  return attention_pairs({position, document}, window);
 }
 
 }  // namespace tessera

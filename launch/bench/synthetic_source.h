@@ -24,9 +24,6 @@ class SyntheticSource : public Source {
   const Batch& batch(int m) const override { return batches_.at(m); }
   int64_t targets() const override { return targets_count_; }
 
-  // Visible (query, key) pairs of a sample that is one document.
-  int64_t pairs_of_sample(int64_t window) const;
-
  private:
   Options options_;
   int64_t targets_count_ = 0;

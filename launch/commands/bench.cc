@@ -61,21 +61,20 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
     world.barrier();
     const auto start = std::chrono::steady_clock::now();
     const StepResult result = pipeline->step(parts.context(), step * config.data().global_batch_size(),
-                                            config.lr_schedule().learning_rate(), step + 1);
+                                             config.lr_schedule().learning_rate(), step + 1);
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     if (step > 0) seconds.push_back(world.max(took.count()));
     loss = result.loss;
   }
   const double gemm_peak = std::max(peak_before, peak());
+  const auto pairs = static_cast<double>(parts.visible_pairs(*pipeline));
   const ProcessMemory memory = process_memory();
   const auto used = static_cast<double>(memory.anonymous + memory.shared);
   if (world.rank() != 0) return 0;
 
   const double step_seconds = median(seconds);
   const double tokens = static_cast<double>(config.data().global_batch_size() * config.data().sequence_length());
-  const double flops =
-      step_flops(shape, tokens,
-                 static_cast<double>(config.data().global_batch_size() * source.pairs_of_sample(shape.window)));
+  const double flops = step_flops(shape, tokens, pairs);
   const double rate = flops / step_seconds, mfu = rate / gemm_peak;
   const auto arenas = static_cast<double>(parts.arena_bytes());
   fmt::print("{}\n", memory_table(parts.memory()));

@@ -92,6 +92,8 @@ int run_verify(const VerifyArguments& arguments) {
       parallel.clear_blocks_per_stage();
       if (parallel.recompute().find(':') != std::string::npos)
         parallel.set_recompute(parallel.recompute().find("full") != std::string::npos ? "full" : "selective");
+      parallel.set_context_exchange(stretched_exchange(parallel.context_exchange(), config.model().num_hidden_layers(),
+                                                       small.model().num_hidden_layers()));
       layout.config = small;
       *layout.config.mutable_parallel() = parallel;
     }

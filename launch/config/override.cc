@@ -110,10 +110,12 @@ const char* wanted(const FieldDescriptor& field) {
 
 // The whole assignment in text format: "name: value".
 std::string field_text(const FieldDescriptor& field, const std::string& value) {
-  if (field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) return field.name() + ": " + scalar_text(field, value);
-  const bool in_format = !value.empty() && (value.front() == '{' || (field.is_repeated() && value.front() == '['));
-  if (in_format) return field.name() + ": " + value;
   if (value.empty() && field.is_repeated()) return "";  // data.validation= empties the list
+  const bool is_message = field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+  const bool in_format =
+      !value.empty() && ((is_message && value.front() == '{') || (field.is_repeated() && value.front() == '['));
+  if (in_format) return field.name() + ": " + value;
+  if (!is_message) return field.name() + ": " + scalar_text(field, value);
   if (field.message_type()->FindFieldByName("path") == nullptr)
     throw UsageError(fmt::format("\"{}\" is a section; set one of its fields, or all of it as {{...}}", field.name()));
   return field.name() + ": {path: " + quoted(value) + "}";

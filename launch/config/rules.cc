@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <set>
 #include <vector>
@@ -15,9 +16,13 @@
 #include "launch/config/suggest.h"
 #include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
+#include "model/context_exchange.h"
 #include "model/recompute.h"
+#include "model/windows.h"
 #include "optim/adamw.h"
 #include "optim/lr_schedule.h"
+#include "parallel/context_plan.h"
+#include "tensor/ops/attention.h"
 
 namespace tessera {
 namespace {
@@ -46,6 +51,7 @@ const std::map<std::string, Least>& least_values() {
       {"model.layer_norm_epsilon", {.value = 0, .above = true}},
       {"model.initializer_range", {0}},
       {"model.sliding_window", {0}},
+      {"model.max_window_layers", {0}},
       {"parallel.tp", {1}},
       {"parallel.pp", {1}},
       {"parallel.cp", {1}},
@@ -54,6 +60,7 @@ const std::map<std::string, Least>& least_values() {
       {"parallel.zero_group", {0}},
       {"parallel.chunks", {1}},
       {"parallel.microbatch_group", {0}},
+      {"parallel.context_slack", {0}},
       {"data.sequence_length", {1}},
       {"data.global_batch_size", {1}},
       {"data.micro_batch_size", {1}},
@@ -122,6 +129,15 @@ class Rules {
  public:
   Rules(const Origins& origins, Problems& problems) : origins_(origins), problems_(problems) {}
 
+  // Checks by making what a config describes.
+  void attempt(std::initializer_list<std::string> paths, const std::function<void()>& make) {
+    try {
+      make();
+    } catch (const UsageError& error) {
+      problems_.add(origins_, paths, error.what());
+    }
+  }
+
   void require(bool holds, std::initializer_list<std::string> paths, const std::string& message) {
     if (!holds) problems_.add(origins_, paths, message);
   }
@@ -183,7 +199,9 @@ void check_layout(const RunConfig& config, Rules& rules) {
   rules.require_multiple("model.intermediate_size", model.intermediate_size(), "parallel.tp", tp,
                          "choose " + multiples_near(model.intermediate_size(), tp));
   const int64_t slots = data.micro_batch_size() * data.sequence_length();
-  rules.require(slots % tp == 0, {"data.sequence_length", "data.micro_batch_size", "parallel.tp"},
+  // Context-parallel ranks have slots by whole tiles.
+  rules.require(config.parallel().cp() > 1 || slots % tp == 0,
+                {"data.sequence_length", "data.micro_batch_size", "parallel.tp"},
                 fmt::format("data.micro_batch_size * data.sequence_length = {} * {} = {} tokens: must be a multiple of "
                             "parallel.tp = {}, as each rank holds an equal part; choose tp from {}",
                             data.micro_batch_size(), data.sequence_length(), slots, tp, divisors(slots)));
@@ -197,25 +215,44 @@ void check_layout(const RunConfig& config, Rules& rules) {
                   multiples_near(data.global_batch_size(), samples)));
 }
 
+// Windows of layers, and the cut of microbatches over context-parallel ranks.
+void check_context(const RunConfig& config, Rules& rules) {
+  const ModelConfig& model = config.model();
+  const DataConfig& data = config.data();
+  const ParallelConfig& parallel = config.parallel();
+  rules.attempt({"model.layer_types", "model.max_window_layers", "model.sliding_window", "model.num_hidden_layers"},
+                [&] { layer_windows(model); });
+  const int64_t tp = parallel.tp();
+  rules.attempt(
+      {"parallel.context_exchange", "parallel.cp", "model.num_attention_heads", "model.num_key_value_heads"}, [&] {
+        const auto exchanges =
+            context_exchange_plan(parallel.context_exchange(), static_cast<int>(model.num_hidden_layers()));
+        if (model.num_key_value_heads() % tp != 0) return;  // said above
+        for (const ContextExchange& exchange : exchanges)
+          check_exchange(exchange, parallel.cp(), model.num_attention_heads() / tp, model.num_key_value_heads() / tp);
+      });
+  if (parallel.cp() == 1) return;
+  rules.attempt({"parallel.cp", "data.sequence_length", "data.micro_batch_size", "parallel.context_slack"}, [&] {
+    context_slots(data.micro_batch_size() * data.sequence_length(), parallel.cp(), parallel.tp(),
+                  parallel.context_slack());
+  });
+  rules.require(model.sliding_window() == 0 || model.sliding_window() >= kAttentionTile,
+                {"model.sliding_window", "parallel.cp"},
+                fmt::format("model.sliding_window = {}: with parallel.cp = {} a window must be at least {} tokens, an "
+                            "attention tile; choose {} or more, 0 for none, or cp = 1",
+                            model.sliding_window(), parallel.cp(), kAttentionTile, kAttentionTile));
+}
+
 // The schedule, its stages and what they recompute are checked by making them.
-void check_pipeline(const RunConfig& config, const Origins& origins, Problems& problems) {
-  const auto attempt = [&](std::initializer_list<std::string> paths, const auto& make) {
-    try {
-      make();
-    } catch (const UsageError& error) {
-      problems.add(origins, paths, error.what());
-    }
-  };
-  attempt({"parallel.recompute"}, [&] {
+void check_pipeline(const RunConfig& config, Rules& rules, const Problems& problems) {
+  rules.attempt({"parallel.recompute"}, [&] {
     recompute_plan(config.parallel().recompute(), static_cast<int>(config.model().num_hidden_layers()));
   });
-  attempt({"parallel.blocks_per_stage", "parallel.pp", "parallel.chunks", "parallel.schedule"},
-          [&] { stage_parts(config, {.block = 1}); });
-  attempt({"parallel.schedule", "parallel.chunks", "parallel.microbatch_group", "parallel.pp"},
-          [&] {
-            if (problems.empty() && microbatches_of(config) > 0)
-              training_schedule(config, stage_parts(config, {.block = 1}));
-          });
+  rules.attempt({"parallel.blocks_per_stage", "parallel.pp", "parallel.chunks", "parallel.schedule"},
+                [&] { stage_parts(config, {.block = 1}); });
+  rules.attempt({"parallel.schedule", "parallel.chunks", "parallel.microbatch_group", "parallel.pp"}, [&] {
+    if (problems.empty() && microbatches_of(config) > 0) training_schedule(config, stage_parts(config, {.block = 1}));
+  });
 }
 
 void check_sources(const google::protobuf::RepeatedPtrField<DataSource>& sources, const std::string& list,
@@ -262,13 +299,6 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
                      Problems& problems) {
   Rules rules(origins, problems);
   const ParallelConfig& parallel = config.parallel();
-  const auto only = [&](const char* field, const auto& value, const auto& available, const char* what) {
-    const std::string path = std::string("parallel.") + field;
-    rules.require(
-        value == available, {path},
-        fmt::format("{} = {}: this version does not have {} yet; set it to {}", path, value, what, available));
-  };
-  if (parallel.cp() > 1) only("cp", parallel.cp(), 1, "context parallelism");
   rules.require(parallel.zero_stage() <= 3, {"parallel.zero_stage"},
                 fmt::format("parallel.zero_stage = {}: there are stages 0 to 3", parallel.zero_stage()));
   static const std::vector<std::string> wires = {"full", "bf16"};
@@ -296,7 +326,8 @@ void check_relations(const RunConfig& config, const Origins& origins, const Surr
   Rules rules(origins, problems);
   check_model(config, rules);
   check_layout(config, rules);
-  if (problems.empty()) check_pipeline(config, origins, problems);
+  check_context(config, rules);
+  if (problems.empty()) check_pipeline(config, rules, problems);
   check_sources(config.data().train(), "data.train", rules);
   check_sources(config.data().validation(), "data.validation", rules);
   rules.require(config.model().vocab_size() >= surroundings.tokenizer_vocab_size,

@@ -45,8 +45,12 @@ void check(const Context& context, const AttentionProblem& problem, const ConstT
   }
 }
 
-void check_outputs(const Context& context, const ConstTensor& q, const ConstTensor& out, const ConstTensor& lse) {
-  check_operand(context, out, {q.dim(1), q.dim(0), q.dim(2)}, q.dtype(), "attention: out");
+void check_outputs(const Context& context, const AttentionProblem& problem, const ConstTensor& q,
+                   const ConstTensor& out, const ConstTensor& lse) {
+  TESSERA_CHECK_EQ(out.rank(), 3, "attention: out [queries, all heads, head_dim] has three dims");
+  TESSERA_CHECK(0 <= problem.first_head && problem.first_head + q.dim(0) <= out.dim(1),
+                "attention: the heads are among those of out");
+  check_operand(context, out, {q.dim(1), out.dim(1), q.dim(2)}, q.dtype(), "attention: out");
   check_operand(context, lse, {q.dim(0), q.dim(1)}, accumulation_dtype(q.dtype()), "attention: lse");
 }
 
@@ -58,7 +62,7 @@ int64_t attention_backward_flops(int64_t pairs, int64_t head_dim) { return 10 * 
 void attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
                const ConstTensor& v, const Tensor& out, const Tensor& lse) {
   check(context, problem, q, k, v);
-  check_outputs(context, q, out, lse);
+  check_outputs(context, problem, q, out, lse);
   if constexpr (kHasCuda) {
     if (context.device() == Device::Cuda) return cuda::attention(context, problem, q, k, v, out, lse);
   }
@@ -69,7 +73,7 @@ void attention_backward(Context& context, const AttentionProblem& problem, const
                         const ConstTensor& v, const ConstTensor& out, const ConstTensor& lse, const ConstTensor& dout,
                         const Tensor& dq, const Tensor& dk, const Tensor& dv) {
   check(context, problem, q, k, v);
-  check_outputs(context, q, out, lse);
+  check_outputs(context, problem, q, out, lse);
   check_operand(context, dout, out.shape(), q.dtype(), "attention: dout");
   check_operand(context, dq, q.shape(), q.dtype(), "attention: dq");
   check_operand(context, dk, k.shape(), q.dtype(), "attention: dk");

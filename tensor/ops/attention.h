@@ -66,15 +66,17 @@ struct AttentionProblem {
   TokenPlaces queries;
   TokenPlaces keys;
   AttentionTiles tiles;
+  int64_t first_head = 0;  // of out's heads: these are [first_head, first_head + q_heads)
 };
 
 // q [q_heads, queries, head_dim], k and v [kv_heads, keys, head_dim], kv_heads dividing q_heads ->
-// overwrites out [queries, q_heads, head_dim] and lse [q_heads, queries] (accumulation dtype).
+// overwrites these heads of out [queries, all heads, head_dim], and lse [q_heads, queries] (accumulation dtype). So
+// heads can be done in groups, whose q, k, v and lse are parts of the whole tensors' memory.
 // Workspace: attention_workspace().
 void attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
                const ConstTensor& v, const Tensor& out, const Tensor& lse);
 
-// dout and out [queries, q_heads, head_dim], lse [q_heads, queries] -> overwrites dq [q_heads, queries, head_dim], dk
+// dout and out [queries, all heads, head_dim], lse [q_heads, queries] -> overwrites dq [q_heads, queries, head_dim], dk
 // and dv [kv_heads, keys, head_dim] (compute dtype; sums over the query heads of a group and over tiles are kept in the
 // accumulation dtype and rounded once). None may alias an input. out and lse may be of more keys than these (merged):
 // dq is then these keys' part of the sum. Workspace: attention_workspace().

@@ -144,10 +144,11 @@ struct Backward {
     const int64_t head_dim = sizes.head_dim;
     const int64_t width = padded(head_dim);
     const int64_t first = tile * kTile;
-    const int64_t stride = sizes.q_heads * head_dim;
+    const int64_t stride = sizes.out_heads * head_dim;
+    const int64_t place = first * stride + (sizes.first_head + head) * head_dim;
     const T* q_tile = q + (head * sizes.queries + first) * head_dim;
-    const T* out_tile = out + first * stride + head * head_dim;
-    const T* dout_tile = dout + first * stride + head * head_dim;
+    const T* out_tile = out + place;
+    const T* dout_tile = dout + place;
     pack_columns(q_tile, head_dim, rows, head_dim, static_cast<A>(problem.scale * std::numbers::log2e),
                  scratch.q_columns);
     pack_columns(dout_tile, stride, rows, head_dim, A{1}, scratch.do_columns);
@@ -220,7 +221,7 @@ void backward(Context& context, const AttentionProblem& problem, const Attention
 void cpu::attention_backward(Context& context, const AttentionProblem& problem, const ConstTensor& q,
                              const ConstTensor& k, const ConstTensor& v, const ConstTensor& out, const ConstTensor& lse,
                              const ConstTensor& dout, const Tensor& dq, const Tensor& dk, const Tensor& dv) {
-  const AttentionSizes sizes = attention_sizes(q, k);
+  const AttentionSizes sizes = attention_sizes(problem, q, k, out);
   dispatch_float(q.dtype(), [&](auto type) {
     backward<decltype(type)>(context, problem, sizes, q, k, v, out, lse, dout, dq, dk, dv);
   });

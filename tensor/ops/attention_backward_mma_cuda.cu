@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kQueryThreads) dq_kernel(AttentionInput in, Op
   const int row = static_cast<int>(threadIdx.x / 32) * 16;
   const int64_t first = int64_t{tile} * kTile, left = in.queries - first;
   const int rows = static_cast<int>(left < kTile ? left : kTile);
-  const int64_t stride = int64_t{in.q_heads} * in.head_dim;
+  const int64_t stride = in.out_stride;
   const float scale = static_cast<float>(in.scale * std::numbers::log2e);
 
   const auto load_pair = [&](int pair, int stage) {
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
   const int heads = in.q_heads / in.kv_heads;
   const int64_t first = int64_t{key_tile} * kTile, left = in.keys - first;
   const int rows = static_cast<int>(left < kTile ? left : kTile);
-  const int64_t stride = int64_t{in.q_heads} * in.head_dim;
+  const int64_t stride = in.out_stride;
   const float scale = static_cast<float>(in.scale * std::numbers::log2e);
 
   const int64_t kv_at = (kv_head * in.keys + first) * in.head_dim;

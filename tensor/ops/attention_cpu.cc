@@ -75,8 +75,8 @@ struct Forward {
       lse[head * sizes.queries + first + i] =
           blind ? -std::numeric_limits<A>::infinity() : top[i] * std::numbers::ln2_v<A> + std::log(sum[i]);
     }
-    unpack_columns(o_columns, rows, head_dim, factor, out + (first * sizes.q_heads + head) * head_dim,
-                   sizes.q_heads * head_dim);
+    unpack_columns(o_columns, rows, head_dim, factor,
+                   out + (first * sizes.out_heads + sizes.first_head + head) * head_dim, sizes.out_heads * head_dim);
   }
 
   static void hide(const Visibility<A>& visibility, int64_t key, int64_t keys, A* scores) {
@@ -148,7 +148,7 @@ void forward(Context& context, const AttentionProblem& problem, const AttentionS
 
 void cpu::attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
                     const ConstTensor& v, const Tensor& out, const Tensor& lse) {
-  const AttentionSizes sizes = attention_sizes(q, k);
+  const AttentionSizes sizes = attention_sizes(problem, q, k, out);
   dispatch_float(q.dtype(), [&](auto type) { forward<decltype(type)>(context, problem, sizes, q, k, v, out, lse); });
 }
 
@@ -165,7 +165,9 @@ int64_t cpu::attention_workspace(const Context& context, int64_t queries, int64_
                                 .q_heads = q_heads,
                                 .kv_heads = kv_heads,
                                 .head_dim = head_dim,
-                                .compute = compute};
+                                .compute = compute,
+                                .out_heads = q_heads,
+                                .first_head = 0};
   return std::max(attention_forward_workspace(context.threads(), sizes),
                   attention_backward_workspace(context.threads(), sizes));
 }

@@ -21,15 +21,20 @@ struct AttentionSizes {
   int64_t kv_heads;
   int64_t head_dim;
   DType compute;
+  int64_t out_heads;   // of out and dout
+  int64_t first_head;  // among them
 };
 
-inline AttentionSizes attention_sizes(const ConstTensor& q, const ConstTensor& k) {
+inline AttentionSizes attention_sizes(const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
+                                      const ConstTensor& out) {
   return {.queries = q.dim(1),
           .keys = k.dim(1),
           .q_heads = q.dim(0),
           .kv_heads = k.dim(0),
           .head_dim = q.dim(2),
-          .compute = q.dtype()};
+          .compute = q.dtype(),
+          .out_heads = out.dim(1),
+          .first_head = problem.first_head};
 }
 
 // Bytes that each takes from the workspace.

@@ -14,8 +14,8 @@ using namespace cuda;
 int64_t tiles(int64_t tokens) { return ceil_divide(tokens, kAttentionTile); }
 
 // Takes the lists from the workspace and fills them. As many bytes as list_bytes() in the worst case.
-AttentionInput send_lists(Context& context, const AttentionProblem& problem, const ConstTensor& q,
-                          const ConstTensor& k) {
+AttentionInput send_lists(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
+                          const ConstTensor& out) {
   Uploads& uploads = context.cuda().uploads();
   const auto send = [&]<class T>(std::span<const T> values, DType dtype) -> const T* {
     if (values.empty()) return nullptr;
@@ -30,6 +30,7 @@ AttentionInput send_lists(Context& context, const AttentionProblem& problem, con
   in.q_heads = static_cast<int32_t>(q.dim(0));
   in.kv_heads = static_cast<int32_t>(k.dim(0));
   in.head_dim = static_cast<int32_t>(q.dim(2));
+  in.out_stride = out.dim(1) * out.dim(2);
   in.query_tiles = static_cast<int32_t>(tiles(in.queries));
   in.key_tiles = static_cast<int32_t>(tiles(in.keys));
   in.scale = problem.scale;
@@ -61,47 +62,59 @@ bool all_aligned(std::initializer_list<const void*> pointers) {
   return std::all_of(pointers.begin(), pointers.end(), [](const void* p) { return aligned(p); });
 }
 
-// delta[head, query] = dout . out: a warp for each row of [queries, q_heads, head_dim].
+// out and dout from the first of the problem's heads on.
+template <class AnyTensor>
+AnyTensor from_first_head(const AttentionProblem& problem, const AnyTensor& out) {
+  const int64_t skipped = problem.first_head * out.dim(2) * size_of(out.dtype());
+  using Bytes = std::conditional_t<std::is_const_v<std::remove_pointer_t<decltype(out.data())>>, const char, char>;
+  return {static_cast<Bytes*>(out.data()) + skipped, out.shape(), out.dtype(), out.device()};
+}
+
+// delta[head, query] = dout . out: a warp for each head of each query.
 template <class T>
 __global__ void __launch_bounds__(kElementThreads)
-    delta_kernel(const T* out, const T* dout, int64_t queries, int32_t q_heads, int32_t head_dim, Acc<T>* delta) {
+    delta_kernel(const T* out, const T* dout, int64_t queries, int32_t q_heads, int32_t head_dim, int64_t stride,
+                 Acc<T>* delta) {
   using A = Acc<T>;
   const int64_t warps = int64_t{gridDim.x} * (blockDim.x / 32);
   const int lane = static_cast<int>(threadIdx.x % 32);
   for (int64_t row = int64_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32; row < queries * q_heads;
        row += warps) {
+    const int64_t query = row / q_heads, head = row % q_heads, at = query * stride + head * head_dim;
     A sum = A(0);
     for (int32_t d = lane; d < head_dim; d += 32) {
-      sum += static_cast<A>(out[row * head_dim + d]) * static_cast<A>(dout[row * head_dim + d]);
+      sum += static_cast<A>(out[at + d]) * static_cast<A>(dout[at + d]);
     }
     sum = warp_sum(sum);
-    if (lane == 0) delta[row % q_heads * queries + row / q_heads] = sum;
+    if (lane == 0) delta[head * queries + query] = sum;
   }
 }
 
 }  // namespace
 
 void cuda::attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
-                     const ConstTensor& v, const Tensor& out, const Tensor& lse) {
+                     const ConstTensor& v, const Tensor& all_out, const Tensor& lse) {
   if (q.dim(1) == 0) return;
   const ArenaScope scope(context.workspace());
-  const AttentionInput in = send_lists(context, problem, q, k);
+  const AttentionInput in = send_lists(context, problem, q, k, all_out);
+  const Tensor out = from_first_head(problem, all_out);
   const bool fast = on_tensor_cores(context, q.dtype(), in) && all_aligned({q.data(), k.data(), v.data(), out.data()});
   (fast ? attention_mma : attention_plain)(context, in, q, k, v, out, lse);
 }
 
 void cuda::attention_backward(Context& context, const AttentionProblem& problem, const ConstTensor& q,
-                              const ConstTensor& k, const ConstTensor& v, const ConstTensor& out,
-                              const ConstTensor& lse, const ConstTensor& dout, const Tensor& dq, const Tensor& dk,
+                              const ConstTensor& k, const ConstTensor& v, const ConstTensor& all_out,
+                              const ConstTensor& lse, const ConstTensor& all_dout, const Tensor& dq, const Tensor& dk,
                               const Tensor& dv) {
   const ArenaScope scope(context.workspace());
-  const AttentionInput in = send_lists(context, problem, q, k);
+  const AttentionInput in = send_lists(context, problem, q, k, all_out);
+  const ConstTensor out = from_first_head(problem, all_out), dout = from_first_head(problem, all_dout);
   const Tensor delta = context.workspace().take(lse.shape(), lse.dtype());
   const int64_t rows = in.queries * in.q_heads;
   if (rows > 0) {
     dispatch_float(q.dtype(), [&]<class T>(T) {
       launch(context, "attention_backward: delta", &delta_kernel<T>, stride_blocks(context, rows, kElementThreads / 32),
-             kElementThreads, 0, out.as<T>(), dout.as<T>(), in.queries, in.q_heads, in.head_dim, delta.as<Acc<T>>());
+             kElementThreads, 0, out.as<T>(), dout.as<T>(), in.queries, in.q_heads, in.head_dim, in.out_stride, delta.as<Acc<T>>());
     });
   }
   const bool fast = on_tensor_cores(context, q.dtype(), in) &&

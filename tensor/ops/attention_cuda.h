@@ -10,6 +10,7 @@ namespace tessera::cuda {
 struct AttentionInput {
   int64_t queries, keys;
   int32_t q_heads, kv_heads, head_dim;
+  int64_t out_stride;  // elements from a row of out and dout to the next; their pointers are to the first head's
   int32_t query_tiles, key_tiles;
   double scale;
   uint32_t window;  // positions seen, the query's own included; more than there are when there is no window

@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kThreads)
   wait_copies<0>();
   __syncthreads();  // Q has arrived, also when there was no key tile: its tile is scratch from here
 
-  const int64_t stride = int64_t{in.q_heads} * in.head_dim;
+  const int64_t stride = in.out_stride;
 #pragma unroll
   for (int r = 0; r < R; ++r) {
     float factor[2];

@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();
   }
   for (int32_t d = thread; d < in.head_dim; d += kThreads) {
-    out[(i * in.q_heads + head) * in.head_dim + d] = rounded<T>(total == A(0) ? A(0) : sum[d] / total);
+    out[i * in.out_stride + head * in.head_dim + d] = rounded<T>(total == A(0) ? A(0) : sum[d] / total);
   }
   if (thread == 0) lse[head * in.queries + i] = total == A(0) ? -kInfinity : most + std::log(total);
 }
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kThreads) dq_kernel(Backward<T> b) {
   const Place place = query_place(in, i);
   for (int32_t d = thread; d < in.head_dim; d += kThreads) {
     query[d] = static_cast<A>(b.q[(head * in.queries + i) * in.head_dim + d]);
-    dout[d] = static_cast<A>(b.dout[(i * in.q_heads + head) * in.head_dim + d]);
+    dout[d] = static_cast<A>(b.dout[i * in.out_stride + head * in.head_dim + d]);
     sum[d] = A(0);
   }
   __syncthreads();
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kThreads) dkv_kernel(Backward<T> b) {
       if (seen) {
         const int64_t at = head * in.queries + i;
         g = gradient(b.scale * dot(b.q + at * in.head_dim, key, in.head_dim), b.lse[at],
-                     dot(b.dout + (i * in.q_heads + head) * in.head_dim, value, in.head_dim), b.delta[at]);
+                     dot(b.dout + i * in.out_stride + head * in.head_dim, value, in.head_dim), b.delta[at]);
       }
       probability[thread] = g.probability;
       ds[thread] = g.score;
@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(kThreads) dkv_kernel(Backward<T> b) {
         for (int n = 0; n < tokens; ++n) {
           const int64_t at = first + n;
           dk_sum += ds[n] * static_cast<A>(b.q[(head * in.queries + at) * in.head_dim + d]);
-          dv_sum += probability[n] * static_cast<A>(b.dout[(at * in.q_heads + head) * in.head_dim + d]);
+          dv_sum += probability[n] * static_cast<A>(b.dout[at * in.out_stride + head * in.head_dim + d]);
         }
         dk[d] = dk_sum;
         dv[d] = dv_sum;

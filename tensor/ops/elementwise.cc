@@ -15,6 +15,15 @@ void add(const Context& context, const ConstTensor& a, const ConstTensor& b, con
   cpu::add(context, a, b, y);
 }
 
+void accumulate(const Context& context, const ConstTensor& x, const Tensor& y) {
+  check_size(context, x, y.size(), x.dtype(), "accumulate: x");
+  check_size(context, y, y.size(), accumulation_dtype(x.dtype()), "accumulate: y");
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return cuda::accumulate(context, x, y);
+  }
+  cpu::accumulate(context, x, y);
+}
+
 void cast(const Context& context, const ConstTensor& x, const Tensor& y) {
   check_size(context, x, y.size(), x.dtype(), "cast: x");
   check_size(context, y, y.size(), y.dtype(), "cast: y");

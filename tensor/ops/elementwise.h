@@ -9,6 +9,9 @@ namespace tessera {
 // y = a + b; y may be a or b. One dtype.
 void add(const Context& context, const ConstTensor& a, const ConstTensor& b, const Tensor& y);
 
+// y += x in y's dtype, the accumulation dtype of x's.
+void accumulate(const Context& context, const ConstTensor& x, const Tensor& y);
+
 // y = x rounded to y's dtype (a plain copy when the dtypes agree). y may be x only when the dtypes agree.
 void cast(const Context& context, const ConstTensor& x, const Tensor& y);
 

@@ -39,6 +39,17 @@ void cpu::add(const Context& context, const ConstTensor& a, const ConstTensor& b
   });
 }
 
+void cpu::accumulate(const Context& context, const ConstTensor& x, const Tensor& y) {
+  dispatch_float(x.dtype(), [&]<class T>(T) {
+    const T* from = x.as<T>();
+    Acc<T>* to = y.as<Acc<T>>();
+    parallel_for(context, y.size(), kGrain, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) to[i] += static_cast<Acc<T>>(from[i]);
+    });
+  });
+}
+
 void cpu::cast(const Context& context, const ConstTensor& x, const Tensor& y) {
   dispatch_float(x.dtype(), [&]<class From>(From) {
     dispatch_float(y.dtype(), [&]<class To>(To) {

@@ -1,5 +1,5 @@
-// Bytes moved an element: add 3 times its size, cast one of each, add_bias 2 times (the bias stays in the cache), zero
-// one.
+// Bytes moved an element: add 3 times its size, accumulate one of x's and two of y's, cast one of each, add_bias 2
+// times (the bias stays in the cache), zero one.
 #include <type_traits>
 
 #include "tensor/cuda/elements.h"
@@ -20,6 +20,20 @@ struct Add {
     const Pack<T, N> left = load<N>(a + first), right = load<N>(b + first);
     Pack<T, N> sum;
     for (int i = 0; i < N; ++i) sum.x[i] = rounded<T>(static_cast<Acc<T>>(left.x[i]) + static_cast<Acc<T>>(right.x[i]));
+    store(y + first, sum);
+  }
+};
+
+template <class T>
+struct Accumulate {
+  const T* x;
+  Acc<T>* y;
+
+  template <int N>
+  __device__ void run(int64_t first) const {
+    const Pack<T, N> from = load<N>(x + first);
+    Pack<Acc<T>, N> sum = load<N>(y + first);
+    for (int i = 0; i < N; ++i) sum.x[i] += static_cast<Acc<T>>(from.x[i]);
     store(y + first, sum);
   }
 };
@@ -59,6 +73,14 @@ void cuda::add(const Context& context, const ConstTensor& a, const ConstTensor& 
   dispatch_float(y.dtype(), [&]<class T>(T) {
     for_elements<kPack<T>>(context, "add", y.size(), aligned(a.as<T>(), b.as<T>(), y.as<T>()),
                            Add<T>{a.as<T>(), b.as<T>(), y.as<T>()});
+  });
+}
+
+void cuda::accumulate(const Context& context, const ConstTensor& x, const Tensor& y) {
+  dispatch_float(x.dtype(), [&]<class T>(T) {
+    using A = Acc<T>;
+    for_elements<kPack<T>>(context, "accumulate", y.size(), aligned(x.as<T>(), y.as<A>()),
+                           Accumulate<T>{x.as<T>(), y.as<A>()});
   });
 }
 

@@ -5,6 +5,7 @@
 
 namespace tessera::cpu {
 decltype(tessera::add) add;
+decltype(tessera::accumulate) accumulate;
 decltype(tessera::cast) cast;
 decltype(tessera::add_bias) add_bias;
 decltype(tessera::zero) zero;
@@ -12,6 +13,7 @@ decltype(tessera::zero) zero;
 
 namespace tessera::cuda {
 decltype(tessera::add) add;
+decltype(tessera::accumulate) accumulate;
 decltype(tessera::cast) cast;
 decltype(tessera::add_bias) add_bias;
 decltype(tessera::zero) zero;

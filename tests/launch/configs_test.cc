@@ -17,7 +17,7 @@ RunConfig resolved_example(const std::string& name) {
   RunConfig config;
   Origins origins;
   read_config(std::string(TESSERA_SOURCE_DIR) + "/configs/" + name + ".textproto", {}, config, origins);
-  const int ranks = config.parallel().tp() * config.parallel().pp();
+  const int ranks = config.parallel().tp() * config.parallel().pp() * config.parallel().cp();
   resolve(config, origins, {.world_size = ranks, .tokenizer_vocab_size = 4096, .data = Surroundings::Data::NotNeeded});
   return config;
 }
@@ -56,7 +56,7 @@ TEST(Configs, AllResolve) {
     EXPECT_EQ(run, name);
     seen.insert(name);
   }
-  for (const char* name : {"demo", "gpt2_124m", "llama_1b", "llama_8b", "llama_70b", "llama_405b"}) {
+  for (const char* name : {"demo", "gpt2_124m", "llama_1b", "llama_8b", "llama_70b", "llama_405b", "long_context"}) {
     EXPECT_TRUE(seen.contains(name)) << name;
   }
 }

@@ -13,6 +13,8 @@
 namespace tessera::testing {
 namespace {
 
+constexpr int64_t kSequence = 128;  // two tiles, for two context-parallel ranks
+
 RunConfig config(ModelConfig::Family family, RunSection::ComputeDtype dtype) {
   RunConfig run;
   run.mutable_run()->set_compute_dtype(dtype);
@@ -25,9 +27,9 @@ RunConfig config(ModelConfig::Family family, RunSection::ComputeDtype dtype) {
   model.set_head_dim(16);
   model.set_intermediate_size(128);
   model.set_vocab_size(101);
-  model.set_max_position_embeddings(64);
+  model.set_max_position_embeddings(kSequence);
   model.set_tie_word_embeddings(false);
-  run.mutable_data()->set_sequence_length(64);
+  run.mutable_data()->set_sequence_length(kSequence);
   run.mutable_data()->set_global_batch_size(4);
   run.mutable_data()->set_micro_batch_size(1);
   return run;
@@ -39,19 +41,21 @@ struct Counts {
   int64_t heap_growth = 0;        // bytes in use after the third step against after the second
 };
 
-Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp, int dp, int pp = 1,
-             int zero_stage = 0) {
+Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp, int dp, int pp = 1, int zero_stage = 0,
+             int cp = 1) {
   Counts counts;
-  run_ranks(tp * dp * pp, [&](Comm& world) {
+  run_ranks(tp * dp * pp * cp, [&](Comm& world) {
     RunConfig run = config(family, dtype);
     run.mutable_parallel()->set_tp(tp);
     run.mutable_parallel()->set_dp(dp);
     run.mutable_parallel()->set_pp(pp);
     run.mutable_parallel()->set_zero_stage(zero_stage);
+    run.mutable_parallel()->set_cp(cp);
     Assembly parts(run, world, 1);
     SyntheticSource source({.vocab = 101,
-                            .sequence_length = 64,
+                            .sequence_length = kSequence,
                             .global_batch_size = 4,
+                            .mean_document = 40,
                             .dp = dp,
                             .dp_rank = parts.mesh().coordinate(Axis::Dp)});
     const std::unique_ptr<Pipeline> pipeline = parts.training(source);
@@ -76,11 +80,18 @@ Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp,
 
 TEST(StepAllocations, NothingIsAllocatedInAStep) {
   for (const auto family : {ModelConfig::LLAMA, ModelConfig::GPT2}) {
-    for (const auto& [tp, dp, pp, zero] :
-         {std::tuple{1, 1, 1, 0}, {2, 2, 1, 0}, {1, 1, 2, 0}, {2, 1, 2, 0}, {1, 2, 1, 1}, {1, 2, 1, 2}, {1, 2, 2, 3}}) {
-      const Counts counts = count(family, RunSection::F64, tp, dp, pp, zero);
+    for (const auto& [tp, dp, pp, zero, cp] : {std::tuple{1, 1, 1, 0, 1},
+                                               {2, 2, 1, 0, 1},
+                                               {1, 1, 2, 0, 1},
+                                               {2, 1, 2, 0, 1},
+                                               {1, 2, 1, 1, 1},
+                                               {1, 2, 1, 2, 1},
+                                               {1, 2, 2, 3, 1},
+                                               {1, 1, 1, 0, 2},
+                                               {1, 1, 1, 3, 2}}) {
+      const Counts counts = count(family, RunSection::F64, tp, dp, pp, zero, cp);
       const std::string what =
-          fmt::format("{} tp {} dp {} pp {} zero {}", ModelConfig::Family_Name(family), tp, dp, pp, zero);
+          fmt::format("{} tp {} dp {} pp {} zero {} cp {}", ModelConfig::Family_Name(family), tp, dp, pp, zero, cp);
       EXPECT_EQ(counts.second, 0) << what;
       EXPECT_EQ(counts.third, 0) << what;
     }

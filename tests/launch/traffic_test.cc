@@ -30,6 +30,7 @@ RunConfig config_of(const Sizes& s, const MeshShape& mesh, const std::string& re
   config.mutable_parallel()->set_tp(mesh.tp);
   config.mutable_parallel()->set_dp(mesh.dp);
   config.mutable_parallel()->set_pp(mesh.pp);
+  config.mutable_parallel()->set_cp(mesh.cp);
   config.mutable_parallel()->set_recompute(recompute);
   resolve(config, {}, {.world_size = mesh.size(), .data = Surroundings::Data::NotNeeded});
   return config;
@@ -91,6 +92,36 @@ TEST(Traffic, OfAStepIsTheFormulas) {
         const int64_t loss = pp == 1 ? 8 * 2 * (dp > 1 ? 1 : 0) : 8 * (dp > 1 ? 1 : 0);
         EXPECT_EQ(sent("dp*cp"), all_reduce(matrices / tp, kAccumulator, dp) + loss);
         EXPECT_EQ(sent("dp*cp*tp"), all_reduce(norms, kAccumulator, dp * tp));
+      });
+    }
+  }
+}
+
+// Trading heads moves every slot, so its bytes follow from sizes alone; model/context_attention_test counts the rows
+// that the other exchanges move. Heads are those of a tensor-parallel rank, over cp: two ranks have a copy each of one
+// key/value head.
+TEST(Traffic, OfContextParallelRanksIsTheFormula) {
+  if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
+  Sizes s;
+  s.sequence = 256;
+  s.batch = 2;
+  constexpr int64_t kElement = 4;
+  for (const MeshShape mesh : {MeshShape{.cp = 4}, MeshShape{.cp = 2, .tp = 2}}) {
+    for (const char* recompute : {"none", "selective", "full"}) {
+      run_ranks(mesh.size(), [&](Comm& world) {
+        RunConfig config = config_of(s, mesh, recompute);
+        config.mutable_parallel()->set_context_exchange("ulysses");
+        Assembly parts(config, world, 1);
+        SyntheticSource source({.vocab = s.vocab, .sequence_length = s.sequence, .global_batch_size = s.batch});
+        const std::unique_ptr<Pipeline> pipeline = parts.training(source);
+        pipeline->step(parts.context(), 0, 1e-3, 1);
+        const int64_t cp = mesh.cp, slots = (s.sequence * 102 / 100 / cp / (64 * mesh.tp) + 1) * 64 * mesh.tp;
+        ASSERT_EQ(parts.shape().slots, slots);
+        const int64_t q = s.heads / mesh.tp / cp, kv = std::max<int64_t>(1, s.kv_heads / mesh.tp / cp);
+        const int64_t head = (cp - 1) * slots * s.hidden / s.heads * kElement;
+        const int64_t forward = (2 * q + 2 * kv) * head, backward = (4 * q + 4 * kv) * head;
+        const int64_t forwards = std::string(recompute) == "none" ? 1 : 2;
+        EXPECT_EQ(parts.mesh().traffic().at("cp").total_bytes(), s.batch * s.layers * (forwards * forward + backward));
       });
     }
   }

@@ -1,5 +1,6 @@
 // The main job through the command line: train under mpirun, stop, kill, resume, evaluate, generate; and what is said
 // when something is wrong.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -125,6 +126,41 @@ TEST_F(TrainCommand, StopAndResumeEqualsUninterruptedBitForBit) {
     EXPECT_EQ(again.code, 0);
     EXPECT_NE(again.output.find("nothing left to do"), std::string::npos) << again.output;
   }
+}
+
+// The loader's tokens, training and validation with its padding, dealt over MPI.
+TEST_F(TrainCommand, ContextParallelRanksTrainOnTheSameTokens) {
+  const std::string common = "--set parallel.tp=1 --set data.sequence_length=192 --set run.compute_dtype=F64 ";
+  ASSERT_EQ(train("context1", 0, common).code, 0);
+  const ProgramResult dealt = train("context2", 2, common + "--set parallel.cp=2 --set run.steps=6");
+  ASSERT_EQ(dealt.code, 0) << dealt.output;
+  EXPECT_NE(dealt.output.find("dealt tokens"), std::string::npos) << dealt.output;
+  const ProgramResult resumed = train("context2", 4, common + "--set parallel.cp=2 --set parallel.pp=2");
+  ASSERT_EQ(resumed.code, 0) << resumed.output;
+  const auto by_step = [](const std::string& dir) {
+    std::map<std::string, nlohmann::json> lines;
+    for (const std::string& line : curve(dir)) {
+      const nlohmann::json values = nlohmann::json::parse(line);
+      lines[fmt::format("{} {}", values["step"].get<int>(), values.contains("loss"))] = values;
+    }
+    return lines;
+  };
+  const auto one = by_step("context1"), cut = by_step("context2");
+  int losses = 0, validation = 0;
+  for (const auto& [step, values] : one) {
+    SCOPED_TRACE("step " + step);
+    ASSERT_TRUE(cut.contains(step));
+    for (const char* key : {"loss", "grad_norm", "validation_loss"}) {
+      if (!values.contains(key)) continue;
+      EXPECT_NEAR(values[key].get<double>(), cut.at(step)[key].get<double>(), 1e-9 * values[key].get<double>()) << key;
+      ++(std::string(key) == "loss" ? losses : validation);
+    }
+    if (values.contains("tokens")) {
+      EXPECT_EQ(values["tokens"], cut.at(step)["tokens"]);
+    }
+  }
+  EXPECT_EQ(losses, 8);
+  EXPECT_GE(validation, 2);
 }
 
 TEST_F(TrainCommand, KilledRunGoesOnFromItsNewestCheckpoint) {

@@ -41,6 +41,22 @@ TEST_F(VerifyLayout, ProvesTheLayoutsOfLargeConfigs) {
   }
 }
 
+TEST_F(VerifyLayout, ProvesContextParallelLayouts) {
+  const ProgramResult result = run_program("verify-layout " + kConfigs +
+                                           "long_context.textproto --shrink --steps 1 --layout cp=2 --layout "
+                                           "cp=2,tp=2,context_exchange=ulysses:0-1 --json");
+  EXPECT_EQ(result.code, 0) << result.output;
+  const nlohmann::json json = last_line(result.output);
+  EXPECT_EQ(json["equal"], true);
+  ASSERT_EQ(json["layouts"].size(), 2u);
+}
+
+TEST_F(VerifyLayout, AStretchedPlanOfExchangesKeepsItsKinds) {
+  EXPECT_EQ(stretched_exchange("ring", 32, 3), "ring");
+  EXPECT_EQ(stretched_exchange("ulysses-ring:2:16-31", 32, 2), "gather:0,ulysses-ring:2:1");
+  EXPECT_EQ(stretched_exchange("ring:0-3", 4, 2), "ring");
+}
+
 TEST_F(VerifyLayout, TakesTheConfigsOwnLayoutWhenNoneIsNamed) {
   const ProgramResult result = run_program("verify-layout " + kConfigs + "demo.textproto --shrink --steps 1");
   EXPECT_EQ(result.code, 0) << result.output;
@@ -58,6 +74,8 @@ TEST_F(VerifyLayout, SaysWhatIsWrongWithALayout) {
   refuse("pp=64", "each stage needs a block; choose pp up to");
   refuse("tp=3", "model.num_key_value_heads = ");
   refuse("pp=2,schedule=1f2b", "parallel.schedule = 1f2b: unknown");
+  refuse("cp=2,context_exchange=rings", "'rings' is no mode with blocks; choose gather, ring,");
+  refuse("cp=8,context_exchange=ulysses", "choose gather, ring, or ulysses-ring:N with N from 1, 2, 4");
 }
 
 TEST_F(VerifyLayout, AShrunkConfigKeepsItsShape) {
@@ -76,13 +94,13 @@ TEST_F(VerifyLayout, AShrunkConfigKeepsItsShape) {
   layouts[0].mutable_parallel()->set_dp(3);
   layouts[1].mutable_parallel()->set_pp(5);
   RunConfig small = shrunk(config, layouts);
-  EXPECT_EQ(small.model().num_key_value_heads(), 4);    // every tp divides them
-  EXPECT_EQ(small.model().num_attention_heads(), 16);   // grouped, as before
-  EXPECT_EQ(small.model().num_hidden_layers(), 6);      // uneven over five stages
+  EXPECT_EQ(small.model().num_key_value_heads(), 4);   // every tp divides them
+  EXPECT_EQ(small.model().num_attention_heads(), 16);  // grouped, as before
+  EXPECT_EQ(small.model().num_hidden_layers(), 6);     // uneven over five stages
   EXPECT_EQ(small.data().global_batch_size() % 3, 0);
-  EXPECT_GE(small.data().global_batch_size(), 10);      // two microbatches a stage
+  EXPECT_GE(small.data().global_batch_size(), 10);  // two microbatches a stage
   EXPECT_LT(small.model().sliding_window(), small.data().sequence_length());
-  EXPECT_EQ(changes(config, small).size(), 11u - 2);    // the microbatch was small; intermediate_size was not set
+  EXPECT_EQ(changes(config, small).size(), 11u - 2);  // the microbatch was small; intermediate_size was not set
   for (RunConfig& layout : layouts) {
     const ParallelConfig parallel = layout.parallel();
     layout = small;
@@ -90,6 +108,35 @@ TEST_F(VerifyLayout, AShrunkConfigKeepsItsShape) {
     const int ranks = parallel.tp() * parallel.pp() * std::max(1, parallel.dp());
     EXPECT_NO_THROW(resolve(layout, {}, {.world_size = ranks, .data = Surroundings::Data::NotNeeded}));
   }
+}
+
+TEST_F(VerifyLayout, AShrunkConfigHasTilesForContextParallelRanksAndBothKindsOfWindows) {
+  RunConfig config;
+  ModelConfig& model = *config.mutable_model();
+  model.set_num_hidden_layers(26);
+  model.set_vocab_size(1000);
+  model.set_sliding_window(512);
+  for (int i = 0; i < 5; ++i) model.add_layer_types("sliding_attention");
+  model.add_layer_types("full_attention");
+  config.mutable_data()->set_sequence_length(32768);
+  std::vector<RunConfig> layouts(1, config);
+  layouts[0].mutable_parallel()->set_cp(4);
+  layouts[0].mutable_parallel()->set_tp(2);
+  RunConfig small = shrunk(config, layouts);
+  EXPECT_EQ(small.data().sequence_length(), 512);
+  EXPECT_EQ(small.model().sliding_window(), 128);
+  ASSERT_EQ(small.model().layer_types_size(), 2);
+  EXPECT_EQ(small.model().layer_types(0), "sliding_attention");
+  EXPECT_EQ(small.model().layer_types(1), "full_attention");
+  *small.mutable_parallel() = layouts[0].parallel();
+  EXPECT_NO_THROW(resolve(small, {}, {.world_size = 8, .data = Surroundings::Data::NotNeeded}));
+
+  model.clear_layer_types();
+  layouts[0].mutable_parallel()->set_cp(1);
+  small = shrunk(config, layouts);
+  EXPECT_EQ(small.data().sequence_length(), 32);
+  EXPECT_EQ(small.model().sliding_window(), 8);
+  EXPECT_EQ(small.model().layer_types_size(), 1);
 }
 
 }  // namespace

@@ -134,8 +134,8 @@ TEST_P(LayerTest, Attention) {
   with_rank([&](LayerRun run) {
     for (const int64_t window : {0, 4}) {
       ModelShape sizes = shape();
-      sizes.window = window;
-      Attention layer(sizes, "attention");
+      sizes.windows.assign(sizes.layers, window);
+      Attention layer(sizes, sizes.attention_of(0), "attention");
       Parameters parameters;
       layer.add_parameters(parameters);
       ParameterMemory memory(run.context, parameters, DType::F64);

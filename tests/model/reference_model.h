@@ -28,7 +28,7 @@ class ReferenceModel {
     }
     for (int l = 0; l < s_.layers; ++l) {
       const std::string block = "blocks." + std::to_string(l);
-      const std::vector<Row> a = attention(block + ".attention", norm(block + ".norm1", x));
+      const std::vector<Row> a = attention(block + ".attention", s_.attention_of(l).window, norm(block + ".norm1", x));
       for (int t = 0; t < n; ++t) add(x[t], a[t]);
       const std::vector<Row> h = norm(block + ".norm2", x);
       for (int t = 0; t < n; ++t) add(x[t], mlp(block + ".mlp", h[t]));
@@ -91,7 +91,7 @@ class ReferenceModel {
     return x;
   }
 
-  std::vector<Row> attention(const std::string& name, const std::vector<Row>& x) const {
+  std::vector<Row> attention(const std::string& name, int64_t window, const std::vector<Row>& x) const {
     const int n = static_cast<int>(x.size()), d = static_cast<int>(s_.head_dim);
     const int group = static_cast<int>(s_.heads / s_.kv_heads);
     // Row `part` of kv head g: query heads 0 .. group-1, then key, then value.
@@ -113,7 +113,7 @@ class ReferenceModel {
         const Row q = rotate(project(x[t], g, head % group), t);
         Row out(d, 0.0);
         double total = 0;
-        for (int u = s_.window > 0 ? std::max<int>(0, t - static_cast<int>(s_.window) + 1) : 0; u <= t; ++u) {
+        for (int u = window > 0 ? std::max<int>(0, t - static_cast<int>(window) + 1) : 0; u <= t; ++u) {
           const double e = std::exp(dot(q, rotate(project(x[u], g, group), u)) / std::sqrt(static_cast<double>(d)));
           const Row v = project(x[u], g, group + 1);
           total += e;

@@ -48,10 +48,10 @@ class TransformerTest : public ::testing::TestWithParam<Family> {
 };
 
 TEST_P(TransformerTest, LossEqualsThePlainReference) {
-  for (const int64_t window : {0, 3}) {
+  for (const std::vector<int64_t>& windows : {std::vector<int64_t>{}, {3, 3}, {0, 3}, {5, 2}}) {
     run_ranks(1, [&](Comm& world) {
       ModelShape shape = small_shape(GetParam(), kSlots);
-      shape.window = window;
+      shape.windows = windows;
       Model rig(shape, world);
       // Targets that are the next token of the same document, as the reference has them.
       for (size_t i = 0; i + 1 < batch_.tokens.size(); ++i) {
@@ -266,6 +266,34 @@ TEST_P(TransformerTest, PaddingChangesNothing) {
   }
   EXPECT_NEAR(losses[0], losses[1], 1e-14 * losses[0]);
   for (size_t i = 0; i < gradients[0].size(); ++i) ASSERT_NEAR(gradients[0][i], gradients[1][i], 1e-13);
+}
+
+// The goal of context parallelism: what grows with the tokens falls as 1/cp, but for what the exchange takes.
+TEST_P(TransformerTest, ActivationsAndWorkspaceFallAsTheContextIsCut) {
+  constexpr int64_t kTokens = 16384;
+  constexpr int kCp = 4;
+  const Context context({.threads = 1});
+  const auto shape_at = [&](int cp, const char* exchange) {
+    ModelShape shape = small_shape(GetParam(), context_slots(kTokens, cp, 1, 0.02), DType::BF16);
+    shape.hidden = 256;
+    shape.head_dim = 32;
+    shape.ffn = 1024;
+    shape.cp = cp;
+    shape.exchanges.assign(shape.layers, context_exchange_plan(exchange, 1).front());
+    return shape;
+  };
+  const auto bytes = [&](const ModelShape& shape) {
+    const Transformer model(shape, {.part = {.last_block = static_cast<int>(shape.layers)}});
+    return static_cast<double>(model.activations_bytes() + model.workspace_bytes(context));
+  };
+  const double quarter = bytes(shape_at(1, "gather")) / kCp;
+  for (const char* exchange : {"gather", "ring", "ulysses", "ulysses-ring:2"}) {
+    const ModelShape shape = shape_at(kCp, exchange);
+    const auto exchanged = static_cast<double>(ContextAttention(shape, shape.attention_of(0)).workspace(context));
+    EXPECT_LE(bytes(shape), 1.05 * quarter + exchanged) << exchange;
+    EXPECT_GE(bytes(shape), quarter) << exchange;
+    EXPECT_LE(exchanged, quarter) << exchange;  // or nothing would be won
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TransformerTest, ::testing::Values(Family::Llama, Family::Gpt2),

@@ -135,12 +135,13 @@ TEST(Resolve, NumbersOutOfRangeNamePathValueAndRule) {
 
 TEST(Resolve, AllProblemsAreListed) {
   try {
-    resolved({"model.hidden_size=0", "optimizer.epsilon=0", "parallel.cp=2", "lr_schedule.warmup_steps=-1"});
+    resolved(
+        {"model.hidden_size=0", "optimizer.epsilon=0", "parallel.context_slack=-1", "lr_schedule.warmup_steps=-1"});
     FAIL();
   } catch (const UsageError& error) {
     const std::string text = error.what();
     EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2) << text;  // the schedule is looked at when sizes are right
-    for (const char* path : {"model.hidden_size = 0", "optimizer.epsilon = 0", "parallel.cp = 2"})
+    for (const char* path : {"model.hidden_size = 0", "optimizer.epsilon = 0", "parallel.context_slack = -1"})
       EXPECT_NE(text.find(path), std::string::npos) << text;
   }
 }
@@ -191,6 +192,50 @@ TEST(Resolve, TheLayoutMustFitModelAndRanks) {
   }
 }
 
+TEST(Resolve, ContextParallelRanksNeedTiles) {
+  EXPECT_EQ(resolved({"parallel.cp=4"}, 4).parallel().cp(), 4);
+  EXPECT_EQ(resolved({"parallel.cp=2"}, 2).parallel().context_slack(), 0.02);
+  expect_problem({"parallel.cp=32"},
+                 "--set parallel.cp=32: parallel.cp = 32: a microbatch of 1024 tokens has 16 attention tiles of 64 "
+                 "tokens, fewer than ranks; choose cp of at most 16, or data.micro_batch_size * data.sequence_length "
+                 "of at least 2048",
+                 32);
+  expect_problem({"parallel.context_slack=-0.1"},
+                 "--set parallel.context_slack=-0.1: parallel.context_slack = -0.1: must be at least 0");
+  expect_problem({"parallel.cp=2", "model.sliding_window=63"},
+                 "--set model.sliding_window=63: model.sliding_window = 63: with parallel.cp = 2 a window must be at "
+                 "least 64 tokens, an attention tile; choose 64 or more, 0 for none, or cp = 1",
+                 2);
+  EXPECT_EQ(resolved({"model.sliding_window=63"}).model().sliding_window(), 63);
+  EXPECT_EQ(resolved({"parallel.cp=2", "model.sliding_window=64"}, 2).model().sliding_window(), 64);
+}
+
+TEST(Resolve, WindowsByLayerAreSaidOnce) {
+  const auto windowed = resolved(
+      {"model.sliding_window=256", "model.layer_types=sliding_attention", "model.layer_types+=full_attention"});
+  EXPECT_EQ(windowed.model().layer_types_size(), 2);
+  EXPECT_EQ(resolved({"model.sliding_window=256", "model.layer_types=[\"full_attention\", \"sliding_attention\"]",
+                      "model.layer_types="})
+                .model()
+                .layer_types_size(),
+            0);
+  expect_problem({"model.layer_types=[\"full_attention\", \"sliding\"]"},
+                 "--set model.layer_types=[\"full_attention\", \"sliding\"]: model.layer_types = sliding: unknown; "
+                 "choose sliding_attention or full_attention");
+  expect_problem({"model.layer_types=sliding_attention"},
+                 "--set model.layer_types=sliding_attention: model.layer_types = sliding_attention: needs "
+                 "model.sliding_window, which is 0");
+  expect_problem({"model.sliding_window=256", "model.max_window_layers=5"},
+                 "--set model.max_window_layers=5: model.max_window_layers = 5: must be at most "
+                 "model.num_hidden_layers = 4");
+  expect_problem({"model.max_window_layers=2"},
+                 "--set model.max_window_layers=2: model.max_window_layers = 2: needs model.sliding_window, which is "
+                 "0");
+  expect_problem({"model.sliding_window=256", "model.max_window_layers=2", "model.layer_types=full_attention"},
+                 "--set model.layer_types=full_attention: model.layer_types and model.max_window_layers both say "
+                 "which layers have a window; set one");
+}
+
 TEST(Resolve, APipelineMustHaveBlocksForItsStages) {
   EXPECT_EQ(resolved({"parallel.pp=4"}, 4).parallel().pp(), 4);
   expect_problem(
@@ -219,9 +264,6 @@ TEST(Resolve, APipelineMustHaveBlocksForItsStages) {
 }
 
 TEST(Resolve, WhatThisVersionLacksIsSaid) {
-  expect_problem(
-      {"parallel.cp=2"},
-      "--set parallel.cp=2: parallel.cp = 2: this version does not have context parallelism yet; set it to 1", 2);
   expect_problem({"parallel.zero_group=1"},
                  "--set parallel.zero_group=1: parallel.zero_group = 1: shares out nothing at parallel.zero_stage = 0; "
                  "set it to 0, or choose a stage from 1 to 3");

@@ -3,6 +3,8 @@
 
 #include "tensor/ops/activation.h"
 #include "tensor/ops/adamw.h"
+#include "tensor/ops/attention_merge.h"
+#include "tensor/ops/columns.h"
 #include "tensor/ops/cross_entropy.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
@@ -38,14 +40,21 @@ struct Operands {
   Operand angles = sums({kTokens, 64}, "angles"), table = sums({8, kHidden}, "table");
   Operand logits = sums({kTokens, kHidden}, "logits"), maximum = sums({kTokens}, "maximum"),
           statistics = sums({2, kTokens}, "statistics");
+  Operand merged = sums({kTokens, 4, 64}, "merged"), lse = sums({4, kTokens}, "lse"),
+          part_lse = sums({4, kTokens}, "part_lse");
   Operand m = sums({kTokens, kHidden}, "m"), s = sums({kTokens, kHidden}, "s"), w = sums({kTokens, kHidden}, "w");
 };
 
 void run_everything(Context& context, Operands& o) {
   add(context, o.x.tensor(), o.y.tensor(), o.y.tensor());
   cast(context, o.logits.tensor(), o.y.tensor());
+  accumulate(context, o.x.tensor(), o.logits.tensor());
   add_bias(context, o.bias.tensor(), o.y.tensor());
   zero(context, o.dbias.tensor());
+  copy_columns(context, o.x.tensor(), 3, 200, o.logits.tensor(), 5);
+  attention_merge_start(context, o.merged.tensor(), o.lse.tensor());
+  attention_merge(context, o.q.tensor().reshape({kTokens, 4, 64}), o.part_lse.tensor(), o.merged.tensor(),
+                  o.lse.tensor());
   sum_of_squares(context, o.x.tensor());
   all_finite(context, o.x.tensor());
   add_column_sums(context, o.x.tensor(), o.dbias.tensor());

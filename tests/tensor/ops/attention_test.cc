@@ -214,6 +214,37 @@ TEST(Attention, DisjointKeysMergeToTheWhole) {
   expect_within(backward.dv, all.dv, "dv");
 }
 
+// Each group of heads alone, on parts of the whole's memory: not a bit differs, and other heads' outputs stay.
+TEST_P(AttentionDTypes, HeadsMayBeDoneInGroups) {
+  const Case whole = {
+      .queries = mixed(), .keys = mixed(), .q_heads = 4, .kv_heads = 2, .head_dim = 16, .dtype = GetParam()};
+  Operands x(whole), y(whole);
+  x.forward();
+  x.backward();
+  for (const int64_t group : {1, 0}) {
+    AttentionProblem problem = y.problem;
+    problem.first_head = 2 * group;
+    const auto of_queries = [&](Array& a, const Shape& shape) {
+      return a.tensor(shape).rows(2 * group, 2 * group + 2);
+    };
+    const auto of_keys = [&](Array& a) { return a.tensor(y.kv_shape()).rows(group, group + 1); };
+    const Tensor q = of_queries(y.q, y.q_shape()), lse = of_queries(y.lse, y.lse_shape());
+    attention(y.context, problem, q, of_keys(y.k), of_keys(y.v), y.out.tensor(y.out_shape()), lse);
+    attention_backward(y.context, problem, q, of_keys(y.k), of_keys(y.v), y.out.tensor(y.out_shape()), lse,
+                       y.dout.tensor(y.out_shape()), of_queries(y.dq, y.q_shape()), of_keys(y.dk), of_keys(y.dv));
+  }
+  testing::settle();
+  for (const auto& [all, grouped] :
+       {std::pair<Array*, Array*>{&x.out, &y.out}, {&x.lse, &y.lse}, {&x.dq, &y.dq}, {&x.dk, &y.dk}, {&x.dv, &y.dv}}) {
+    EXPECT_EQ(all->bytes, grouped->bytes);
+  }
+  AttentionProblem problem = y.problem;
+  problem.first_head = 1;
+  EXPECT_THROW(attention(y.context, problem, y.q.tensor(y.q_shape()), y.k.tensor(y.kv_shape()),
+                         y.v.tensor(y.kv_shape()), y.out.tensor(y.out_shape()), y.lse.tensor(y.lse_shape())),
+               InternalError);
+}
+
 TEST_P(AttentionDTypes, QueriesThatSeeNothingGetZeros) {
   Tokens queries;
   queries.add(1, 10, 50);

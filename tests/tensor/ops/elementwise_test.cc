@@ -37,6 +37,26 @@ TEST(Elementwise, AddIsTheRoundedSum) {
   }
 }
 
+TEST(Elementwise, AccumulateAddsInTheAccumulationDType) {
+  Context context(testing::on_device({.threads = 2}));
+  for (const DType dtype : kFloatDTypes) {
+    const DType sums = accumulation_dtype(dtype);
+    for (const int64_t size : kSizes) {
+      SCOPED_TRACE(std::string(name(dtype)) + " " + std::to_string(size));
+      const Operand x = Operand::random({size}, dtype, "x");
+      Operand y = Operand::random({size}, sums, "y");
+      const Operand before = y;
+      accumulate(context, x.tensor(), y.tensor());
+      for (int64_t i = 0; i < size; ++i) {
+        const double exact = before[i] + x[i];
+        ASSERT_NEAR(y[i], exact, testing::tolerance(sums, sums, 1, std::abs(exact))) << i;
+      }
+    }
+  }
+  Operand x({8}, DType::BF16), y({8}, DType::BF16);
+  EXPECT_THROW(accumulate(context, x.tensor(), y.tensor()), InternalError);
+}
+
 TEST(Elementwise, CastRoundsOnceBetweenAllFloatDTypes) {
   Context context(testing::on_device({.threads = 2}));
   for (const DType from : kFloatDTypes) {
@@ -122,7 +142,9 @@ TEST(Elementwise, ThreadsChangeNoBit) {
       add(context, a.tensor(), b.tensor(), y.tensor());
       add_bias(context, bias.tensor(), y.tensor());
       cast(context, y.tensor(), narrow.tensor());
-      return joined({&y, &narrow});
+      Operand sum = Operand::filled({300, 211}, accumulation_dtype(dtype), 1);
+      accumulate(context, y.tensor(), sum.tensor());
+      return joined({&y, &narrow, &sum});
     });
   }
 }
