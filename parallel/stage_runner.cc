@@ -145,6 +145,12 @@ void StageRunner::backward_weight(Context& context, const Batch& batch, int micr
   if (blocks.first == 0) release(slot_of(microbatch));
 }
 
+void StageRunner::backward(Context& context, const Batch& batch, int microbatch, BlockRange blocks) {
+  wait(slot_of(microbatch).received, waited_.receives);
+  stage_.backward(context, batch, place_of(microbatch), resolved(blocks));
+  if (blocks.first == 0) release(slot_of(microbatch));
+}
+
 void StageRunner::offload(int microbatch) {
   Buffer& slot = slot_of(microbatch);
   wait(slot.sent, waited_.sends);

@@ -6,6 +6,26 @@ namespace tessera {
 
 using Abort = ThreadWorld::Abort;
 
+ThreadExchanges::ThreadExchanges(ThreadWorld& world, const std::vector<int>& world_ranks)
+    : world_(world), world_ranks_(world_ranks), numbers_(world_ranks.size()) {
+  // A rank may be ahead of another by as many as it starts before it waits; more than this are rare.
+  constexpr int kUsual = 8;
+  for (int i = 0; i < kUsual; ++i) add();
+}
+
+ThreadExchanges::Exchange& ThreadExchanges::add() {
+  Exchange& exchange = exchanges_.emplace_back();
+  exchange.parts.resize(size());
+  for (int r = 0; r < size(); ++r) {
+    Part& part = exchange.parts[r];
+    part.owner = this;
+    part.exchange = &exchange;
+    part.rank = r;
+    part.sources.resize(size());
+  }
+  return exchange;
+}
+
 // The one with this number, or memory for it.
 ThreadExchanges::Exchange& ThreadExchanges::exchange(uint64_t number) {
   Exchange* unused = nullptr;
@@ -13,17 +33,7 @@ ThreadExchanges::Exchange& ThreadExchanges::exchange(uint64_t number) {
     if (!exchange.free && exchange.number == number) return exchange;
     if (exchange.free) unused = &exchange;
   }
-  if (unused == nullptr) {
-    unused = &exchanges_.emplace_back();
-    unused->parts.resize(size());
-    for (int r = 0; r < size(); ++r) {
-      Part& part = unused->parts[r];
-      part.owner = this;
-      part.exchange = unused;
-      part.rank = r;
-      part.sources.resize(size());
-    }
-  }
+  if (unused == nullptr) unused = &add();
   unused->number = number;
   unused->free = false;
   unused->started = unused->done = unused->left = 0;

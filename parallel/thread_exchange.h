@@ -18,8 +18,7 @@ class ThreadExchanges {
  public:
   enum class Kind : uint8_t { AllGather, ReduceScatterSum };
 
-  ThreadExchanges(ThreadWorld& world, const std::vector<int>& world_ranks)
-      : world_(world), world_ranks_(world_ranks), numbers_(world_ranks.size()) {}
+  ThreadExchanges(ThreadWorld& world, const std::vector<int>& world_ranks);
 
   // bytes: of a rank's block. dtype: of what is added. group: the group's name, which must stay.
   Request::Pending* start(Kind kind, int rank, const std::string& group, const std::byte* in, std::byte* out,
@@ -62,6 +61,7 @@ class ThreadExchanges {
   };
 
   int size() const { return static_cast<int>(world_ranks_.size()); }
+  Exchange& add();
   Exchange& exchange(uint64_t number);
   void wake_all();
 

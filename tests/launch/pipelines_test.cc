@@ -112,6 +112,8 @@ TEST_P(PipelinesTest, SchedulesOfALayoutAreBitwiseEqual) {
        {"pp=2", "schedule=v-half"},
        {"pp=2", "schedule=v-min"}},
       {{"pp=2", "dp=2", "tp=2", "schedule=1f1b"}, {"pp=2", "dp=2", "tp=2", "schedule=gpipe"}},
+      {{"tp=2"}, {"tp=2", "overlap=false"}, {"tp=2", "recompute=full"}},
+      {{"pp=2", "tp=2", "schedule=zb-h1"}, {"pp=2", "tp=2", "overlap=false"}},
       {{"pp=2", "schedule=interleaved"}, {"pp=2", "schedule=interleaved", "microbatch_group=4"}},
   };
   for (const auto& group : groups) {
