@@ -1,11 +1,13 @@
 #include "launch/assembly.h"
 
 #include <algorithm>
+#include <functional>
+#include <string>
 
 #include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
-#include "model/cost.h"
 #include "parallel/schedule_passes.h"
+#include "parallel/schedule_text.h"
 #include "parallel/schedule_verify.h"
 #include "tensor/ops/gemm.h"
 
@@ -15,6 +17,13 @@ namespace {
 ModelShape shape_of(const RunConfig& config, const Mesh& mesh) {
   return model_shape(config.model(), mesh.extent(Axis::Tp), mesh.coordinate(Axis::Tp),
                      config.data().micro_batch_size() * config.data().sequence_length(), compute_dtype(config));
+}
+
+// Ranks on other hosts may have read other files.
+void check_same(const PipelineSchedule& schedule, Comm& world) {
+  const auto hash = static_cast<double>(std::hash<std::string>()(to_string(schedule)) >> 12);  // exact in a double
+  if (world.max(hash) != -world.max(-hash))
+    throw UsageError("parallel.schedule: the ranks have read different schedules; give all of them the same file");
 }
 
 // The most blocks of a stage that are between RECOMPUTE and BACKWARD_WEIGHT at once.
@@ -56,9 +65,10 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
     : mesh_(world, MeshShape::resolve(config.parallel(), world.size())),
       context_({.threads = threads}),
       shape_(shape_of(config, mesh_)),
-      parts_(stage_parts(config, stage_cost(shape_, config.data().sequence_length()))),
+      parts_(stage_parts(config)),
       schedule_(training_schedule(config, parts_)),
       zero_stage_(config.parallel().zero_stage()) {
+  check_same(schedule_, world);
   const int rank = mesh_.coordinate(Axis::Pp);
   const ScheduleFigures figures = verify(schedule_);
   TESSERA_CHECK(zero_stage_ < 2 || figures.unreduced[rank] == 1, "a block's gradients at a time");

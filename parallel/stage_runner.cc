@@ -33,6 +33,7 @@ void StageRunner::take_buffers(Arena& arena) {
 }
 
 BlockRange StageRunner::resolved(BlockRange blocks) const {
+  TESSERA_CHECK(blocks.first < stage_.blocks(), fmt::format("stage {} has no block {}", stage_.index(), blocks.first));
   return {blocks.first, std::min(blocks.last, stage_.blocks())};
 }
 

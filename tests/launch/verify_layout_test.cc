@@ -48,6 +48,15 @@ TEST_F(VerifyLayout, TakesTheConfigsOwnLayoutWhenNoneIsNamed) {
   EXPECT_NE(result.output.find("equal"), std::string::npos) << result.output;
 }
 
+TEST_F(VerifyLayout, TakesSchedulesFromFilesAndSearches) {
+  const std::string file = ::testing::TempDir() + "verify_layout_" + std::to_string(getpid()) + ".txt";
+  ASSERT_EQ(run_program("schedule --kind zb-v --stages 2 --microbatches 5 --save " + file).code, 0);
+  const ProgramResult result = run_program("verify-layout " + kConfigs +
+                                           "demo.textproto --shrink --steps 1 --layout pp=2,schedule=file:" + file +
+                                           " --layout pp=2,schedule=search,memory_limit=1.5");
+  EXPECT_EQ(result.code, 0) << result.output;
+}
+
 TEST_F(VerifyLayout, SaysWhatIsWrongWithALayout) {
   const auto refuse = [](const std::string& layout, const std::string& words) {
     const ProgramResult result = run_program("verify-layout " + kConfigs + "demo.textproto --layout " + layout);
@@ -76,13 +85,13 @@ TEST_F(VerifyLayout, AShrunkConfigKeepsItsShape) {
   layouts[0].mutable_parallel()->set_dp(3);
   layouts[1].mutable_parallel()->set_pp(5);
   RunConfig small = shrunk(config, layouts);
-  EXPECT_EQ(small.model().num_key_value_heads(), 4);    // every tp divides them
-  EXPECT_EQ(small.model().num_attention_heads(), 16);   // grouped, as before
-  EXPECT_EQ(small.model().num_hidden_layers(), 6);      // uneven over five stages
+  EXPECT_EQ(small.model().num_key_value_heads(), 4);   // every tp divides them
+  EXPECT_EQ(small.model().num_attention_heads(), 16);  // grouped, as before
+  EXPECT_EQ(small.model().num_hidden_layers(), 6);     // uneven over five stages
   EXPECT_EQ(small.data().global_batch_size() % 3, 0);
-  EXPECT_GE(small.data().global_batch_size(), 10);      // two microbatches a stage
+  EXPECT_GE(small.data().global_batch_size(), 10);  // two microbatches a stage
   EXPECT_LT(small.model().sliding_window(), small.data().sequence_length());
-  EXPECT_EQ(changes(config, small).size(), 11u - 2);    // the microbatch was small; intermediate_size was not set
+  EXPECT_EQ(changes(config, small).size(), 11u - 2);  // the microbatch was small; intermediate_size was not set
   for (RunConfig& layout : layouts) {
     const ParallelConfig parallel = layout.parallel();
     layout = small;
