@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
 
 namespace tessera {
 namespace {
@@ -92,21 +93,24 @@ std::optional<RankFailure> try_together(Comm& world, FunctionRef<void()> work) {
 }
 
 void throw_failure(const RankFailure& failure) {
+  // Every rank throws it and rank 0 reports it, which puts its own number in front.
+  const std::string_view own = "rank 0: ";
+  const std::string message = failure.message.substr(failure.message.starts_with(own) ? own.size() : 0);
   switch (failure.code) {
     case ExitCode::Usage:
-      throw UsageError(failure.message);
+      throw UsageError(message);
     case ExitCode::Data:
-      throw DataError(failure.message);
+      throw DataError(message);
     case ExitCode::NoCheckpoint:
-      throw CheckpointError(failure.message);
+      throw CheckpointError(message);
     case ExitCode::Numerical:
-      throw NumericalError(failure.message);
+      throw NumericalError(message);
     case ExitCode::Io:
-      throw IoError(failure.message);
+      throw IoError(message);
     case ExitCode::Internal:
-      throw InternalError(failure.message);
+      throw InternalError(message);
     default:
-      throw Error(failure.code, failure.message);
+      throw Error(failure.code, message);
   }
 }
 

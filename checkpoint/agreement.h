@@ -21,7 +21,8 @@ struct RankFailure {
 // begins with "rank R: " when there are several ranks.
 std::optional<RankFailure> try_together(Comm& world, FunctionRef<void()> work);
 
-// Throws the subclass of Error that the failure was.
+// Throws the subclass of Error that the failure was; the message of a failure of rank 0, which reports for all, without
+// its number.
 [[noreturn]] void throw_failure(const RankFailure& failure);
 
 // try_together, then throw_failure: the same error on every rank.

@@ -1,11 +1,13 @@
 #include "launch/assembly.h"
 
 #include <algorithm>
+#include <functional>
+#include <string>
 
 #include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
-#include "model/cost.h"
 #include "parallel/schedule_passes.h"
+#include "parallel/schedule_text.h"
 #include "parallel/schedule_verify.h"
 #include "tensor/ops/gemm.h"
 
@@ -25,6 +27,13 @@ ModelShape shape_of(const RunConfig& config, const Mesh& mesh) {
   shape.cp_rank = mesh.coordinate(Axis::Cp);
   shape.exchanges = context_exchange_plan(config.parallel().context_exchange(), static_cast<int>(shape.layers));
   return shape;
+}
+
+// Ranks on other hosts may have read other files.
+void check_same(const PipelineSchedule& schedule, Comm& world) {
+  const auto hash = static_cast<double>(std::hash<std::string>()(to_string(schedule)) >> 12);  // exact in a double
+  if (world.max(hash) != -world.max(-hash))
+    throw UsageError("parallel.schedule: the ranks have read different schedules; give all of them the same file");
 }
 
 // The most blocks of a stage that are between RECOMPUTE and BACKWARD_WEIGHT at once.
@@ -70,9 +79,10 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
                         .tokens = microbatch_tokens(config),
                         .slots = shape_.slots,
                         .kinds = attention_kinds(shape_)}),
-      parts_(stage_parts(config, stage_cost(shape_, config.data().sequence_length()))),
+      parts_(stage_parts(config)),
       schedule_(training_schedule(config, parts_)),
       zero_stage_(config.parallel().zero_stage()) {
+  check_same(schedule_, world);
   const int rank = mesh_.coordinate(Axis::Pp);
   const ScheduleFigures figures = verify(schedule_);
   TESSERA_CHECK(zero_stage_ < 2 || figures.unreduced[rank] == 1, "a block's gradients at a time");
@@ -86,7 +96,8 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
                                      .areas = most_recomputed(schedule_.ranks[rank], part, modes),
                                      .ends_together = schedule_.rank_of_stage.front() == schedule_.rank_of_stage.back(),
                                      .embedding_stage = stages_.empty() ? nullptr : stages_.front().get(),
-                                     .weights_elsewhere = zero_stage_ == 3}));
+                                     .weights_elsewhere = zero_stage_ == 3,
+                                     .overlap = config.parallel().overlap() ? Overlap::On : Overlap::Off}));
     parameters_.insert(parameters_.end(), stages_.back()->parameters().begin(), stages_.back()->parameters().end());
   }
   share_out(parameters_, mesh_.shape(), zero_stage_);

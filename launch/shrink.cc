@@ -25,7 +25,7 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts) {
   RunConfig small = config;
   const ModelConfig& model = config.model();
   const int64_t samples = std::min(config.data().micro_batch_size(), kSamples);
-  int64_t tp = 1, cp = 1, trading = 1, batch = 1, stages = 1, in_flight = 1;
+  int64_t tp = 1, cp = 1, trading = 1, batch = 1, stages = 1, in_flight = 1, of_file = 0;
   for (const RunConfig& layout : layouts) {
     const ParallelConfig& parallel = layout.parallel();
     tp = std::lcm(tp, at_least_one(parallel.tp()));
@@ -34,6 +34,7 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts) {
       trading = std::lcm(trading, at_least_one(parallel.cp()));
     batch = std::lcm(batch, at_least_one(parallel.dp()) * samples);
     stages = std::max<int64_t>(stages, stages_of(layout));
+    of_file = std::max(of_file, at_least_one(parallel.dp()) * samples * file_microbatches(layout));
     in_flight = std::max(in_flight, at_least_one(parallel.dp()) * samples * 2 * parallel.pp());
   }
   const int64_t kv_heads = model.has_num_key_value_heads() ? model.num_key_value_heads() : model.num_attention_heads();
@@ -60,7 +61,8 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts) {
   data.set_micro_batch_size(samples);
   data.set_sequence_length(std::min(config.data().sequence_length(), sequence));
   if (data.sequence_length() * samples % tp != 0) data.set_sequence_length(sequence);
-  data.set_global_batch_size((in_flight + batch - 1) / batch * batch);
+  // A schedule from a file is for one number of microbatches.
+  data.set_global_batch_size(of_file > 0 ? of_file : (in_flight + batch - 1) / batch * batch);
   m.set_max_position_embeddings(data.sequence_length());
   if (model.sliding_window() > 0) {
     // Several windows in a sequence; of two kinds of layers both stay.

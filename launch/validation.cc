@@ -5,9 +5,32 @@
 #include "launch/run.pb.h"
 
 namespace tessera {
+namespace {
+
+// Tells when a batch is loaded, and passes everything on.
+class ToldSource final : public Source {
+ public:
+  ToldSource(Source& source, std::string name, int64_t batches, ValidationProgress progress)
+      : source_(source), name_(std::move(name)), batches_(batches), progress_(std::move(progress)) {}
+  void load(int64_t first_sample) override {
+    if (progress_) progress_(name_, loaded_++ % batches_, batches_);
+    source_.load(first_sample);
+  }
+  int microbatches() const override { return source_.microbatches(); }
+  const Batch& batch(int m) const override { return source_.batch(m); }
+  int64_t targets() const override { return source_.targets(); }
+
+ private:
+  Source& source_;
+  std::string name_;
+  int64_t batches_, loaded_ = 0;
+  ValidationProgress progress_;
+};
+
+}  // namespace
 
 std::vector<ValidationSet> open_validation(const RunConfig& config, Assembly& parts, int64_t samples,
-                                           const std::string& fingerprint) {
+                                           const std::string& fingerprint, const ValidationProgress& progress) {
   std::vector<ValidationSet> sets;
   const int64_t batch = config.data().global_batch_size();
   for (const DataSource& source : config.data().validation()) {
@@ -26,7 +49,8 @@ std::vector<ValidationSet> open_validation(const RunConfig& config, Assembly& pa
     const int64_t available = set.loader->samples();
     const int64_t wanted = samples == 0 ? available : std::min(samples, available);
     set.batches = (wanted + batch - 1) / batch;
-    set.pipeline = parts.evaluation(*set.loader);
+    set.source = std::make_unique<ToldSource>(*set.loader, set.name, set.batches, progress);
+    set.pipeline = parts.evaluation(*set.source);
     sets.push_back(std::move(set));
   }
   return sets;

@@ -42,28 +42,48 @@ void Attention::attend(LayerRun run, const MicrobatchPlan& plan, const Saved& sa
                      saved.out.reshape({shape_.slots, layout_.q_heads(), shape_.head_dim}), saved.lse);
 }
 
-void Attention::backward_input(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dy, const Saved& saved,
-                               const Tensor& dx) const {
-  const AttentionGradients heads = heads_in(saved.qkv);
-  const Shape by_head{shape_.slots, layout_.q_heads(), shape_.head_dim};
+void Attention::attend_backward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dout,
+                                const Saved& saved) const {
   ArenaScope scope(run.context.workspace());
-  Arena& workspace = run.context.workspace();
-  const AttentionGradients gradients = heads_in(workspace.take(saved.qkv.shape(), shape_.compute));
-  {
-    ArenaScope inner(workspace);
-    const Tensor dout = workspace.take(saved.out.shape(), shape_.compute);
-    out_.backward_input(run, dy, dout);
-    attention_.backward(run, plan, {heads.q, heads.k, heads.v}, saved.out.reshape(by_head), saved.lse,
-                        dout.reshape(by_head), gradients);
-  }
-  // q, k and v are needed no more: their memory takes the gradient of the projection, for backward_weight.
+  const AttentionGradients heads = heads_in(saved.qkv);
+  const AttentionGradients gradients = heads_in(run.context.workspace().take(saved.qkv.shape(), shape_.compute));
+  const Shape by_head{shape_.slots, layout_.q_heads(), shape_.head_dim};
+  attention_.backward(run, plan, {heads.q, heads.k, heads.v}, saved.out.reshape(by_head), saved.lse,
+                      dout.reshape(by_head), gradients);
   split_heads_backward(run.context, gradients.q, gradients.k, gradients.v, layout_, plan.rope(), saved.qkv);
-  qkv_.backward_input(run, saved.qkv, dx);
 }
 
-void Attention::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved) {
-  out_.backward_weight(run, dy, saved.out);
-  qkv_.backward_weight(run, saved.qkv, x);
+void Attention::backward_input(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dy, const Saved& saved,
+                               const Tensor& dx) const {
+  ArenaScope scope(run.context.workspace());
+  const Tensor dout = run.context.workspace().take(saved.out.shape(), shape_.compute);
+  {
+    ArenaScope inner(run.context.workspace());
+    out_.backward_input(run, gather_tokens(run.context, run.tp, dy), dout);
+  }
+  attend_backward(run, plan, dout, saved);
+  qkv_.backward_input(run, saved.qkv, dx).wait();
+}
+
+void Attention::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved,
+                                TokenGathers& all) {
+  out_.backward_weight(run, all.of(dy), saved.out);
+  qkv_.backward_weight(run, saved.qkv, all.of(x));
+}
+
+void Attention::backward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dy, const ConstTensor& x,
+                         const Saved& saved, const Tensor& dx) {
+  ArenaScope scope(run.context.workspace());
+  const ConstTensor gathered[] = {dy, x};
+  TokenGathers all(run.context, run.tp, gathered);
+  const Tensor dout = run.context.workspace().take(saved.out.shape(), shape_.compute);
+  const ConstTensor dy_all = all.of(dy);
+  out_.backward_input(run, dy_all, dout);
+  out_.backward_weight(run, dy_all, saved.out);
+  attend_backward(run, plan, dout, saved);
+  Request sum = qkv_.backward_input(run, saved.qkv, dx);
+  qkv_.backward_weight(run, saved.qkv, all.of(x));
+  sum.wait();
 }
 
 void Attention::allocate_projected(Arena& arena, Saved& saved) const {
@@ -80,10 +100,21 @@ void Attention::prepare(Context& context) const {
   out_.prepare(context);
 }
 
+int64_t Attention::attend_backward_workspace(const Context& context) const {
+  return Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) +
+         attention_workspace(context, shape_.slots, shape_.slots, layout_.q_heads(), layout_.kv_heads, shape_.head_dim,
+                             shape_.compute);
+}
+
 int64_t Attention::workspace(const Context& context) const {
-  const int64_t projection = Arena::bytes({shape_.slots, layout_.width()}, shape_.compute);
-  const int64_t out = Arena::bytes({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute);
-  return projection + std::max(qkv_.workspace(), out + std::max(attention_.workspace(context), out_.workspace()));
+  return Arena::bytes({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute) +
+         std::max({attend_backward_workspace(context), qkv_.workspace(), out_.workspace()});
+}
+
+int64_t Attention::backward_workspace(const Context& context) const {
+  return TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute) +
+         Arena::bytes({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute) +
+         std::max(attend_backward_workspace(context), qkv_.workspace());
 }
 
 Cost Attention::cost() const {

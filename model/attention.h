@@ -7,6 +7,7 @@
 
 #include "model/context_attention.h"
 #include "model/linear.h"
+#include "parallel/regions.h"
 
 namespace tessera {
 
@@ -33,19 +34,29 @@ class Attention {
   // Overwrites dx [slots/tp, hidden]; leaves in saved what backward_weight needs.
   void backward_input(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dy, const Saved& saved,
                       const Tensor& dx) const;
-  void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved);
+  // Gathers dy, then x.
+  void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved,
+                       TokenGathers& all);
+  // Both in a row: dy is gathered once, and x's gather and dx's sum run beside products.
+  void backward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dy, const ConstTensor& x,
+                const Saved& saved, const Tensor& dx);
 
   // The two halves of Saved: what project() and what attend() writes.
   void allocate_projected(Arena& arena, Saved& saved) const;
   void allocate_attended(Arena& arena, Saved& saved) const;
   void prepare(Context& context) const;
-  int64_t workspace(const Context& context) const;
+  int64_t workspace(const Context& context) const;           // of all calls but backward
+  int64_t backward_workspace(const Context& context) const;  // of backward
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 
  private:
   // The parts of a tensor like saved.qkv, each [heads, slots, head_dim].
   AttentionGradients heads_in(const Tensor& qkv) const;
+  // dout: saved.out's gradient. Overwrites saved.qkv, whose q, k and v are needed no more, with the gradient of the
+  // projection, for backward_weight.
+  void attend_backward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dout, const Saved& saved) const;
+  int64_t attend_backward_workspace(const Context& context) const;
 
   ModelShape shape_;
   HeadLayout layout_;  // of this rank

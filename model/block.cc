@@ -56,9 +56,19 @@ void Block::backward_input(LayerRun run, const MicrobatchPlan& plan, const Tenso
   norm1_.backward(run.context, dh, x0, saved.norm1, saved.x1, x0);
 }
 
-void Block::backward_weight(LayerRun run, const Saved& saved, const ConstTensor& dx2) {
-  mlp_.backward_weight(run, dx2, saved.h2, saved.mlp);
-  attention_.backward_weight(run, saved.x1, saved.h1, saved.attention);
+void Block::backward_weight(LayerRun run, const Saved& saved, const ConstTensor& dx2, TokenGathers& all) {
+  mlp_.backward_weight(run, dx2, saved.h2, saved.mlp, all);
+  attention_.backward_weight(run, saved.x1, saved.h1, saved.attention, all);
+}
+
+void Block::backward(LayerRun run, const MicrobatchPlan& plan, const Tensor& x0, const Saved& saved,
+                     const ConstTensor& dx2) {
+  ArenaScope scope(run.context.workspace());
+  const Tensor dh = take_residual(run.context.workspace());
+  mlp_.backward(run, dx2, saved.h2, saved.mlp, dh);
+  norm2_.backward(run.context, dh, saved.x1, saved.norm2, dx2, saved.x1);
+  attention_.backward(run, plan, saved.x1, saved.h1, saved.attention, dh);
+  norm1_.backward(run.context, dh, x0, saved.norm1, saved.x1, x0);
 }
 
 Block::Saved Block::allocate(Arena& arena, Portion portion) const {
@@ -109,6 +119,11 @@ void Block::prepare(Context& context) const {
 int64_t Block::workspace(const Context& context) const {
   return Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute) +
          std::max({norm1_.workspace(context), attention_.workspace(context), mlp_.workspace()});
+}
+
+int64_t Block::backward_workspace(const Context& context) const {
+  return Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute) +
+         std::max({norm1_.workspace(context), attention_.backward_workspace(context), mlp_.backward_workspace()});
 }
 
 Cost Block::cost() const { return norm1_.cost() + attention_.cost() + norm2_.cost() + mlp_.cost(); }

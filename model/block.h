@@ -6,6 +6,8 @@
 // stage, as the first and the last of them are also what pipeline ranks send each other.
 #pragma once
 
+#include <array>
+
 #include "model/attention.h"
 #include "model/mlp.h"
 #include "model/norm.h"
@@ -39,7 +41,14 @@ class Block {
   // gradients, whose sums run over the same tensors.
   void backward_input(LayerRun run, const MicrobatchPlan& plan, const Tensor& x0, const Saved& saved,
                       const ConstTensor& dx2);
-  void backward_weight(LayerRun run, const Saved& saved, const ConstTensor& dx2);
+  void backward_weight(LayerRun run, const Saved& saved, const ConstTensor& dx2, TokenGathers& all);
+  // What backward_weight gathers, in this order.
+  static constexpr int kGathers = 4;
+  static std::array<ConstTensor, kGathers> gathers(const Saved& saved, const ConstTensor& dx2) {
+    return {dx2, saved.h2, saved.x1, saved.h1};
+  }
+  // Both in a row, with communication beside compute: the same bits.
+  void backward(LayerRun run, const MicrobatchPlan& plan, const Tensor& x0, const Saved& saved, const ConstTensor& dx2);
 
   // A portion of Saved, the rest empty.
   Saved allocate(Arena& arena, Portion portion) const;
@@ -49,7 +58,8 @@ class Block {
 
   Recompute recompute_mode() const { return recompute_; }
   void prepare(Context& context) const;
-  int64_t workspace(const Context& context) const;
+  int64_t workspace(const Context& context) const;           // of all calls but backward
+  int64_t backward_workspace(const Context& context) const;  // of backward
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 

@@ -31,11 +31,9 @@ void Embedding::forward(LayerRun run, const Batch& batch, const Tensor& x) const
 }
 
 void Embedding::backward_weight(LayerRun run, const Batch& batch, const ConstTensor& dx) {
-  ArenaScope scope(run.context.workspace());
-  embedding_backward(run.context, batch.tokens, gather_tokens(run.context, run.tp, dx), table_.rows.begin,
-                     table_.gradient);
+  embedding_backward(run.context, batch.tokens, dx, table_.rows.begin, table_.gradient);
   if (shape_.position == PositionKind::Learned) {
-    embedding_backward(run.context, local_positions(batch), dx, 0, positions_.gradient);
+    embedding_backward(run.context, local_positions(batch), own_tokens(shape_, dx), 0, positions_.gradient);
   }
 }
 
@@ -46,8 +44,10 @@ int64_t Embedding::workspace() const {
 Cost Embedding::cost() const {
   const int64_t moved = tp_sent(shape_, shape_.slots * shape_.hidden);
   const int64_t learned = shape_.position == PositionKind::Learned ? shape_.positions * shape_.hidden : 0;
-  return {
-      .parameters = table_.rows.size() * shape_.hidden + learned, .forward_sent = moved, .backward_weight_sent = moved};
+  return {.parameters = table_.rows.size() * shape_.hidden + learned,
+          .forward_sent = moved,
+          .backward_weight_sent = moved,
+          .backward_sent = moved};
 }
 
 void Embedding::add_parameters(Parameters& parameters) {

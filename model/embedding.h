@@ -13,7 +13,7 @@ class Embedding {
   // Overwrites x [slots/tp, hidden]. Each tp rank looks up the tokens whose rows it holds; the sum over tp completes
   // them.
   void forward(LayerRun run, const Batch& batch, const Tensor& x) const;
-  // dx [slots/tp, hidden]; accumulates into the tables' gradients. (There is no input gradient.)
+  // dx [slots, hidden]: of all tokens. Accumulates into the tables' gradients. (There is no input gradient.)
   void backward_weight(LayerRun run, const Batch& batch, const ConstTensor& dx);
 
   int64_t workspace() const;

@@ -9,6 +9,7 @@ Cost& Cost::operator+=(const Cost& other) {
   backward_input_sent += other.backward_input_sent;
   backward_weight_sent += other.backward_weight_sent;
   most_exchanged += other.most_exchanged;
+  backward_sent += other.backward_sent;
   return *this;
 }
 
@@ -22,6 +23,10 @@ int64_t tp_all_reduce_sent(const ModelShape& shape, int64_t elements, DType dtyp
   if (shape.tp == 1) return 0;
   const int64_t own = shard({0, elements}, shape.tp, shape.tp_rank).size();
   return (elements + (shape.tp - 2) * own) * size_of(dtype);
+}
+
+ConstTensor own_tokens(const ModelShape& shape, const ConstTensor& x) {
+  return x.rows(shape.tp_rank * shape.local_slots(), (shape.tp_rank + 1) * shape.local_slots());
 }
 
 Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global) {

@@ -33,8 +33,9 @@ struct Cost {
   int64_t forward_sent = 0;  // bytes sent over tp
   int64_t backward_input_sent = 0;
   int64_t backward_weight_sent = 0;
-  ContextTraffic most_exchanged =
-      {};  // over cp, for the worst packing; RECOMPUTE of what attention made: forward's again
+  int64_t backward_sent = 0;  // of both in a row with Overlap::On, which gathers some tensors once for both
+  // Over cp, for the worst packing; RECOMPUTE of what attention made: forward's again.
+  ContextTraffic most_exchanged = {};
 
   Cost& operator+=(const Cost& other);
 };
@@ -44,6 +45,9 @@ Cost operator+(Cost a, const Cost& b);
 int64_t tp_sent(const ModelShape& shape, int64_t elements);
 // Bytes that an all-reduce over tp of `elements` sends from this rank (parallel/traffic.h).
 int64_t tp_all_reduce_sent(const ModelShape& shape, int64_t elements, DType dtype);
+
+// This rank's tokens of x [slots, n].
+ConstTensor own_tokens(const ModelShape& shape, const ConstTensor& x);
 
 // A parameter whose dim 0 is split over tp.
 Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global);

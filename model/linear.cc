@@ -33,17 +33,14 @@ void ColumnLinear::forward(LayerRun run, const ConstTensor& x, const Tensor& y) 
   gemm(run.context, all, matrix(), y, kXWt, biased ? bias_.value.reshape({out_}) : ConstTensor());
 }
 
-void ColumnLinear::backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const {
-  ArenaScope scope(run.context.workspace());
+Request ColumnLinear::backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const {
   const Tensor partial = shape_.tp == 1 ? dx : run.context.workspace().take({shape_.slots, in_}, shape_.compute);
   gemm(run.context, dy, matrix(), partial, kXW);
-  scatter_sum_tokens(run.context, run.tp, partial, dx);
+  return start_scatter_sum_tokens(run.context, run.tp, partial, dx);
 }
 
 void ColumnLinear::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x) {
-  ArenaScope scope(run.context.workspace());
-  const ConstTensor all = gather_tokens(run.context, run.tp, x);
-  gemm(run.context, dy, all, weight_.gradient.reshape({out_, in_}), kWeight);
+  gemm(run.context, dy, x, weight_.gradient.reshape({out_, in_}), kWeight);
   if (shape_.bias == BiasKind::Bias) add_column_sums(run.context, dy, bias_.gradient.reshape({out_}));
 }
 
@@ -66,7 +63,8 @@ Cost ColumnLinear::cost() const {
           .matrix_flops = gemm_flops(shape_.slots, out_, in_),
           .forward_sent = moved,
           .backward_input_sent = moved,
-          .backward_weight_sent = moved};
+          .backward_weight_sent = moved,
+          .backward_sent = 2 * moved};
 }
 
 void ColumnLinear::add_parameters(Parameters& parameters) {
@@ -93,16 +91,13 @@ void RowLinear::forward(LayerRun run, const ConstTensor& x, const Tensor& y) con
 }
 
 void RowLinear::backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const {
-  ArenaScope scope(run.context.workspace());
-  gemm(run.context, gather_tokens(run.context, run.tp, dy), weight_.value, dx, kXWt);
+  gemm(run.context, dy, weight_.value, dx, kXWt);
 }
 
 void RowLinear::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x) {
-  ArenaScope scope(run.context.workspace());
-  const ConstTensor all = gather_tokens(run.context, run.tp, dy);
-  gemm(run.context, x, all, weight_.gradient, kWeight);
+  gemm(run.context, x, dy, weight_.gradient, kWeight);
   // The bias belongs to every token once: each rank adds its own tokens, and the reduction over tp adds the ranks.
-  if (shape_.bias == BiasKind::Bias) add_column_sums(run.context, dy, bias_.gradient);
+  if (shape_.bias == BiasKind::Bias) add_column_sums(run.context, own_tokens(shape_, dy), bias_.gradient);
 }
 
 void RowLinear::prepare(Context& context) const {
@@ -124,7 +119,8 @@ Cost RowLinear::cost() const {
           .matrix_flops = gemm_flops(shape_.slots, out_, in_),
           .forward_sent = moved,
           .backward_input_sent = moved,
-          .backward_weight_sent = moved};
+          .backward_weight_sent = moved,
+          .backward_sent = moved};  // dy is gathered once
 }
 
 void RowLinear::add_parameters(Parameters& parameters) {

@@ -6,6 +6,9 @@
 //
 // Their weights' leading dim may be written as several ([kv_head, q_per_kv + 2, head_dim, hidden]); only dim 0 is
 // split.
+//
+// Backward begins with what was gathered by the caller (Row's dy serves both of its gradients), and Column's dx ends
+// under way: the caller has the other products to run meanwhile.
 #pragma once
 
 #include "model/layer.h"
@@ -19,13 +22,14 @@ class ColumnLinear {
 
   // Gathers x over tp; overwrites y.
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
-  // Overwrites dx [slots/tp, in], summed over tp.
-  void backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const;
-  // Gathers x again (cheaper than keeping it); accumulates into the gradients.
+  // Overwrites dx [slots/tp, in], summed over tp: it may be used after wait(), until which the ranks' own sums lie in
+  // the context's workspace (the caller holds the scope).
+  [[nodiscard]] Request backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const;
+  // x: of all tokens, gathered again (cheaper than keeping it). Accumulates into the gradients.
   void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x);
 
   void prepare(Context& context) const;  // generates the matrix products
-  int64_t workspace() const;             // bytes, of any call
+  int64_t workspace() const;             // bytes, of forward, and of backward_input until its wait()
   Cost cost() const;
   void add_parameters(Parameters& parameters);
   Parameter& weight() { return weight_; }
@@ -45,13 +49,13 @@ class RowLinear {
 
   // Overwrites y [slots/tp, out], summed over tp.
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
-  // Gathers dy over tp; overwrites dx [slots, in/tp].
+  // dy: of all tokens. Overwrites dx [slots, in/tp].
   void backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const;
-  // Gathers dy again; accumulates into the gradients.
+  // dy: of all tokens. Accumulates into the gradients.
   void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x);
 
   void prepare(Context& context) const;
-  int64_t workspace() const;
+  int64_t workspace() const;  // bytes, of forward
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 

@@ -34,22 +34,44 @@ void Mlp::activate(LayerRun run, const Saved& saved) const {
   }
 }
 
-void Mlp::backward_input(LayerRun run, const ConstTensor& dy, const Saved& saved, const Tensor& dx) const {
-  ArenaScope scope(run.context.workspace());
-  const Tensor dactivation = run.context.workspace().take(activation_shape_, shape_.compute);
-  down_.backward_input(run, dy, dactivation);
+void Mlp::activate_backward(LayerRun run, const ConstTensor& dactivation, const Saved& saved) const {
   if (shape_.mlp == MlpKind::SwiGlu) {
     const Tensor up = saved.up.reshape({shape_.slots, shape_.local_ffn(), 2});
     swiglu_backward(run.context, dactivation, up, up);
   } else {
     gelu_backward(run.context, dactivation, saved.up, saved.up);
   }
-  up_.backward_input(run, saved.up, dx);
 }
 
-void Mlp::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved) {
-  down_.backward_weight(run, dy, saved.activation);
-  up_.backward_weight(run, saved.up, x);
+void Mlp::backward_input(LayerRun run, const ConstTensor& dy, const Saved& saved, const Tensor& dx) const {
+  ArenaScope scope(run.context.workspace());
+  const Tensor dactivation = run.context.workspace().take(activation_shape_, shape_.compute);
+  {
+    ArenaScope inner(run.context.workspace());
+    down_.backward_input(run, gather_tokens(run.context, run.tp, dy), dactivation);
+  }
+  activate_backward(run, dactivation, saved);
+  up_.backward_input(run, saved.up, dx).wait();
+}
+
+void Mlp::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved,
+                          TokenGathers& all) {
+  down_.backward_weight(run, all.of(dy), saved.activation);
+  up_.backward_weight(run, saved.up, all.of(x));
+}
+
+void Mlp::backward(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved, const Tensor& dx) {
+  ArenaScope scope(run.context.workspace());
+  const ConstTensor gathered[] = {dy, x};
+  TokenGathers all(run.context, run.tp, gathered);
+  const Tensor dactivation = run.context.workspace().take(activation_shape_, shape_.compute);
+  const ConstTensor dy_all = all.of(dy);
+  down_.backward_input(run, dy_all, dactivation);
+  down_.backward_weight(run, dy_all, saved.activation);
+  activate_backward(run, dactivation, saved);
+  Request sum = up_.backward_input(run, saved.up, dx);
+  up_.backward_weight(run, saved.up, all.of(x));
+  sum.wait();
 }
 
 void Mlp::allocate_expanded(Arena& arena, Saved& saved) const { saved.up = arena.take(up_shape_, shape_.compute); }
@@ -65,6 +87,11 @@ void Mlp::prepare(Context& context) const {
 
 int64_t Mlp::workspace() const {
   return Arena::bytes(activation_shape_, shape_.compute) + std::max(up_.workspace(), down_.workspace());
+}
+
+int64_t Mlp::backward_workspace() const {
+  return TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute) +
+         Arena::bytes(activation_shape_, shape_.compute) + up_.workspace();
 }
 
 Cost Mlp::cost() const { return up_.cost() + down_.cost(); }

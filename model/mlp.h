@@ -5,6 +5,7 @@
 #pragma once
 
 #include "model/linear.h"
+#include "parallel/regions.h"
 
 namespace tessera {
 
@@ -25,17 +26,25 @@ class Mlp {
   void activate(LayerRun run, const Saved& saved) const;
   // Overwrites dx [slots/tp, hidden]; leaves in saved what backward_weight needs.
   void backward_input(LayerRun run, const ConstTensor& dy, const Saved& saved, const Tensor& dx) const;
-  void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved);
+  // Gathers dy, then x.
+  void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved,
+                       TokenGathers& all);
+  // Both in a row: dy is gathered once, and x's gather and dx's sum run beside products.
+  void backward(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved, const Tensor& dx);
 
   // The two halves of Saved: what expand() and what activate() writes.
   void allocate_expanded(Arena& arena, Saved& saved) const;
   void allocate_activated(Arena& arena, Saved& saved) const;
   void prepare(Context& context) const;
-  int64_t workspace() const;
+  int64_t workspace() const;           // of forward, backward_input and backward_weight
+  int64_t backward_workspace() const;  // of backward
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 
  private:
+  // Overwrites saved.up with its gradient.
+  void activate_backward(LayerRun run, const ConstTensor& dactivation, const Saved& saved) const;
+
   ModelShape shape_;
   Shape up_shape_;          // local shape of Saved::up
   Shape activation_shape_;  // and of Saved::activation

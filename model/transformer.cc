@@ -56,8 +56,7 @@ void Transformer::number_parameters() {
     }
   };
   if (embedding_) add(*embedding_, 0, 0);
-  for (int i = 0; i < blocks(); ++i)
-    add(*blocks_[i], kBeforeBlocks + (options_.part.first_block + i) * per_block, i);
+  for (int i = 0; i < blocks(); ++i) add(*blocks_[i], kBeforeBlocks + (options_.part.first_block + i) * per_block, i);
   if (head_) add(*head_, kBeforeBlocks + shape_.layers * per_block, blocks() - 1);
   if (head_ && embedding_ && shape_.tied) {
     embedding_->table().head_block = blocks() - 1;
@@ -86,14 +85,15 @@ int64_t Transformer::area_bytes() const {
   return most;
 }
 
-int64_t Transformer::activations_bytes() const {
-  return options_.slots * slot_bytes() + options_.areas * area_bytes();
-}
+int64_t Transformer::activations_bytes() const { return options_.slots * slot_bytes() + options_.areas * area_bytes(); }
 
 int64_t Transformer::workspace_bytes(const Context& context) const {
   int64_t bytes = 0;
   if (embedding_) bytes = std::max(bytes, embedding_->workspace());
   if (head_) bytes = std::max(bytes, head_->workspace(context));
+  bytes = std::max(bytes, TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute,
+                                                  options_.overlap));
+  if (options_.overlap == Overlap::On) bytes = std::max(bytes, blocks_.front()->backward_workspace(context));
   // Forward has what it does not keep in the workspace.
   int64_t block = 0;
   for (const auto& b : blocks_) block = std::max(block, b->workspace(context));
@@ -163,6 +163,7 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
   }
   for (int i = 0; i < options_.areas; ++i) areas_.push_back(take_area(activations_));
   TESSERA_CHECK_EQ(activations_.used(), activations_.capacity(), "the layers' statements of saved bytes");
+  gathered_.reserve(Block::kGathers * blocks_.size() + 1);
   blocks_.front()->prepare(context);
   if (head_) head_->prepare(context);
 }
@@ -230,14 +231,40 @@ void Transformer::backward_input(Context& context, const Batch&, const Place& pl
     blocks_[i]->backward_input(run(context), slot.plan, before(slot, place, i), saved(slot, i), slot.residual[i + 1]);
 }
 
+void Transformer::free_area(Slot& slot, int block) {
+  if (slot.area[block] >= 0) areas_[slot.area[block]].taken = false;
+  slot.area[block] = -1;
+}
+
 void Transformer::backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange range) {
   Slot& slot = slots_.at(place.slot);
+  const bool with_embedding = embedding_ && range.first == 0;
+  gathered_.clear();
   for (int i = range.last; i-- > range.first;) {
-    blocks_[i]->backward_weight(run(context), saved(slot, i), slot.residual[i + 1]);
-    if (slot.area[i] >= 0) areas_[slot.area[i]].taken = false;
-    slot.area[i] = -1;
+    const auto of_block = Block::gathers(saved(slot, i), slot.residual[i + 1]);
+    gathered_.insert(gathered_.end(), of_block.begin(), of_block.end());
   }
-  if (embedding_ && range.first == 0) embedding_->backward_weight(run(context), batch, slot.residual[0]);
+  if (with_embedding) gathered_.push_back(slot.residual[0]);
+  ArenaScope scope(context.workspace());
+  TokenGathers all(context, *tp_, gathered_, options_.overlap);
+  for (int i = range.last; i-- > range.first;) {
+    blocks_[i]->backward_weight(run(context), saved(slot, i), slot.residual[i + 1], all);
+    free_area(slot, i);
+  }
+  if (with_embedding) embedding_->backward_weight(run(context), batch, all.of(slot.residual[0]));
+}
+
+void Transformer::backward(Context& context, const Batch& batch, const Place& place, BlockRange range) {
+  if (options_.overlap == Overlap::Off) return Stage::backward(context, batch, place, range);
+  Slot& slot = slots_.at(place.slot);
+  if (head_ && range.last == blocks()) head_->backward_input(run(context), slot.residual.back(), *slot.head);
+  for (int i = range.last; i-- > range.first;) {
+    blocks_[i]->backward(run(context), slot.plan, before(slot, place, i), saved(slot, i), slot.residual[i + 1]);
+    free_area(slot, i);
+  }
+  if (!embedding_ || range.first > 0) return;
+  ArenaScope scope(context.workspace());
+  embedding_->backward_weight(run(context), batch, gather_tokens(context, *tp_, slot.residual[0]));
 }
 
 void Transformer::slot_restored(Context& context, const Batch& batch, int slot) {

@@ -29,6 +29,7 @@ class Transformer : public Stage {
     bool ends_together = false;
     Transformer* embedding_stage = nullptr;
     bool weights_elsewhere = false;  // values are given their memory from outside (Reducer::gather)
+    Overlap overlap = Overlap::On;  // of tensor parallelism's communication with backward's compute
   };
 
   Transformer(const ModelShape& shape, Options options);
@@ -56,6 +57,7 @@ class Transformer : public Stage {
   void recompute(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
   void backward_input(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
   void backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
+  void backward(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
   double evaluate(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
                   double loss_scale) override;
   Parameters& parameters() override { return parameters_; }
@@ -69,9 +71,9 @@ class Transformer : public Stage {
   struct Slot {
     Tensor memory;  // everything below, as bytes
     MicrobatchPlan plan;
-    std::vector<Block::Saved> kept;      // by block
-    std::vector<Tensor> residual;        // [slots/tp, hidden] before each block and after the last; the first one is
-                                         // empty where the stage before hands it over
+    std::vector<Block::Saved> kept;  // by block
+    std::vector<Tensor> residual;    // [slots/tp, hidden] before each block and after the last; the first one is
+                                     // empty where the stage before hands it over
     std::optional<Head::Saved> head;
     std::vector<int> area;  // by block, between recompute and backward_weight; else -1
   };
@@ -90,6 +92,7 @@ class Transformer : public Stage {
     return block == 0 && !first() ? place.input : slot.residual[block];
   }
   Block::Saved saved(const Slot& slot, int block) const;
+  void free_area(Slot& slot, int block);
   void forward_blocks(Context& context, const Batch& batch, const Place& place, BlockRange blocks);
   void number_parameters();
 
@@ -105,6 +108,7 @@ class Transformer : public Stage {
   Arena activations_;
   std::vector<Slot> slots_;
   std::vector<Area> areas_;
+  std::vector<ConstTensor> gathered_;  // by backward_weight, in order
 };
 
 }  // namespace tessera

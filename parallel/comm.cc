@@ -5,6 +5,7 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <optional>
 
 #include "parallel/shard.h"
 
@@ -56,9 +57,7 @@ int64_t all_reduce_bytes(int64_t count, DType dtype, int rank, int n) {
 class Stopwatch {
  public:
   explicit Stopwatch(Traffic& traffic) : traffic_(traffic), start_(std::chrono::steady_clock::now()) {}
-  ~Stopwatch() {
-    traffic_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
+  ~Stopwatch() { traffic_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
 
  private:
   Traffic& traffic_;
@@ -71,6 +70,7 @@ Request& Request::operator=(Request&& other) noexcept {
   if (this != &other) {
     finish();
     pending_ = std::exchange(other.pending_, nullptr);
+    timed_ = other.timed_;
   }
   return *this;
 }
@@ -81,6 +81,8 @@ void Request::wait() {
     Pending* pending;
     ~Release() { pending->release(); }
   } release{std::exchange(pending_, nullptr)};
+  std::optional<Stopwatch> watch;
+  if (timed_ != nullptr) watch.emplace(*timed_);
   release.pending->wait();
 }
 
@@ -113,23 +115,48 @@ void Comm::all_reduce(const Tensor& x, Reduction reduction) {
 void Comm::all_reduce_sum(const Tensor& x) { all_reduce(x, Reduction::Sum); }
 void Comm::all_reduce_max(const Tensor& x) { all_reduce(x, Reduction::Max); }
 
-void Comm::all_gather(const ConstTensor& in, const Tensor& out) {
-  check_parts(out, in, size_, "all_gather");
-  check_alias(out, in, rank_, "all_gather");
+// Checks and counts.
+void Comm::begin_all_gather(const ConstTensor& in, const Tensor& out, const char* call) {
+  check_parts(out, in, size_, call);
+  check_alias(out, in, rank_, call);
   traffic_.add(Collective::AllGather, in.bytes() * (size_ - 1));
-  if (size_ == 1) return copy(in, out);
+  if (size_ == 1) copy(in, out);
+}
+
+void Comm::begin_reduce_scatter_sum(const ConstTensor& in, const Tensor& out, const char* call) {
+  check_parts(in, out, size_, call);
+  check_alias(in, out, rank_, call);
+  TESSERA_CHECK(in.dtype() != DType::U16, "no reduction over ranks for U16");
+  traffic_.add(Collective::ReduceScatter, out.bytes() * (size_ - 1));
+  if (size_ == 1) copy(in, out);
+}
+
+void Comm::all_gather(const ConstTensor& in, const Tensor& out) {
+  begin_all_gather(in, out, "all_gather");
+  if (size_ == 1 || in.size() == 0) return;
   const Stopwatch watch(traffic_);
-  if (in.size() > 0) do_all_gather(bytes_of(in), bytes_of(out), in.bytes());
+  do_all_gather(bytes_of(in), bytes_of(out), in.bytes());
 }
 
 void Comm::reduce_scatter_sum(const ConstTensor& in, const Tensor& out) {
-  check_parts(in, out, size_, "reduce_scatter_sum");
-  check_alias(in, out, rank_, "reduce_scatter_sum");
-  TESSERA_CHECK(in.dtype() != DType::U16, "no reduction over ranks for U16");
-  traffic_.add(Collective::ReduceScatter, out.bytes() * (size_ - 1));
-  if (size_ == 1) return copy(in, out);
+  begin_reduce_scatter_sum(in, out, "reduce_scatter_sum");
+  if (size_ == 1 || out.size() == 0) return;
   const Stopwatch watch(traffic_);
-  if (out.size() > 0) do_reduce_scatter_sum(bytes_of(in), bytes_of(out), out.size(), out.dtype());
+  do_reduce_scatter_sum(bytes_of(in), bytes_of(out), out.size(), out.dtype());
+}
+
+Request Comm::start_all_gather(const ConstTensor& in, const Tensor& out) {
+  begin_all_gather(in, out, "start_all_gather");
+  if (size_ == 1 || in.size() == 0) return {};
+  const Stopwatch watch(traffic_);
+  return Request(do_start_all_gather(bytes_of(in), bytes_of(out), in.bytes()), &traffic_);
+}
+
+Request Comm::start_reduce_scatter_sum(const ConstTensor& in, const Tensor& out) {
+  begin_reduce_scatter_sum(in, out, "start_reduce_scatter_sum");
+  if (size_ == 1 || out.size() == 0) return {};
+  const Stopwatch watch(traffic_);
+  return Request(do_start_reduce_scatter_sum(bytes_of(in), bytes_of(out), out.size(), out.dtype()), &traffic_);
 }
 
 void Comm::all_to_all(const ConstTensor& in, const Tensor& out) {

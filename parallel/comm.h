@@ -24,8 +24,8 @@
 
 namespace tessera {
 
-// A message under way. wait() returns when the tensor may be used (received) or reused (sent); the destructor waits,
-// unless an exception is on its way: then the message is withdrawn. Must not outlive its Comm.
+// A message or a started collective under way. wait() returns when the tensors may be used (received) or reused (sent);
+// the destructor waits, unless an exception is on its way: then it is withdrawn. Must not outlive its Comm.
 class Request {
  public:
   // What a backend supplies; it comes from the Comm's pool and goes back there.
@@ -40,8 +40,9 @@ class Request {
   };
 
   Request() = default;
-  explicit Request(Pending* pending) : pending_(pending) {}
-  Request(Request&& other) noexcept : pending_(std::exchange(other.pending_, nullptr)) {}
+  // timed: to whose seconds the waiting is added; may be null.
+  explicit Request(Pending* pending, Traffic* timed = nullptr) : pending_(pending), timed_(timed) {}
+  Request(Request&& other) noexcept : pending_(std::exchange(other.pending_, nullptr)), timed_(other.timed_) {}
   Request& operator=(Request&& other) noexcept;  // finishes what it replaces, as the destructor does
   ~Request() { finish(); }
   void wait();
@@ -51,6 +52,7 @@ class Request {
   void finish() noexcept;
 
   Pending* pending_ = nullptr;
+  Traffic* timed_ = nullptr;
 };
 
 class Comm {
@@ -72,6 +74,17 @@ class Comm {
 
   // out [rows, ...] becomes this rank's part of the sum over ranks of in [size * rows, ...]. out may be its part of in.
   void reduce_scatter_sum(const ConstTensor& in, const Tensor& out);
+
+  // The same two, under way when the call returns: the same bits, the same bytes, counted at the start; seconds are
+  // those spent in start and wait(). Until wait() returns, `in` must not be written and `out` must be neither read nor
+  // written. Anything else may run meanwhile: compute, messages, and other calls of this group and of others, started
+  // or not. All ranks start in the same order and wait in the same order; a wait() may take until the peers wait too.
+  // A call may finish what its group has started before it.
+  //
+  // A backend on a GPU runs them on a stream of its own, behind what the context's stream has so far; there wait()
+  // makes the context's stream wait, and not the host.
+  [[nodiscard]] Request start_all_gather(const ConstTensor& in, const Tensor& out);
+  [[nodiscard]] Request start_reduce_scatter_sum(const ConstTensor& in, const Tensor& out);
 
   // out's part r becomes what rank r has in its part for this rank; both [size * rows, ...], not aliased.
   void all_to_all(const ConstTensor& in, const Tensor& out);
@@ -112,6 +125,9 @@ class Comm {
   virtual void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
   // out [count] = sum over ranks of elements [rank() * count, (rank() + 1) * count) of in. out may be that part of in.
   virtual void do_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count, DType dtype) = 0;
+  virtual Request::Pending* do_start_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
+  virtual Request::Pending* do_start_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count,
+                                                        DType dtype) = 0;
   // x [count] = reduction over ranks of x.
   virtual void do_all_reduce(std::byte* x, int64_t count, DType dtype, Reduction reduction) = 0;
   virtual void do_broadcast(std::byte* x, int64_t bytes, int root) = 0;
@@ -121,6 +137,8 @@ class Comm {
 
  private:
   void all_reduce(const Tensor& x, Reduction reduction);
+  void begin_all_gather(const ConstTensor& in, const Tensor& out, const char* call);
+  void begin_reduce_scatter_sum(const ConstTensor& in, const Tensor& out, const char* call);
   void check_message(const ConstTensor& x, int peer, int tag, const char* call) const;
   template <class T>
   void gather_scalars(T value);

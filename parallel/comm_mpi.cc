@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <exception>
 
+#include "parallel/mpi_requests.h"
 #include "parallel/shard.h"
 #include "tensor/buffer.h"
 
@@ -32,14 +32,6 @@ int64_t chunk_bytes(int ranks) {
   if (ranks == 1) return 0;
   const int64_t chunk = kStaging / (2 * (ranks - 1)) / 4096 * 4096;  // whole pages
   return std::clamp(chunk, kSmallestChunk, kLargestChunk);
-}
-
-void check_mpi(int code, const char* call, const std::string& group) {
-  if (code == MPI_SUCCESS) return;
-  char text[MPI_MAX_ERROR_STRING];
-  int length = 0;
-  MPI_Error_string(code, text, &length);
-  throw IoError(fmt::format("{} in group {} failed: {}", call, group, std::string(text, length)));
 }
 
 // An MPI communicator of our own. Not freed while an exception is on its way, since peers may never come.
@@ -76,19 +68,33 @@ int size_of_group(MPI_Comm comm) {
   return size;
 }
 
+// What the calls on `collectives_` are told apart by, so that a started one may overtake another.
+enum Tag : int { kExchange, kReduction, kStartedGather };
+
 class MpiComm;
 
 struct Message final : Request::Pending {
   explicit Message(MpiComm& comm_) : comm(comm_) {}
   void wait() override;
+  void abandon() noexcept override { posted.withdraw(); }
+  void release() noexcept override;
+
+  MpiComm& comm;
+  int peer = 0;
+  int64_t bytes = 0;
+  Posted posted;  // several when one call cannot count the bytes
+};
+
+// A collective that was started.
+struct Started final : Request::Pending {
+  explicit Started(MpiComm& comm_) : comm(comm_) {}
+  void wait() override;
   void abandon() noexcept override;
   void release() noexcept override;
 
   MpiComm& comm;
-  bool is_send = false;
-  int peer = 0;
-  int64_t bytes = 0;
-  std::vector<MPI_Request> requests;  // several when one call cannot count the bytes
+  uint64_t reduction = 0;  // the number of a reduction; 0: a gather, in `posted`
+  Posted posted;
 };
 
 class MpiComm final : public Comm {
@@ -101,7 +107,10 @@ class MpiComm final : public Comm {
         chunk_(chunk_bytes(size())),
         staging_(Device::Cpu, mpi_staging_bytes(size())),
         parts_(size()) {
-    for (std::vector<MPI_Request>& half : exchange_) half.reserve(2 * (size() - 1));
+    for (Posted* posted : {&exchange_, &rounds_[0], &rounds_[1]}) {
+      posted->sends.reserve(size() - 1);
+      posted->receives.reserve(size() - 1);
+    }
   }
 
   std::unique_ptr<Comm> split(int color, const std::string& name) override;
@@ -112,6 +121,9 @@ class MpiComm final : public Comm {
   void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) override;
   void do_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count, DType dtype) override;
   void do_all_reduce(std::byte* x, int64_t count, DType dtype, Reduction reduction) override;
+  Request::Pending* do_start_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override;
+  Request::Pending* do_start_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count,
+                                                DType dtype) override;
   void do_broadcast(std::byte* x, int64_t bytes, int root) override;
   void do_barrier() override { check_mpi(MPI_Barrier(collectives_.get()), "MPI_Barrier", name()); }
   Request::Pending* do_send(const std::byte* x, int64_t bytes, int to, int tag) override;
@@ -119,30 +131,50 @@ class MpiComm final : public Comm {
 
  private:
   friend struct Message;
+  friend struct Started;
 
-  // One round of an exchange; two rounds may be under way at once. Empty pieces are not sent.
-  void post_send(int round, int to, const std::byte* data, int64_t bytes);
-  void post_receive(int round, int from, std::byte* data, int64_t bytes);
-  void finish(int round);
+  // The sum of this rank's part, chunk by chunk through the staging buffer: two chunks are under way at once.
+  struct PartReduction {
+    uint64_t number = 0;
+    const std::byte* in = nullptr;
+    int64_t count = 0;  // of in
+    std::byte* out = nullptr;
+    DType dtype = DType::F32;
+    Reduction reduction = Reduction::Sum;
+    int64_t next = 0, chunks = 0;  // to be added up
+  };
+
+  // Empty pieces are not sent.
+  void post_send(Posted& posted, int to, const std::byte* data, int64_t bytes, Tag tag);
+  void post_receive(Posted& posted, int from, std::byte* data, int64_t bytes, Tag tag);
   int peer_after(int k) const { return (rank() + k) % size(); }
   int peer_before(int k) const { return (rank() + size() - k) % size(); }
 
   // The other ranks' parts of x [count], whose own part is in place.
   void gather_parts(std::byte* x, int64_t count, DType dtype);
-  // out = reduction over ranks of this rank's part of in [count].
-  void reduce_part(const std::byte* in, int64_t count, std::byte* out, DType dtype, Reduction reduction);
 
-  Message* take_message(bool is_send, int peer, int64_t bytes);
+  // out = reduction over ranks of this rank's part of in [count]; first finishes the one before.
+  void begin_reduction(const std::byte* in, int64_t count, std::byte* out, DType dtype, Reduction reduction);
+  void finish_reduction();
+  void reduce_part(const std::byte* in, int64_t count, std::byte* out, DType dtype, Reduction reduction) {
+    begin_reduction(in, count, out, dtype, reduction);
+    finish_reduction();
+  }
+  Interval piece(int r, int64_t chunk) const;  // of rank r's part
+  std::byte* place(int64_t chunk, int peer) const;
+  void post_chunk(int64_t chunk);
 
   Handle messages_;
-  Handle collectives_;  // a communicator apart, so that exchanges need no tags of their own
+  Handle collectives_;  // a communicator apart from the messages' and their tags
   int64_t largest_count_;
   int64_t chunk_;
   Buffer staging_;
   std::vector<const std::byte*> parts_;
-  std::vector<MPI_Request> exchange_[2];
-  std::deque<Message> all_messages_;  // all that were ever needed at once
-  std::vector<Message*> free_messages_;
+  Posted exchange_;
+  PartReduction reduction_;  // the last one that was begun
+  Posted rounds_[2];         // its chunks, by turns
+  Pool<Message> message_pool_;
+  Pool<Started> started_pool_;
 };
 
 std::unique_ptr<Comm> MpiComm::split(int color, const std::string& name) {
@@ -152,25 +184,18 @@ std::unique_ptr<Comm> MpiComm::split(int color, const std::string& name) {
   return std::make_unique<MpiComm>(Handle(part), name, largest_count_);
 }
 
-void MpiComm::post_send(int round, int to, const std::byte* data, int64_t bytes) {
+void MpiComm::post_send(Posted& posted, int to, const std::byte* data, int64_t bytes, Tag tag) {
   if (bytes == 0) return;
-  MPI_Request& request = exchange_[round].emplace_back();
-  check_mpi(MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, to, 0, collectives_.get(), &request), "MPI_Isend",
+  MPI_Request& request = posted.sends.emplace_back();
+  check_mpi(MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, to, tag, collectives_.get(), &request), "MPI_Isend",
             name());
 }
 
-void MpiComm::post_receive(int round, int from, std::byte* data, int64_t bytes) {
+void MpiComm::post_receive(Posted& posted, int from, std::byte* data, int64_t bytes, Tag tag) {
   if (bytes == 0) return;
-  MPI_Request& request = exchange_[round].emplace_back();
-  check_mpi(MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, from, 0, collectives_.get(), &request), "MPI_Irecv",
+  MPI_Request& request = posted.receives.emplace_back();
+  check_mpi(MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, from, tag, collectives_.get(), &request), "MPI_Irecv",
             name());
-}
-
-void MpiComm::finish(int round) {
-  std::vector<MPI_Request>& requests = exchange_[round];
-  check_mpi(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE), "MPI_Waitall",
-            name());
-  requests.clear();
 }
 
 void MpiComm::do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) {
@@ -185,11 +210,11 @@ void MpiComm::do_all_gather(const std::byte* in, std::byte* out, int64_t block_b
   for (int64_t begin = 0; begin < block_bytes; begin += largest_count_) {
     const int64_t bytes = std::min(largest_count_, block_bytes - begin);
     for (int k = 1; k < size(); ++k) {
-      post_receive(0, peer_before(k), out + peer_before(k) * block_bytes + begin, bytes);
-      post_send(0, peer_after(k), in + begin, bytes);
+      post_receive(exchange_, peer_before(k), out + peer_before(k) * block_bytes + begin, bytes, kExchange);
+      post_send(exchange_, peer_after(k), in + begin, bytes, kExchange);
     }
     if (in != own) std::memcpy(own + begin, in + begin, bytes);  // while peers come
-    finish(0);
+    exchange_.finish(name());
   }
 }
 
@@ -197,10 +222,10 @@ void MpiComm::do_all_to_all(const std::byte* in, std::byte* out, int64_t block_b
   for (int64_t begin = 0; begin < block_bytes; begin += largest_count_) {
     const int64_t bytes = std::min(largest_count_, block_bytes - begin);
     for (int k = 1; k < size(); ++k) {
-      post_receive(0, peer_before(k), out + peer_before(k) * block_bytes + begin, bytes);
-      post_send(0, peer_after(k), in + peer_after(k) * block_bytes + begin, bytes);
+      post_receive(exchange_, peer_before(k), out + peer_before(k) * block_bytes + begin, bytes, kExchange);
+      post_send(exchange_, peer_after(k), in + peer_after(k) * block_bytes + begin, bytes, kExchange);
     }
-    finish(0);
+    exchange_.finish(name());
   }
   std::memcpy(out + rank() * block_bytes, in + rank() * block_bytes, block_bytes);
 }
@@ -216,42 +241,61 @@ void MpiComm::gather_parts(std::byte* x, int64_t count, DType dtype) {
     const Interval own = piece(rank());
     for (int k = 1; k < size(); ++k) {
       const Interval theirs = piece(peer_before(k));
-      post_receive(0, peer_before(k), x + theirs.begin * element, theirs.size() * element);
-      post_send(0, peer_after(k), x + own.begin * element, own.size() * element);
+      post_receive(exchange_, peer_before(k), x + theirs.begin * element, theirs.size() * element, kExchange);
+      post_send(exchange_, peer_after(k), x + own.begin * element, own.size() * element, kExchange);
     }
-    finish(0);
+    exchange_.finish(name());
   }
 }
 
-void MpiComm::reduce_part(const std::byte* in, int64_t count, std::byte* out, DType dtype, Reduction reduction) {
-  const int64_t element = size_of(dtype);
-  const int64_t most = std::min(chunk_, largest_count_) / element;
-  const Interval own = shard({0, count}, size(), rank());
-  const auto piece = [&](int r, int64_t chunk) {
-    const Interval part = shard({0, count}, size(), r);
-    return intersect(part, {part.begin + chunk * most, part.begin + (chunk + 1) * most});
-  };
-  // One place for each peer, twice: the next chunk is on its way while this one is added up.
-  const auto place = [&](int64_t chunk, int peer) {
-    const int64_t index = peer < rank() ? peer : peer - 1;
-    return static_cast<std::byte*>(staging_.data()) + ((chunk % 2) * (size() - 1) + index) * chunk_;
-  };
-  const auto post = [&](int64_t chunk) {
-    for (int k = 1; k < size(); ++k) {
-      const int from = peer_before(k), to = peer_after(k);
-      post_receive(chunk % 2, from, place(chunk, from), piece(rank(), chunk).size() * element);
-      const Interval theirs = piece(to, chunk);
-      post_send(chunk % 2, to, in + theirs.begin * element, theirs.size() * element);
-    }
-  };
-  const int64_t chunks = (shard_rows(count, size()) + most - 1) / most;
-  post(0);
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    if (chunk + 1 < chunks) post(chunk + 1);
-    finish(chunk % 2);
+Interval MpiComm::piece(int r, int64_t chunk) const {
+  const int64_t most = std::min(chunk_, largest_count_) / size_of(reduction_.dtype);
+  const Interval part = shard({0, reduction_.count}, size(), r);
+  return intersect(part, {part.begin + chunk * most, part.begin + (chunk + 1) * most});
+}
+
+std::byte* MpiComm::place(int64_t chunk, int peer) const {
+  const int64_t index = peer < rank() ? peer : peer - 1;
+  return static_cast<std::byte*>(staging_.data()) + ((chunk % 2) * (size() - 1) + index) * chunk_;
+}
+
+void MpiComm::post_chunk(int64_t chunk) {
+  if (chunk >= reduction_.chunks) return;
+  const int64_t element = size_of(reduction_.dtype);
+  Posted& round = rounds_[chunk % 2];
+  for (int k = 1; k < size(); ++k) {
+    const int from = peer_before(k), to = peer_after(k);
+    post_receive(round, from, place(chunk, from), piece(rank(), chunk).size() * element, kReduction);
+    const Interval theirs = piece(to, chunk);
+    post_send(round, to, reduction_.in + theirs.begin * element, theirs.size() * element, kReduction);
+  }
+}
+
+void MpiComm::begin_reduction(const std::byte* in, int64_t count, std::byte* out, DType dtype, Reduction reduction) {
+  finish_reduction();
+  const int64_t most = std::min(chunk_, largest_count_) / size_of(dtype);
+  reduction_ = {.number = reduction_.number + 1,
+                .in = in,
+                .count = count,
+                .out = out,
+                .dtype = dtype,
+                .reduction = reduction,
+                .next = 0,
+                .chunks = (shard_rows(count, size()) + most - 1) / most};
+  post_chunk(0);
+  post_chunk(1);
+}
+
+void MpiComm::finish_reduction() {
+  const int64_t element = size_of(reduction_.dtype);
+  const Interval own = shard({0, reduction_.count}, size(), rank());
+  for (int64_t& chunk = reduction_.next; chunk < reduction_.chunks; ++chunk) {
+    rounds_[chunk % 2].finish(name());
     const Interval mine = piece(rank(), chunk);
-    for (int r = 0; r < size(); ++r) parts_[r] = r == rank() ? in + mine.begin * element : place(chunk, r);
-    reduce_in_rank_order(parts_, out + (mine.begin - own.begin) * element, mine.size(), dtype, reduction);
+    for (int r = 0; r < size(); ++r) parts_[r] = r == rank() ? reduction_.in + mine.begin * element : place(chunk, r);
+    reduce_in_rank_order(parts_, reduction_.out + (mine.begin - own.begin) * element, mine.size(), reduction_.dtype,
+                         reduction_.reduction);
+    post_chunk(chunk + 2);
   }
 }
 
@@ -262,6 +306,7 @@ void MpiComm::do_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t
 void MpiComm::do_all_reduce(std::byte* x, int64_t count, DType dtype, Reduction reduction) {
   const int64_t bytes = count * size_of(dtype);
   if (bytes * size() <= std::min(kSmall, staging_.bytes())) {
+    finish_reduction();  // its staging
     auto* all = static_cast<std::byte*>(staging_.data());
     do_all_gather(x, all, bytes);
     for (int r = 0; r < size(); ++r) parts_[r] = all + r * bytes;
@@ -280,35 +325,66 @@ void MpiComm::do_broadcast(std::byte* x, int64_t bytes, int root) {
   }
 }
 
-Message* MpiComm::take_message(bool is_send, int peer, int64_t bytes) {
-  if (free_messages_.empty()) {
-    free_messages_.reserve(all_messages_.size() + 1);  // so that release() never allocates
-    free_messages_.push_back(&all_messages_.emplace_back(*this));
+Request::Pending* MpiComm::do_start_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) {
+  Started* started = started_pool_.take(*this);
+  started->reduction = 0;
+  for (int64_t begin = 0; begin < block_bytes; begin += largest_count_) {
+    const int64_t bytes = std::min(largest_count_, block_bytes - begin);
+    for (int k = 1; k < size(); ++k) {
+      post_receive(started->posted, peer_before(k), out + peer_before(k) * block_bytes + begin, bytes, kStartedGather);
+      post_send(started->posted, peer_after(k), in + begin, bytes, kStartedGather);
+    }
   }
-  Message* message = free_messages_.back();
-  free_messages_.pop_back();
-  message->is_send = is_send;
-  message->peer = peer;
-  message->bytes = bytes;
-  message->requests.clear();
-  return message;
+  if (std::byte* own = out + rank() * block_bytes; in != own) std::memcpy(own, in, block_bytes);
+  return started;
+}
+
+Request::Pending* MpiComm::do_start_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count,
+                                                       DType dtype) {
+  begin_reduction(in, size() * count, out, dtype, Reduction::Sum);
+  Started* started = started_pool_.take(*this);
+  started->reduction = reduction_.number;
+  return started;
+}
+
+void Started::wait() {
+  if (reduction == 0)
+    posted.finish(comm.name());
+  else if (reduction == comm.reduction_.number)  // else a later call has finished it
+    comm.finish_reduction();
+}
+
+void Started::abandon() noexcept {
+  posted.withdraw();
+  if (reduction != comm.reduction_.number) return;
+  for (Posted& round : comm.rounds_) round.withdraw();
+  comm.reduction_.next = comm.reduction_.chunks;
+}
+
+void Started::release() noexcept {
+  posted.clear();
+  comm.started_pool_.give_back(this);
 }
 
 Request::Pending* MpiComm::do_send(const std::byte* x, int64_t bytes, int to, int tag) {
-  Message* message = take_message(true, to, bytes);
+  Message* message = message_pool_.take(*this);
+  message->peer = to;
+  message->bytes = bytes;
   for (int64_t begin = 0; begin < bytes; begin += largest_count_) {
     const int count = static_cast<int>(std::min(largest_count_, bytes - begin));
-    MPI_Request& request = message->requests.emplace_back();
+    MPI_Request& request = message->posted.sends.emplace_back();
     check_mpi(MPI_Isend(x + begin, count, MPI_BYTE, to, tag, messages_.get(), &request), "MPI_Isend", name());
   }
   return message;
 }
 
 Request::Pending* MpiComm::do_receive(std::byte* x, int64_t bytes, int from, int tag) {
-  Message* message = take_message(false, from, bytes);
+  Message* message = message_pool_.take(*this);
+  message->peer = from;
+  message->bytes = bytes;
   for (int64_t begin = 0; begin < bytes; begin += largest_count_) {
     const int count = static_cast<int>(std::min(largest_count_, bytes - begin));
-    MPI_Request& request = message->requests.emplace_back();
+    MPI_Request& request = message->posted.receives.emplace_back();
     check_mpi(MPI_Irecv(x + begin, count, MPI_BYTE, from, tag, messages_.get(), &request), "MPI_Irecv", name());
   }
   return message;
@@ -316,32 +392,25 @@ Request::Pending* MpiComm::do_receive(std::byte* x, int64_t bytes, int from, int
 
 void Message::wait() {
   int64_t received = 0;
-  for (MPI_Request& request : requests) {
+  for (MPI_Request& request : posted.sends)
+    check_mpi(MPI_Wait(&request, MPI_STATUS_IGNORE), "MPI_Wait for a send", comm.name());
+  for (MPI_Request& request : posted.receives) {
     MPI_Status status;
-    check_mpi(MPI_Wait(&request, &status), is_send ? "MPI_Wait for a send" : "MPI_Wait for a receive", comm.name());
+    check_mpi(MPI_Wait(&request, &status), "MPI_Wait for a receive", comm.name());
     int count = 0;
-    if (!is_send) MPI_Get_count(&status, MPI_BYTE, &count);
+    MPI_Get_count(&status, MPI_BYTE, &count);
     received += count;
   }
-  if (!is_send && received != bytes) {
+  if (!posted.receives.empty() && received != bytes) {
     throw InternalError(fmt::format("a message in group {} from rank {} has {} bytes, not the {} that were expected",
                                     comm.name(), peer, received, bytes));
   }
 }
 
-void Message::abandon() noexcept {
-  for (MPI_Request& request : requests) {
-    if (request == MPI_REQUEST_NULL) continue;
-    if (is_send) {
-      MPI_Request_free(&request);  // sends cannot be cancelled everywhere; the job is about to end
-    } else {
-      MPI_Cancel(&request);
-      MPI_Wait(&request, MPI_STATUS_IGNORE);  // returns: received or cancelled
-    }
-  }
+void Message::release() noexcept {
+  posted.clear();
+  comm.message_pool_.give_back(this);
 }
-
-void Message::release() noexcept { comm.free_messages_.push_back(this); }
 
 }  // namespace
 

@@ -1,102 +1,19 @@
 #include "parallel/comm_threads.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <exception>
-#include <mutex>
 #include <thread>
 
 #include "parallel/shard.h"
+#include "parallel/thread_exchange.h"
+#include "parallel/thread_world.h"
 
 namespace tessera {
 namespace {
 
-// Where a rank is: what its peers must agree with, and what an error says.
-struct Call {
-  const char* what = "";
-  int64_t bytes = 0;
-  int detail = 0;  // root, dtype, peer: whatever else must agree
-  bool operator==(const Call& other) const {
-    return std::strcmp(what, other.what) == 0 && bytes == other.bytes && detail == other.detail;
-  }
-};
-
-// What all ranks of one run share. One mutex for all: it is never held while data are moved.
-struct World {
-  struct Rank {
-    std::condition_variable wake;
-    bool waiting = false;
-    bool finished = false;
-    const std::string* group = nullptr;  // of the call in which it waits
-    const char* what = "";
-  };
-
-  explicit World(int n) : ranks(n) {}
-
-  std::mutex mutex;
-  std::deque<Rank> ranks;
-  bool failed = false;
-  std::string failure;
-
-  void wake(int rank) {
-    ranks[rank].waiting = false;
-    ranks[rank].wake.notify_all();
-  }
-
-  // The first failure is the one that peers hear of.
-  void fail(const std::string& message) {
-    if (failed) return;
-    failed = true;
-    failure = message;
-    for (size_t r = 0; r < ranks.size(); ++r) wake(static_cast<int>(r));
-  }
-
-  void check_peers() const {
-    if (failed) throw PeerFailed(failure);
-  }
-
-  // Some rank waits, and nobody is left to wake it.
-  bool stuck() const {
-    bool waited_for = false;
-    for (const Rank& rank : ranks) {
-      if (!rank.finished && !rank.waiting) return false;
-      waited_for |= rank.waiting;
-    }
-    return waited_for;
-  }
-  std::string deadlock() const {
-    std::string text = "deadlock: every rank waits for another or has ended";
-    for (size_t r = 0; r < ranks.size(); ++r) {
-      text += "\n  rank " + std::to_string(r) +
-              (ranks[r].finished ? " has ended"
-                                 : std::string(" waits in ") + ranks[r].what + " of group " + *ranks[r].group);
-    }
-    return text;
-  }
-
-  // Blocks `rank` until ready(), which whoever makes it true announces by wake(rank). `abortable` waits end with
-  // PeerFailed when a rank fails; the others are for peers that are sure to come.
-  enum class Abort { Yes, No };
-  template <class Ready>
-  void wait(std::unique_lock<std::mutex>& lock, int rank, const std::string& group, const char* what, Abort abort,
-            Ready ready) {
-    Rank& self = ranks[rank];
-    while (!ready()) {
-      if (abort == Abort::Yes) check_peers();
-      self.waiting = true;
-      self.group = &group;
-      self.what = what;
-      if (!failed && stuck()) {
-        const InternalError error(deadlock());
-        self.waiting = false;
-        throw error;
-      }
-      self.wake.wait(lock, [&] { return !self.waiting; });
-    }
-  }
-};
+using Call = ThreadWorld::Call;
 
 class ThreadComm;
 
@@ -118,8 +35,11 @@ struct Message final : Request::Pending {
 
 // What the ranks of one group share.
 struct Group {
-  Group(std::shared_ptr<World> world_, std::vector<int> members)
-      : world(std::move(world_)), world_ranks(std::move(members)), slots(world_ranks.size()) {
+  Group(std::shared_ptr<ThreadWorld> world_, std::vector<int> members)
+      : world(std::move(world_)),
+        world_ranks(std::move(members)),
+        slots(world_ranks.size()),
+        exchanges(*world, world_ranks) {
     unmatched.reserve(16 * slots.size());  // more may be under way at once; they are rare
   }
 
@@ -131,13 +51,14 @@ struct Group {
     std::shared_ptr<Group> child;
   };
 
-  std::shared_ptr<World> world;
+  std::shared_ptr<ThreadWorld> world;
   std::vector<int> world_ranks;
   std::vector<Slot> slots;
   int arrived = 0;
   uint64_t generation = 0;
   std::string odds;                 // set when the ranks made different calls
   std::vector<Message*> unmatched;  // in the order posted
+  ThreadExchanges exchanges;        // collectives that were started
 };
 
 class ThreadComm final : public Comm {
@@ -152,6 +73,9 @@ class ThreadComm final : public Comm {
   void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) override;
   void do_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count, DType dtype) override;
   void do_all_reduce(std::byte* x, int64_t count, DType dtype, Reduction reduction) override;
+  Request::Pending* do_start_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override;
+  Request::Pending* do_start_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count,
+                                                DType dtype) override;
   void do_broadcast(std::byte* x, int64_t bytes, int root) override;
   void do_barrier() override { enter({"barrier"}, nullptr, nullptr); }
   Request::Pending* do_send(const std::byte* x, int64_t bytes, int to, int tag) override;
@@ -160,7 +84,7 @@ class ThreadComm final : public Comm {
  private:
   friend struct Message;
 
-  World& world() { return *group_->world; }
+  ThreadWorld& world() { return *group_->world; }
   int world_rank() const { return group_->world_ranks[rank()]; }
 
   // The first meeting of a collective: hands the rank's pointers to its peers, and returns when all have come and are
@@ -169,7 +93,7 @@ class ThreadComm final : public Comm {
   void enter(const Call& call, const std::byte* in, std::byte* out, int color = 0);
   // A later meeting, to which every rank that has entered comes.
   void meet();
-  void arrive(std::unique_lock<std::mutex>& lock, const char* what, World::Abort abort);
+  void arrive(std::unique_lock<std::mutex>& lock, const char* what, ThreadWorld::Abort abort);
   void reduce_part(const Interval& part, std::byte* out, DType dtype, Reduction reduction);
 
   Message* take_message();
@@ -181,7 +105,7 @@ class ThreadComm final : public Comm {
   std::vector<Message*> free_messages_;
 };
 
-void ThreadComm::arrive(std::unique_lock<std::mutex>& lock, const char* what, World::Abort abort) {
+void ThreadComm::arrive(std::unique_lock<std::mutex>& lock, const char* what, ThreadWorld::Abort abort) {
   Group& group = *group_;
   if (++group.arrived < size()) {
     const uint64_t generation = group.generation;
@@ -203,21 +127,16 @@ void ThreadComm::enter(const Call& call, const std::byte* in, std::byte* out, in
   if (group.arrived == size() - 1) {
     for (int r = 1; r < size() && group.odds.empty(); ++r) {
       const Call &a = group.slots[0].call, &b = group.slots[r].call;
-      if (a == b) continue;
-      const auto describe = [](int who, const Call& c) {
-        return "rank " + std::to_string(who) + " calls " + c.what + " of " + std::to_string(c.bytes) + " bytes (" +
-               std::to_string(c.detail) + ")";
-      };
-      group.odds = "the ranks of group " + name() + " are at odds: " + describe(0, a) + ", " + describe(r, b);
+      if (!(a == b)) group.odds = ThreadWorld::at_odds(name(), 0, a, r, b);
     }
   }
-  arrive(lock, call.what, World::Abort::Yes);
+  arrive(lock, call.what, ThreadWorld::Abort::Yes);
   if (!group.odds.empty()) throw InternalError(group.odds);
 }
 
 void ThreadComm::meet() {
   std::unique_lock lock(world().mutex);
-  arrive(lock, "a collective's end", World::Abort::No);
+  arrive(lock, "a collective's end", ThreadWorld::Abort::No);
 }
 
 void ThreadComm::do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) {
@@ -248,6 +167,16 @@ void ThreadComm::do_reduce_scatter_sum(const std::byte* in, std::byte* out, int6
   enter({"reduce_scatter_sum", count * size_of(dtype), static_cast<int>(dtype)}, in, out);
   reduce_part({rank() * count, (rank() + 1) * count}, out, dtype, Reduction::Sum);
   meet();
+}
+
+Request::Pending* ThreadComm::do_start_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) {
+  return group_->exchanges.start(ThreadExchanges::Kind::AllGather, rank(), name(), in, out, block_bytes, DType::U32);
+}
+
+Request::Pending* ThreadComm::do_start_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count,
+                                                          DType dtype) {
+  return group_->exchanges.start(ThreadExchanges::Kind::ReduceScatterSum, rank(), name(), in, out,
+                                 count * size_of(dtype), dtype);
 }
 
 void ThreadComm::do_all_reduce(std::byte* x, int64_t count, DType dtype, Reduction reduction) {
@@ -358,26 +287,26 @@ Request::Pending* ThreadComm::post(Message* message) {
 }
 
 void Message::wait() {
-  World& world = comm.world();
+  ThreadWorld& world = comm.world();
   std::unique_lock lock(world.mutex);
   try {
-    world.wait(lock, comm.world_rank(), comm.name(), is_send ? "send" : "receive", World::Abort::Yes,
+    world.wait(lock, comm.world_rank(), comm.name(), is_send ? "send" : "receive", ThreadWorld::Abort::Yes,
                [&] { return matched; });
   } catch (...) {
     std::erase(comm.group_->unmatched, this);
     throw;
   }
-  world.wait(lock, comm.world_rank(), comm.name(), "a message's end", World::Abort::No, [&] { return done; });
+  world.wait(lock, comm.world_rank(), comm.name(), "a message's end", ThreadWorld::Abort::No, [&] { return done; });
 }
 
 void Message::abandon() noexcept {
-  World& world = comm.world();
+  ThreadWorld& world = comm.world();
   std::unique_lock lock(world.mutex);
   if (!matched) {
     std::erase(comm.group_->unmatched, this);
     return;
   }
-  world.wait(lock, comm.world_rank(), comm.name(), "a message's end", World::Abort::No, [&] { return done; });
+  world.wait(lock, comm.world_rank(), comm.name(), "a message's end", ThreadWorld::Abort::No, [&] { return done; });
 }
 
 void Message::release() noexcept { comm.free_messages_.push_back(this); }
@@ -396,7 +325,7 @@ std::string describe(const std::exception_ptr& error) {
 
 void run_ranks(int n, const std::function<void(Comm& world)>& body) {
   TESSERA_CHECK(n >= 1, "run_ranks with " + std::to_string(n) + " ranks");
-  const auto world = std::make_shared<World>(n);
+  const auto world = std::make_shared<ThreadWorld>(n);
   std::vector<int> everyone(n);
   for (int r = 0; r < n; ++r) everyone[r] = r;
   const auto group = std::make_shared<Group>(world, std::move(everyone));

@@ -139,6 +139,13 @@ StepResult Pipeline::step(Context& context, int64_t first_sample, double learnin
   return step.result;
 }
 
+bool Pipeline::backward_in_a_row(size_t at) const {
+  if (at + 1 >= actions_.size() || actions_[at].kind != ActionKind::BackwardInput) return false;
+  Action weight = actions_[at];
+  weight.kind = ActionKind::BackwardWeight;
+  return actions_[at + 1] == weight;
+}
+
 void Pipeline::run(Context& context, size_t at, Step& step) {
   const Action& action = actions_[at];
   StepResult& result = step.result;
@@ -159,7 +166,7 @@ void Pipeline::run(Context& context, size_t at, Step& step) {
     case ActionKind::Step:
       return timed(times.optimizer, times, [&] { reducer_->step(context, step.learning_rate, step.number); });
     default: {
-      timed(times.compute, times, [&] { run_on_stage(context, action, step); });
+      timed(times.compute, times, [&] { run_on_stage(context, at, step); });
       // What the runner waited is neither.
       const StageRunner::Waited waited = runner(action.stage).take_waited();
       times.bubble += waited.receives;
@@ -183,7 +190,8 @@ void Pipeline::run_on_weights(Context& context, size_t at) {
   }
 }
 
-void Pipeline::run_on_stage(Context& context, const Action& action, Step& step) {
+void Pipeline::run_on_stage(Context& context, size_t at, Step& step) {
+  const Action& action = actions_[at];
   StageRunner& stage = runner(action.stage);
   const int m = action.microbatch;
   const Batch& batch = source_.batch(m);
@@ -192,8 +200,10 @@ void Pipeline::run_on_stage(Context& context, const Action& action, Step& step) 
       step.share += stage.forward(context, batch, m, action.blocks, 1.0 / static_cast<double>(step.result.targets));
       return;
     case ActionKind::BackwardInput:
+      if (backward_in_a_row(at)) return stage.backward(context, batch, m, action.blocks);
       return stage.backward_input(context, batch, m, action.blocks);
     case ActionKind::BackwardWeight:
+      if (at > 0 && backward_in_a_row(at - 1)) return;  // done with it
       return stage.backward_weight(context, batch, m, action.blocks);
     case ActionKind::SendForward:
       return stage.send_forward(m);

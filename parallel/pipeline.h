@@ -3,7 +3,8 @@
 //
 // Messages are posted where the schedule says and waited for where their content is needed: a receive by the compute
 // that reads it, a send when its memory is to be written again. Stages that follow each other on one rank share the
-// boundary tensor and send nothing.
+// boundary tensor and send nothing. BACKWARD_INPUT and BACKWARD_WEIGHT of the same blocks that follow each other in the
+// list run as one (Stage::backward).
 #pragma once
 
 #include <memory>
@@ -72,7 +73,9 @@ class Pipeline {
 
   StageRunner& runner(int stage);
   void run(Context& context, size_t at, Step& step);
-  void run_on_stage(Context& context, const Action& action, Step& step);
+  void run_on_stage(Context& context, size_t at, Step& step);
+  // Whether the action at `at` is a BACKWARD_INPUT whose BACKWARD_WEIGHT comes next.
+  bool backward_in_a_row(size_t at) const;
   // GATHER, RELEASE or REDUCE.
   void run_on_weights(Context& context, size_t at);
   template <class Work>

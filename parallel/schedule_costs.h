@@ -1,6 +1,8 @@
 // What a schedule's actions cost: measured, or one unit each.
 #pragma once
 
+#include <span>
+#include <string>
 #include <vector>
 
 namespace tessera {
@@ -20,6 +22,10 @@ struct ScheduleCosts {
     static constexpr StageCosts kUnits;
     return stages.empty() ? kUnits : stages[stage];
   }
+
+  // Sets one part of all stages: from one time, of a rank, which its stages share, or from one for each stage. Throws
+  // UsageError, in which `what` names the times, when they are neither or a time is negative or no number.
+  void set(double StageCosts::*part, std::span<const double> times, int ranks, const std::string& what);
 };
 
 }  // namespace tessera

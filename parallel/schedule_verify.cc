@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "parallel/schedule_replay.h"
 #include "parallel/schedule_text.h"
@@ -77,6 +78,11 @@ bool run(const PipelineSchedule& schedule, ScheduleReplay& replay, std::vector<s
 }
 
 }  // namespace
+
+ScheduleMemory slot_limits(double microbatches, int ranks, int stages) {
+  const auto slots = static_cast<int64_t>(std::floor(microbatches * stages / ranks + 1e-9));
+  return {.stages = {}, .limits = std::vector<int64_t>(ranks, slots)};
+}
 
 ScheduleFigures verify(const PipelineSchedule& schedule, const ScheduleMemory& memory) {
   check_form(schedule, memory);

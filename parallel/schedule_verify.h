@@ -46,6 +46,9 @@ struct ScheduleMemory {
   std::vector<int64_t> limits;     // by rank; empty: none
 };
 
+// Limits in slots, from the most microbatches whose activations a rank keeps: a slot is those of one of its stages.
+ScheduleMemory slot_limits(double microbatches, int ranks, int stages);
+
 // Buffers that a stage needs: the most slots and recompute slots alive at once, and one input more than are alive at
 // once, because the gradient in one may still be on its way. With as many the ranks do not deadlock.
 struct StageFigures {

@@ -51,6 +51,13 @@ class Stage {
   virtual void backward_input(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
   virtual void backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
 
+  // backward_input and backward_weight in a row: the same bits, but a stage may share communication between the two and
+  // let it run beside their compute.
+  virtual void backward(Context& context, const Batch& batch, const Place& place, BlockRange blocks) {
+    backward_input(context, batch, place, blocks);
+    backward_weight(context, batch, place, blocks);
+  }
+
   // forward without keeping anything for backward (the slot is used as scratch, the stage's output is left there).
   virtual double evaluate(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
                           double loss_scale) = 0;

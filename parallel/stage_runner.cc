@@ -33,6 +33,7 @@ void StageRunner::take_buffers(Arena& arena) {
 }
 
 BlockRange StageRunner::resolved(BlockRange blocks) const {
+  TESSERA_CHECK(blocks.first < stage_.blocks(), fmt::format("stage {} has no block {}", stage_.index(), blocks.first));
   return {blocks.first, std::min(blocks.last, stage_.blocks())};
 }
 
@@ -142,6 +143,12 @@ void StageRunner::send_backward(int microbatch) {
 
 void StageRunner::backward_weight(Context& context, const Batch& batch, int microbatch, BlockRange blocks) {
   stage_.backward_weight(context, batch, place_of(microbatch), resolved(blocks));
+  if (blocks.first == 0) release(slot_of(microbatch));
+}
+
+void StageRunner::backward(Context& context, const Batch& batch, int microbatch, BlockRange blocks) {
+  wait(slot_of(microbatch).received, waited_.receives);
+  stage_.backward(context, batch, place_of(microbatch), resolved(blocks));
   if (blocks.first == 0) release(slot_of(microbatch));
 }
 

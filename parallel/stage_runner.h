@@ -40,6 +40,8 @@ class StageRunner {
   void backward_input(Context& context, const Batch& batch, int microbatch, BlockRange blocks);
   void send_backward(int microbatch);
   void backward_weight(Context& context, const Batch& batch, int microbatch, BlockRange blocks);
+  // backward_input and backward_weight, where nothing lies between them.
+  void backward(Context& context, const Batch& batch, int microbatch, BlockRange blocks);
   void offload(int microbatch);
   void fetch(Context& context, const Batch& batch, int microbatch);
   // Forward only: nothing is kept but the output, until the next microbatch or its send is over.

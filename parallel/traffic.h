@@ -25,7 +25,7 @@ const char* name(Collective collective);
 struct Traffic {
   std::array<int64_t, kCollectives> calls{};
   std::array<int64_t, kCollectives> bytes{};
-  double seconds = 0;  // in calls of this group; waiting for a message under way is not among them
+  double seconds = 0;  // in calls of this group and waits for started collectives, not in waits for messages
 
   void add(Collective kind, int64_t sent_bytes) {
     ++calls[static_cast<int>(kind)];

@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -23,6 +25,23 @@ struct EvalArguments {
   std::vector<std::string> overrides;
   int64_t samples = 0;
   bool as_json = false;
+};
+
+// Says at most every few seconds, on standard error, how far an evaluation is.
+class EvalProgress {
+ public:
+  void operator()(const std::string& set, int64_t batch, int64_t batches) {
+    const auto now = std::chrono::steady_clock::now();
+    if (batch == 0) begin_ = last_ = now;
+    if (now - last_ < std::chrono::seconds(5)) return;
+    last_ = now;
+    const std::chrono::duration<double> took = now - begin_;
+    fmt::print(stderr, "{}: {} of {} batches, about {:.0f} s to go\n", set, batch, batches,
+               took.count() / static_cast<double>(batch) * static_cast<double>(batches - batch));
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begin_, last_;
 };
 
 int run_eval(const EvalArguments& arguments) {
@@ -49,7 +68,9 @@ int run_eval(const EvalArguments& arguments) {
     if (speaks)
       fmt::print("{}  step {}\n{:<24}{:>10}{:>14}{:>14}\n", checkpoint, info.step, "dataset", "loss", "perplexity",
                  "tokens");
-    for (ValidationSet& set : open_validation(config, parts, arguments.samples, fingerprint)) {
+    std::fflush(stdout);
+    const ValidationProgress progress = speaks ? ValidationProgress(EvalProgress()) : nullptr;
+    for (ValidationSet& set : open_validation(config, parts, arguments.samples, fingerprint, progress)) {
       const EvaluationResult result = evaluate(parts, config, set);
       sets.push_back({{"dataset", set.name},
                       {"validation_loss", result.loss},

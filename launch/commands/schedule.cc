@@ -35,38 +35,22 @@ void require(bool holds, const std::string& message) {
   if (!holds) throw UsageError("schedule: " + message);
 }
 
-// One number is a rank's time, which its stages share; else there is one for each stage.
-void fill(ScheduleCosts& costs, int ranks, const std::vector<double>& times, const char* option,
-          double StageCosts::*part) {
-  const size_t stages = costs.stages.size();
-  require(times.size() == 1 || times.size() == stages,
-          fmt::format("{} has {} times: give one (of a rank, which its stages share) or {} (one for each stage)",
-                      option, times.size(), stages));
-  for (double time : times) {
-    require(std::isfinite(time) && time >= 0, fmt::format("{} = {}: a time is 0 or more", option, time));
-  }
-  const double chunks = static_cast<double>(stages) / ranks;
-  for (size_t s = 0; s < stages; ++s) costs.stages[s].*part = times.size() == 1 ? times[0] / chunks : times[s];
-}
-
 ScheduleCosts costs_of(const Arguments& arguments, int stages, int ranks) {
   for (const auto& [option, time] :
        {std::pair{"--latency", arguments.latency}, {"--norm", arguments.norm}, {"--step", arguments.step}}) {
     require(std::isfinite(time) && time >= 0, fmt::format("{} = {}: a time is 0 or more", option, time));
   }
   ScheduleCosts costs{.stages = std::vector<StageCosts>(stages), .latency = arguments.latency};
-  fill(costs, ranks, arguments.forward, "--forward", &StageCosts::forward);
-  fill(costs, ranks, arguments.backward_input, "--backward-input", &StageCosts::backward_input);
-  fill(costs, ranks, arguments.backward_weight, "--backward-weight", &StageCosts::backward_weight);
+  costs.set(&StageCosts::forward, arguments.forward, ranks, "schedule: --forward");
+  costs.set(&StageCosts::backward_input, arguments.backward_input, ranks, "schedule: --backward-input");
+  costs.set(&StageCosts::backward_weight, arguments.backward_weight, ranks, "schedule: --backward-weight");
   return costs;
 }
 
-// In slots: each is a microbatch's activations of one of a rank's `chunks` stages.
 ScheduleMemory memory_of(const Arguments& arguments, int ranks, int chunks) {
   if (arguments.memory_limit == 0) return {};
   require(arguments.memory_limit > 0, fmt::format("--memory-limit = {}: it is more than 0", arguments.memory_limit));
-  const auto slots = static_cast<int64_t>(std::floor(arguments.memory_limit * chunks + 1e-9));
-  return {.stages = {}, .limits = std::vector<int64_t>(ranks, slots)};
+  return slot_limits(arguments.memory_limit, ranks, ranks * chunks);
 }
 
 struct Made {

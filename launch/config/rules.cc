@@ -61,6 +61,8 @@ const std::map<std::string, Least>& least_values() {
       {"parallel.chunks", {1}},
       {"parallel.microbatch_group", {0}},
       {"parallel.context_slack", {0}},
+      {"parallel.memory_limit", {0}},
+      {"parallel.times.latency", {0}},
       {"data.sequence_length", {1}},
       {"data.global_batch_size", {1}},
       {"data.micro_batch_size", {1}},
@@ -249,10 +251,12 @@ void check_pipeline(const RunConfig& config, Rules& rules, const Problems& probl
     recompute_plan(config.parallel().recompute(), static_cast<int>(config.model().num_hidden_layers()));
   });
   rules.attempt({"parallel.blocks_per_stage", "parallel.pp", "parallel.chunks", "parallel.schedule"},
-                [&] { stage_parts(config, {.block = 1}); });
-  rules.attempt({"parallel.schedule", "parallel.chunks", "parallel.microbatch_group", "parallel.pp"}, [&] {
-    if (problems.empty() && microbatches_of(config) > 0) training_schedule(config, stage_parts(config, {.block = 1}));
-  });
+                [&] { stage_parts(config); });
+  rules.attempt({"parallel.schedule", "parallel.chunks", "parallel.microbatch_group", "parallel.memory_limit",
+                 "parallel.times", "parallel.pp"},
+                [&] {
+                  if (problems.empty() && microbatches_of(config) > 0) training_schedule(config, stage_parts(config));
+                });
 }
 
 void check_sources(const google::protobuf::RepeatedPtrField<DataSource>& sources, const std::string& list,
@@ -306,10 +310,10 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
   rules.require(std::find(wires.begin(), wires.end(), wire) != wires.end(), {"parallel.gradient_wire"},
                 fmt::format("parallel.gradient_wire = {}: unknown; {}", wire, did_you_mean(wire, wires)));
 
-  static const std::vector<std::string> schedules = {"gpipe", "1f1b",       "interleaved", "zb-h1", "zb-h2",
-                                                     "zb-v",  "dualpipe-v", "v-half",      "v-min"};
+  static const std::vector<std::string> schedules = {
+      "gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-v", "dualpipe-v", "v-half", "v-min", "file:PATH", "search"};
   const std::string& schedule = parallel.schedule();
-  rules.require(std::find(schedules.begin(), schedules.end(), schedule) != schedules.end(), {"parallel.schedule"},
+  rules.require(is_schedule(schedule), {"parallel.schedule"},
                 fmt::format("parallel.schedule = {}: unknown; {}", schedule, did_you_mean(schedule, schedules)));
 
   rules.require(config.run().compute_dtype() != RunSection::FP8, {"run.compute_dtype"},

@@ -21,6 +21,17 @@ TEST(Agreement, TheLowestRanksErrorIsEveryRanks) {
   });
 }
 
+// Rank 0 reports for all, and puts its own number in front.
+TEST(Agreement, RankZeroDoesNotNameItselfInWhatAllThrow) {
+  run_ranks(2, [](Comm& world) {
+    const auto fail = [&] {
+      if (world.rank() == 0) throw DataError("its trouble");
+    };
+    EXPECT_EQ(try_together(world, fail)->message, "rank 0: its trouble");  // as in a warning
+    EXPECT_EQ(message_of<DataError>([&] { together(world, fail); }), "its trouble");
+  });
+}
+
 TEST(Agreement, KeepsTheKindOfError) {
   run_ranks(2, [](Comm& world) {
     const auto fail = [&](auto error) {

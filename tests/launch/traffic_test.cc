@@ -15,7 +15,7 @@ struct Sizes {
   int64_t hidden = 32, layers = 4, heads = 4, kv_heads = 2, ffn = 64, vocab = 64, sequence = 32, batch = 8;
 };
 
-RunConfig config_of(const Sizes& s, const MeshShape& mesh, const std::string& recompute) {
+RunConfig config_of(const Sizes& s, const MeshShape& mesh, const std::string& recompute, bool overlap) {
   RunConfig config;
   ModelConfig& model = *config.mutable_model();
   model.set_hidden_size(s.hidden);
@@ -32,6 +32,7 @@ RunConfig config_of(const Sizes& s, const MeshShape& mesh, const std::string& re
   config.mutable_parallel()->set_pp(mesh.pp);
   config.mutable_parallel()->set_cp(mesh.cp);
   config.mutable_parallel()->set_recompute(recompute);
+  config.mutable_parallel()->set_overlap(overlap);
   resolve(config, {}, {.world_size = mesh.size(), .data = Surroundings::Data::NotNeeded});
   return config;
 }
@@ -45,9 +46,10 @@ TEST(Traffic, OfAStepIsTheFormulas) {
   constexpr int64_t kElement = 4, kAccumulator = 4;  // F32
   for (const MeshShape mesh : {MeshShape{.tp = 2}, MeshShape{.dp = 2}, MeshShape{.pp = 2}, MeshShape{.pp = 4},
                                MeshShape{.pp = 2, .dp = 2, .tp = 2}}) {
-    for (const char* recompute : {"none", "selective", "full"}) {
+    for (const auto& [recompute, overlap] :
+         {std::pair{"none", true}, {"none", false}, {"selective", true}, {"full", true}, {"full", false}}) {
       run_ranks(mesh.size(), [&](Comm& world) {
-        const RunConfig config = config_of(s, mesh, recompute);
+        const RunConfig config = config_of(s, mesh, recompute, overlap);
         Assembly parts(config, world, 1);
         SyntheticSource source({.vocab = s.vocab,
                                 .sequence_length = s.sequence,
@@ -72,12 +74,26 @@ TEST(Traffic, OfAStepIsTheFormulas) {
 
         // Tensor parallel: an all-gather or reduce-scatter of all tokens sends b (tp - 1) / tp. A block has two of each
         // forward, two of each for the input's gradient, and four gathers for the weights'; making all of it again
-        // repeats two gathers and one scatter. Embedding: one forward, one backward. Head: one each way, and the
-        // maximum and two sums of every token.
+        // repeats two gathers and one scatter. Where the list has a microbatch's two backwards in a row, no
+        // message between, two of the gathers serve both. Embedding: one forward, one backward. Head: one each way, and
+        // the maximum and two sums of every token.
         const int64_t exchange = tokens * s.hidden * kElement * (tp - 1) / tp;
         const int64_t again = std::string(recompute) == "full" ? 3 : 0;
+        int64_t in_a_row = 0;  // blocks, over all microbatches
+        const Schedule& actions = parts.schedule().ranks[stage];
+        for (size_t i = 0; i + 1 < actions.size(); ++i) {
+          const Action &input = actions[i], &weight = actions[i + 1];
+          if (input.kind != ActionKind::BackwardInput || weight.kind != ActionKind::BackwardWeight) continue;
+          ASSERT_EQ(input.blocks, weight.blocks);
+          in_a_row += std::min<int64_t>(input.blocks.last, blocks) - input.blocks.first;
+        }
+        if (pp == 1) {
+          EXPECT_EQ(in_a_row, microbatches * blocks);
+        }
+        const int64_t shared = overlap ? 2 * in_a_row : 0;
         const int64_t head = 2 * exchange + all_reduce(3 * tokens, kAccumulator, tp);
-        EXPECT_EQ(sent("tp"), microbatches * (blocks * (12 + again) * exchange + first * 2 * exchange + last * head))
+        EXPECT_EQ(sent("tp"), microbatches * (blocks * (12 + again) * exchange + first * 2 * exchange + last * head) -
+                                  shared * exchange)
             << recompute;
 
         // Pipeline parallel: this rank's tokens over each border, forward and back.

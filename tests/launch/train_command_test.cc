@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -279,6 +280,45 @@ TEST_F(TrainCommand, SaysWhatIsWrongWithTheData) {
   for (const auto& entry : fs::directory_iterator(root_ / "cut/train"))
     fs::resize_file(entry.path(), fs::file_size(entry.path()) - 100);
   expect_failure(train("y", 0, "--set parallel.tp=1 --set data.train=" + path("cut/train")), 3, {"cut/train", "bytes"});
+}
+
+// Tokens outside the vocabulary, which one rank reads while the other waits for it in a sum.
+TEST_F(TrainCommand, ARankThatFailsInsideACollectiveSectionTakesAllDown) {
+  fs::copy(root_ / "shards", root_ / "spoilt", fs::copy_options::recursive);
+  for (const auto& entry : fs::directory_iterator(root_ / "spoilt/train")) {
+    const uint64_t size = fs::file_size(entry.path());
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(size / 2));
+    file << std::string(size / 50, '\xff');
+  }
+  for (const char* layout : {"--set parallel.tp=1", "--set parallel.tp=2", "--set parallel.tp=1 --set parallel.pp=2"}) {
+    const auto start = std::chrono::steady_clock::now();
+    const ProgramResult result =
+        train("spoilt_run", 2,
+              std::string(layout) + " --set run.steps=500 --set data.train=" + path("spoilt/train") +
+                  " --set checkpoint.every_steps=0");
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10)) << layout;
+    expect_failure(result, 3, {"tessera: error: rank ", "spoilt/train", "outside the vocabulary"});
+    const std::string mark = "tessera: error:";
+    EXPECT_EQ(result.output.find(mark, result.output.find(mark) + 1), std::string::npos)
+        << "one message for all ranks:\n"
+        << result.output;
+    fs::remove_all(root_ / "spoilt_run");
+  }
+}
+
+TEST_F(TrainCommand, AScheduleFromAFileTrainsAsTheKindItHolds) {
+  ASSERT_EQ(run_program("schedule --kind zb-h1 --stages 2 --microbatches 4 --save " + path("zb.txt")).code, 0);
+  const std::string layout = "--set parallel.tp=1 --set parallel.pp=2 --set parallel.schedule=";
+  ASSERT_EQ(train("by_kind", 2, layout + "zb-h1").code, 0);
+  const ProgramResult by_file = train("by_file", 2, layout + "file:" + path("zb.txt"));
+  ASSERT_EQ(by_file.code, 0) << by_file.output;
+  EXPECT_EQ(curve("by_kind"), curve("by_file"));
+  std::ofstream(root_ / "deadlock.txt") << "tessera schedule 1\nmicrobatches 4\nplacement 0 1\n"
+                                           "rank 0: F0 B0 SF0 RB0\nrank 1: RF0@1 F0@1 B0@1 SB0@1\n";
+  expect_failure(train("deadlock", 2, layout + "file:" + path("deadlock.txt")), 2,
+                 {"bad schedule", "F0 B0 SF0 RB0", "^"});
+  EXPECT_FALSE(fs::exists(path("deadlock")));
 }
 
 TEST_F(TrainCommand, ChangesOfTheModelAreRefusedOnResume) {

@@ -64,6 +64,15 @@ TEST_F(VerifyLayout, TakesTheConfigsOwnLayoutWhenNoneIsNamed) {
   EXPECT_NE(result.output.find("equal"), std::string::npos) << result.output;
 }
 
+TEST_F(VerifyLayout, TakesSchedulesFromFilesAndSearches) {
+  const std::string file = ::testing::TempDir() + "verify_layout_" + std::to_string(getpid()) + ".txt";
+  ASSERT_EQ(run_program("schedule --kind zb-v --stages 2 --microbatches 5 --save " + file).code, 0);
+  const ProgramResult result = run_program("verify-layout " + kConfigs +
+                                           "demo.textproto --shrink --steps 1 --layout pp=2,schedule=file:" + file +
+                                           " --layout pp=2,schedule=search,memory_limit=1.5");
+  EXPECT_EQ(result.code, 0) << result.output;
+}
+
 TEST_F(VerifyLayout, SaysWhatIsWrongWithALayout) {
   const auto refuse = [](const std::string& layout, const std::string& words) {
     const ProgramResult result = run_program("verify-layout " + kConfigs + "demo.textproto --layout " + layout);

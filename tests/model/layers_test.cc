@@ -57,7 +57,7 @@ TEST_P(LayerTest, ColumnLinear) {
       return probe(y);
     };
     f();
-    layer.backward_input(run, probe.gradient(), dx);
+    layer.backward_input(run, probe.gradient(), dx).wait();
     layer.backward_weight(run, probe.gradient(), x);
     expect_gradient_along(x, dx, f, "x");
     check_parameters(parameters, f);
@@ -124,7 +124,9 @@ TEST_P(LayerTest, Mlp) {
     };
     f();
     layer.backward_input(run, probe.gradient(), saved, dx);
-    layer.backward_weight(run, probe.gradient(), x, saved);
+    const ConstTensor order[] = {probe.gradient(), x};
+    TokenGathers all(run.context, run.tp, order);
+    layer.backward_weight(run, probe.gradient(), x, saved, all);
     expect_gradient_along(x, dx, f, "x");
     check_parameters(parameters, f);
   });
@@ -153,7 +155,9 @@ TEST_P(LayerTest, Attention) {
       };
       f();
       layer.backward_input(run, plan, probe.gradient(), saved, dx);
-      layer.backward_weight(run, probe.gradient(), x, saved);
+      const ConstTensor order[] = {probe.gradient(), x};
+      TokenGathers all(run.context, run.tp, order);
+      layer.backward_weight(run, probe.gradient(), x, saved, all);
       expect_gradient_along(x, dx, f, "x");
       check_parameters(parameters, f);
     }
@@ -179,7 +183,9 @@ TEST_P(LayerTest, Block) {
     f();
     std::copy_n(x.as<double>(), x.size(), dx.as<double>());  // the gradient takes the input's place
     layer.backward_input(run, plan, dx, saved, probe.gradient());
-    layer.backward_weight(run, saved, probe.gradient());
+    const auto order = Block::gathers(saved, probe.gradient());
+    TokenGathers all(run.context, run.tp, order);
+    layer.backward_weight(run, saved, probe.gradient(), all);
     expect_gradient_along(x, dx, f, "x");
     check_parameters(parameters, f);
   });

@@ -6,41 +6,11 @@
 
 #include "parallel/comm_threads.h"
 #include "tests/model/reference_model.h"
-#include "tests/model/rig.h"
+#include "tests/model/whole_model.h"
 #include "tests/support/central_difference.h"
 
 namespace tessera::testing {
 namespace {
-
-constexpr int64_t kSlots = 32;
-const std::vector<int> kDocuments{13, 1, 7, 8};  // and three slots of padding
-constexpr double kScale = 1.0 / 25;              // 29 tokens, of which 4 end a document
-
-// A model of one rank with memory, ready to run.
-struct Model {
-  Model(const ModelShape& shape, Comm& tp, Recompute recompute = Recompute::None)
-      : context({.threads = 1}),
-        model(shape, {.part = {.last_block = static_cast<int>(shape.layers)},
-                      .recompute = std::vector<Recompute>(shape.layers, recompute),
-                      .areas = static_cast<int>(shape.layers)}),
-        memory((model.allocate(context, tp), context), model.parameters(), shape.compute) {
-    context.resize_workspace(model.workspace_bytes(context));
-  }
-  double step(const Batch& batch) {
-    const double loss = model.forward(context, batch, {}, all(), kScale);
-    model.recompute(context, batch, {}, all());
-    model.backward_input(context, batch, {}, all());
-    model.backward_weight(context, batch, {}, all());
-    return loss;
-  }
-
-  BlockRange all() const { return {0, model.blocks()}; }
-  double evaluate(const Batch& batch) { return model.evaluate(context, batch, {}, {0, model.blocks()}, kScale); }
-
-  Context context;
-  Transformer model;
-  ParameterMemory memory;
-};
 
 class TransformerTest : public ::testing::TestWithParam<Family> {
  protected:
@@ -52,7 +22,7 @@ TEST_P(TransformerTest, LossEqualsThePlainReference) {
     run_ranks(1, [&](Comm& world) {
       ModelShape shape = small_shape(GetParam(), kSlots);
       shape.windows = windows;
-      Model rig(shape, world);
+      WholeModel rig(shape, world);
       // Targets that are the next token of the same document, as the reference has them.
       for (size_t i = 0; i + 1 < batch_.tokens.size(); ++i) {
         if (batch_.targets[i] >= 0) batch_.targets[i] = batch_.tokens[i + 1];
@@ -71,7 +41,7 @@ TEST_P(TransformerTest, LossEqualsThePlainReference) {
 
 TEST_P(TransformerTest, GradientsEqualCentralDifferences) {
   run_ranks(1, [&](Comm& world) {
-    Model rig(small_shape(GetParam(), kSlots), world);
+    WholeModel rig(small_shape(GetParam(), kSlots), world);
     rig.step(batch_.view());
     // Two blocks, a norm and the head: sums over the width, the inner width, the keys and the vocabulary.
     constexpr int64_t kChain = 2 * (7 * 32 + 2 * kSlots + 48) + 2 * 32 + 53;
@@ -83,25 +53,16 @@ TEST_P(TransformerTest, GradientsEqualCentralDifferences) {
   });
 }
 
-std::vector<double> all_gradients(const Parameters& parameters) {
-  std::vector<double> gradients;
-  for (const Parameter* p : parameters) {
-    const auto values = p->gradient.span<double>();
-    gradients.insert(gradients.end(), values.begin(), values.end());
-  }
-  return gradients;
-}
-
 TEST_P(TransformerTest, RecomputationChangesNoBit) {
   for (const int tp : {1, 2}) {
     run_ranks(tp, [&](Comm& world) {
       const ModelShape shape = small_shape(GetParam(), kSlots, DType::F64, tp, world.rank());
-      Model plain(shape, world);
+      WholeModel plain(shape, world);
       const double loss = plain.step(batch_.view());
       const std::vector<double> expected = all_gradients(plain.model.parameters());
       int64_t slot_bytes = plain.model.slot_bytes();
       for (const Recompute mode : {Recompute::Selective, Recompute::Full}) {
-        Model rig(shape, world, mode);
+        WholeModel rig(shape, world, mode);
         EXPECT_EQ(rig.step(batch_.view()), loss);
         EXPECT_EQ(all_gradients(rig.model.parameters()), expected) << name(mode);
         EXPECT_LT(rig.model.slot_bytes(), slot_bytes) << name(mode) << " keeps less";
@@ -116,7 +77,7 @@ TEST_P(TransformerTest, RecomputationChangesNoBit) {
 TEST_P(TransformerTest, BlocksRunOneByOne) {
   run_ranks(1, [&](Comm& world) {
     const ModelShape shape = small_shape(GetParam(), kSlots);
-    Model plain(shape, world);
+    WholeModel plain(shape, world);
     const double loss = plain.step(batch_.view());
     Context context({.threads = 1});
     Transformer model(shape,
@@ -141,7 +102,7 @@ TEST_P(TransformerTest, BlocksRunOneByOne) {
 TEST_P(TransformerTest, StagesMakeUpTheWhole) {
   run_ranks(1, [&](Comm& world) {
     const ModelShape shape = small_shape(GetParam(), kSlots);
-    Model plain(shape, world);
+    WholeModel plain(shape, world);
     const double loss = plain.step(batch_.view());
     std::map<std::string, std::vector<double>> expected;
     std::map<std::string, int64_t> ordinals;
@@ -194,7 +155,7 @@ TEST_P(TransformerTest, TensorParallelRanksComputeTheSame) {
   std::map<std::string, std::vector<double>> whole;
   double loss = 0;
   run_ranks(1, [&](Comm& world) {
-    Model rig(small_shape(GetParam(), kSlots), world);
+    WholeModel rig(small_shape(GetParam(), kSlots), world);
     loss = rig.step(batch_.view());
     for (const Parameter* p : rig.model.parameters()) {
       whole[p->name].assign(p->gradient.span<double>().begin(), p->gradient.span<double>().end());
@@ -202,8 +163,8 @@ TEST_P(TransformerTest, TensorParallelRanksComputeTheSame) {
   });
   for (const int tp : {2, 4}) {
     run_ranks(tp, [&](Comm& world) {
-      Model rig(small_shape(GetParam(), kSlots, DType::F64, tp, world.rank()), world);
-      EXPECT_NEAR(rig.step(batch_.view()), loss, 1e-13 * std::abs(loss));
+      WholeModel rig(small_shape(GetParam(), kSlots, DType::F64, tp, world.rank()), world);
+      EXPECT_NEAR(rig.step(batch_.view(), Backward::InARow), loss, 1e-13 * std::abs(loss));
       for (const Parameter* p : rig.model.parameters()) {
         if (p->replicas.has(Axis::Tp)) world.all_reduce_sum(p->gradient);  // each rank has its own tokens' part
         const double* expected = whole.at(p->name).data() + p->rows.begin * p->global_shape.row_size();
@@ -223,7 +184,7 @@ TEST_P(TransformerTest, StatementsEqualCounters) {
     for (const int tp : {1, 2, 4}) {
       run_ranks(tp, [&](Comm& world) {
         const ModelShape shape = small_shape(GetParam(), kSlots, compute, tp, world.rank());
-        Model rig(shape, world);
+        WholeModel rig(shape, world);
         const Cost cost = rig.model.cost();
         int64_t elements = 0;
         for (const Parameter* p : rig.model.parameters()) elements += p->value.size();
@@ -255,7 +216,7 @@ TEST_P(TransformerTest, PaddingChangesNothing) {
   std::vector<double> gradients[2];
   for (const int64_t slots : {int64_t{29}, kSlots}) {
     run_ranks(1, [&](Comm& world) {
-      Model rig(small_shape(GetParam(), slots), world);
+      WholeModel rig(small_shape(GetParam(), slots), world);
       const int i = slots == kSlots;
       losses[i] = rig.step(PackedBatch(slots, kDocuments, 53).view());
       for (const Parameter* p : rig.model.parameters()) {

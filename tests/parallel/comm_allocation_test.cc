@@ -15,13 +15,16 @@ TEST(Comm, AllocatesNothingAfterTheFirstRound) {
   for (int n : {1, 2, 4}) {
     testing::run_ranks(n, [&](Comm& world) {
       const auto group = world.split(0, "a group with a name too long to be stored in place");
-      std::vector<float> part(30000), whole(30000 * n), other(30000 * n);
-      const Tensor p(std::span<float>(part), Shape{30000}), w(std::span<float>(whole), Shape{30000 * n}),
-          o(std::span<float>(other), Shape{30000 * n});
+      std::vector<float> part(30000), sum(30000), whole(30000 * n), other(30000 * n);
+      const Tensor p(std::span<float>(part), Shape{30000}), q(std::span<float>(sum), Shape{30000}),
+          w(std::span<float>(whole), Shape{30000 * n}), o(std::span<float>(other), Shape{30000 * n});
       const int next = (group->rank() + 1) % n, before = (group->rank() + n - 1) % n;
       const auto round = [&] {
         group->all_gather(p, w);
         group->reduce_scatter_sum(w, p);
+        Request gathered = group->start_all_gather(p, w), summed = group->start_reduce_scatter_sum(o, q);
+        gathered.wait();
+        summed.wait();
         group->all_reduce_sum(w);
         group->all_reduce_sum(w.rows(0, 10));
         group->all_reduce_max(w);

@@ -60,6 +60,9 @@ std::vector<T> reduced(Comm& world, int64_t count) {
   world.all_reduce_sum(view(x));
   world.reduce_scatter_sum(view(whole), view(part));
   x.insert(x.end(), part.begin(), part.end());
+  std::fill(part.begin(), part.end(), T());
+  world.start_reduce_scatter_sum(view(whole), view(part)).wait();
+  x.insert(x.end(), part.begin(), part.end());
   return x;
 }
 
@@ -94,6 +97,9 @@ TEST_F(MpiRanks, MoveMoreThanOneCallCanCount) {
   std::vector<int32_t> own(count), all(count * n), from_all(count * n);
   for (int64_t i = 0; i < count; ++i) own[i] = number(rank, i);
   world->all_gather(view(own), view(all));
+  for (int64_t i = 0; i < count * n; ++i) ASSERT_EQ(all[i], number(static_cast<int>(i / count), i % count));
+  std::fill(all.begin(), all.end(), -1);
+  world->start_all_gather(view(own), view(all)).wait();
   for (int64_t i = 0; i < count * n; ++i) ASSERT_EQ(all[i], number(static_cast<int>(i / count), i % count));
 
   for (int64_t i = 0; i < count * n; ++i) all[i] = number(rank, i);

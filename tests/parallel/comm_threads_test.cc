@@ -60,6 +60,70 @@ TEST_F(ThreadRanks, AreWokenInEveryCollective) {
   });
 }
 
+TEST_F(ThreadRanks, AreWokenInStartedCollectives) {
+  expect_woken([](Comm& world, Comm&) {
+    std::vector<float> part(2), whole(8);
+    world.start_all_gather(Tensor(std::span<float>(part), Shape{2}), Tensor(std::span<float>(whole), Shape{8})).wait();
+  });
+  expect_woken([](Comm& world, Comm&) {
+    std::vector<float> part(2), whole(8);
+    const Tensor p(std::span<float>(part), Shape{2}), w(std::span<float>(whole), Shape{8});
+    Request sum = world.start_reduce_scatter_sum(w, p);
+    world.barrier();  // the request is abandoned
+  });
+}
+
+TEST_F(ThreadRanks, AStartedCollectiveOfAFailingRankIsWithdrawn) {
+  // Rank 0's memory is gone when the last of its peers starts: nothing may be read from it or written into it.
+  for (int round = 0; round < 20; ++round) {
+    const std::string error = error_of([&] {
+      run_ranks(3, [&](Comm& world) {
+        std::vector<float> part(1 << 14, 1.0f), whole(3 << 14, 1.0f);
+        const Tensor p(std::span<float>(part), Shape{1 << 14}), w(std::span<float>(whole), Shape{3 << 14});
+        const Request gather = world.start_all_gather(p, w);
+        if (world.rank() == 0) throw DataError("gone");
+        Request next = world.start_all_gather(p, w);
+        next.wait();
+        world.barrier();
+      });
+    });
+    EXPECT_EQ(error, "gone");
+  }
+}
+
+TEST_F(ThreadRanks, AWaitNeedsPeersToHaveStartedOnly) {
+  run_ranks(2, [&](Comm& world) {
+    std::vector<float> part(100, 1.0f + world.rank()), whole(200), message(1);
+    const Tensor p(std::span<float>(part), Shape{100}), w(std::span<float>(whole), Shape{200});
+    Request gather = world.start_all_gather(p, w);
+    if (world.rank() == 1) world.receive(Tensor(std::span<float>(message), Shape{1}), 0).wait();
+    gather.wait();  // rank 1 comes here only after rank 0's wait
+    if (world.rank() == 0) world.send(Tensor(std::span<float>(message), Shape{1}), 1).wait();
+    EXPECT_EQ(whole[0], 1.0f);
+    EXPECT_EQ(whole[199], 2.0f);
+  });
+}
+
+TEST_F(ThreadRanks, StartedCollectivesThatDifferAreAnErrorThatNamesBoth) {
+  const std::string error = error_of([] {
+    run_ranks(2, [](Comm& world) {
+      std::vector<float> part(4), whole(8);
+      const Tensor p(std::span<float>(part), Shape{4}), w(std::span<float>(whole), Shape{8});
+      (world.rank() == 0 ? world.start_all_gather(p, w) : world.start_reduce_scatter_sum(w, p)).wait();
+    });
+  });
+  EXPECT_NE(error.find("calls start_all_gather of 16 bytes"), std::string::npos) << error;
+  EXPECT_NE(error.find("rank 1 calls start_reduce_scatter_sum"), std::string::npos) << error;
+  const std::string forgotten = error_of([] {
+    run_ranks(2, [](Comm& world) {
+      std::vector<float> part(4), whole(8);
+      const Tensor p(std::span<float>(part), Shape{4}), w(std::span<float>(whole), Shape{8});
+      if (world.rank() == 0) world.start_all_gather(p, w).wait();
+    });
+  });
+  EXPECT_NE(forgotten.find("rank 0 waits in start_all_gather of group world"), std::string::npos) << forgotten;
+}
+
 TEST_F(ThreadRanks, AreWokenInMessagesAndInGroupsThatTheFailedOneIsNotIn) {
   expect_woken([](Comm& world, Comm&) {
     std::vector<float> x(8);
@@ -165,9 +229,10 @@ TEST_F(ThreadRanks, ManyRoundsWithFailuresAtRandomTimesEnd) {
                              const Tensor view(std::span<float>(x), Shape{1 << 12});
                              for (int i = 0;; ++i) {
                                if (world.rank() == round % 6 && i == round) throw DataError("now");
-                               half->all_reduce_sum(view);
-                               Request received = half->receive(view.rows(0, 10), (half->rank() + 1) % 3);
-                               Request sent = half->send(view.rows(10, 20), (half->rank() + 2) % 3);
+                               Request sum = half->start_reduce_scatter_sum(view.rows(0, 30), view.rows(40, 50));
+                               half->all_reduce_sum(view.rows(64, 1 << 12));
+                               Request received = half->receive(view.rows(50, 54), (half->rank() + 1) % 3);
+                               Request sent = half->send(view.rows(54, 58), (half->rank() + 2) % 3);
                              }
                            }),
                  DataError);

@@ -82,6 +82,10 @@ class FakeStage : public Stage {
     // Nothing may have written over the gradient since.
     if (blocks.first == 0) weight_gradients.push_back(*output_.at(place.slot).as<double>());
   }
+  void backward(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override {
+    ++in_a_row;
+    Stage::backward(context, batch, place, blocks);
+  }
   double evaluate(Context&, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override {
     note("E", batch, place.slot, blocks);
     if (blocks.last < 2) return 0;
@@ -92,6 +96,7 @@ class FakeStage : public Stage {
   Parameters& parameters() override { return parameters_; }
 
   std::vector<double> gradients, weight_gradients;  // of the output, by microbatch
+  int in_a_row = 0;                                 // calls of backward
 
  private:
   void run(const Batch& batch, const Place& place) {
@@ -206,6 +211,28 @@ TEST(Pipeline, GathersReleasesAndReduces) {
     EXPECT_EQ(std::count(log.lines.begin(), log.lines.end(), "gather 0:1-2 for forward"), 2);
     EXPECT_THROW(Pipeline(mesh, {&stage}, source, nullptr, forward_only_schedule({0}, 2, 1, blocks)), InternalError);
   });
+}
+
+// Both gradients are one call where they are of the same blocks and nothing lies between, and only there.
+TEST(Pipeline, BackwardsInARowAreOneCall) {
+  const std::pair<const char*, int> lists[] = {{"F0 F1 B0 W0 B1 W1 R N S", 2},
+                                               {"F0 F1 B0 B1 W0 W1 R N S", 0},
+                                               {"F0 F1 B0:1- W0:1- B0:0-1 W0:0-1 B1 W1:1- W1:0-1 R N S", 2},
+                                               {"F0 B0 F1 W0 B1 W1 R N S", 1}};
+  for (const auto& [list, in_a_row] : lists) {
+    testing::run_ranks(1, [&](Comm& world) {
+      Log log;
+      Mesh mesh(world, {});
+      FakeSource source(log, 2, 1);
+      FakeStage stage(log, source, 0, 1, 2, 0.0);
+      FakeReducer reducer(log, 0.0);
+      Pipeline pipeline(mesh, {&stage}, source, &reducer, alone(2, list));
+      Context context({});
+      pipeline.step(context, 0, 0.0, 1);
+      EXPECT_EQ(stage.in_a_row, in_a_row) << list;
+      EXPECT_EQ(stage.weight_gradients, (std::vector<double>{1000, 11000})) << list;
+    });
+  }
 }
 
 TEST(Pipeline, AMicrobatchKeepsItsSlot) {

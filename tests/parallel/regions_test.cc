@@ -44,6 +44,39 @@ TEST(Regions, GatherAndScatterAreEachOthersBackward) {
   }
 }
 
+TEST(Regions, GathersInARowBringEachTensorInItsTurn) {
+  for (int tp : {1, 2, 3}) {
+    for (const Overlap overlap : {Overlap::Off, Overlap::On}) {
+      testing::run_ranks(tp, [&](Comm& comm) {
+        const int64_t rows = 5, n = 3;
+        const int64_t workspace = TokenGathers::workspace(tp, Shape{rows, n}, DType::F64, overlap);
+        Context context({.workspace_bytes = workspace});
+        constexpr int kTensors = 4;
+        std::vector<std::vector<double>> x(kTensors);
+        std::vector<ConstTensor> locals;
+        for (int k = 0; k < kTensors; ++k) {
+          for (int64_t i = 0; i < rows * n; ++i) x[k].push_back(1000 * k + 100 * comm.rank() + static_cast<double>(i));
+          locals.push_back(Tensor(std::span<double>(x[k]), Shape{rows, n}));
+        }
+        const ArenaScope scope(context.workspace());
+        TokenGathers all(context, comm, locals, overlap);
+        EXPECT_EQ(context.workspace().used(), workspace);  // exactly what was stated
+        EXPECT_EQ(comm.traffic().calls_of(Collective::AllGather), tp > 1 && overlap == Overlap::On ? 1 : 0);
+        for (int k = 0; k < kTensors; ++k) {
+          EXPECT_THROW(all.of(locals[(k + 1) % kTensors]), InternalError);  // out of turn
+          const ConstTensor whole = all.of(locals[k]);
+          ASSERT_EQ(whole.shape(), (Shape{tp * rows, n}));
+          for (int r = 0; r < tp; ++r) {
+            for (int64_t i = 0; i < rows * n; ++i)
+              ASSERT_EQ(whole.as<double>()[r * rows * n + i], 1000 * k + 100 * r + static_cast<double>(i));
+          }
+        }
+        EXPECT_EQ(comm.traffic().total_bytes(), kTensors * (tp - 1) * rows * n * 8);
+      });
+    }
+  }
+}
+
 TEST(Regions, AGroupOfOneMovesNothing) {
   testing::run_ranks(1, [](Comm& comm) {
     Context context({.workspace_bytes = 0});

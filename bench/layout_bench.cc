@@ -1,0 +1,107 @@
+// Two settings of one config's parallel section against each other, step by step by turns in one process, so that what
+// else the machine does hits both: mpirun -np 2 --bind-to none layout_bench CONFIG STEPS SETTING SETTING [SET ...]
+//
+//   mpirun -np 2 --bind-to none build/cpu-release/bench/layout_bench configs/demo.textproto 20 \
+//     parallel.overlap=true parallel.overlap=false parallel.tp=2
+//
+// Prints the median seconds of a step with each, and the median of the ratios of neighbouring steps, with its quartiles.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launch/assembly.h"
+#include "launch/bench/synthetic_source.h"
+#include "launch/config/read.h"
+#include "launch/config/resolve.h"
+#include "launch/run.pb.h"
+#include "launch/session.h"
+
+namespace tessera {
+namespace {
+
+// One of the two, with everything it needs to run.
+class Side {
+ public:
+  Side(Session& session, const std::string& file, std::vector<std::string> overrides) : world_(session.world) {
+    Origins origins;
+    overrides.push_back("model.vocab_size=8192");
+    read_config(file, overrides, config_, origins);
+    config_.mutable_data()->clear_tokenizer();
+    resolve(config_, origins, {.world_size = world_.size(), .data = Surroundings::Data::NotNeeded});
+    parts_ = std::make_unique<Assembly>(config_, world_, session.threads);
+    source_ = std::make_unique<SyntheticSource>(
+        SyntheticSource::Options{.vocab = config_.model().vocab_size(),
+                                 .sequence_length = config_.data().sequence_length(),
+                                 .micro_batch_size = config_.data().micro_batch_size(),
+                                 .global_batch_size = config_.data().global_batch_size(),
+                                 .dp = parts_->mesh().extent(Axis::Dp),
+                                 .dp_rank = parts_->mesh().coordinate(Axis::Dp)});
+    pipeline_ = parts_->training(*source_);
+  }
+  // Seconds of the slowest rank.
+  double step() {
+    world_.barrier();
+    const auto start = std::chrono::steady_clock::now();
+    pipeline_->step(parts_->context(), steps_ * config_.data().global_batch_size(), 1e-3, steps_ + 1);
+    ++steps_;
+    return world_.max(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+
+ private:
+  Comm& world_;
+  RunConfig config_;
+  std::unique_ptr<Assembly> parts_;
+  std::unique_ptr<SyntheticSource> source_;
+  std::unique_ptr<Pipeline> pipeline_;
+  int64_t steps_ = 0;
+};
+
+double quantile(std::vector<double> values, double q) {
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(q * static_cast<double>(values.size() - 1))];
+}
+
+int run(int argc, char** argv) {
+  if (argc < 5) throw UsageError("layout_bench CONFIG STEPS SETTING SETTING [SET ...]");
+  return run_session({}, [&](Session& session) {
+    const int steps = std::max(1, std::atoi(argv[2]));
+    std::unique_ptr<Side> sides[2];
+    for (int i = 0; i < 2; ++i) {
+      std::vector<std::string> overrides(argv + 5, argv + argc);
+      overrides.emplace_back(argv[3 + i]);
+      sides[i] = std::make_unique<Side>(session, argv[1], overrides);
+      sides[i]->step();  // warms up
+    }
+    std::vector<double> seconds[2], ratios;
+    for (int step = 0; step < steps; ++step) {
+      for (int turn = 0; turn < 2; ++turn) {
+        const int i = (step + turn) % 2;  // neither is always first
+        seconds[i].push_back(sides[i]->step());
+      }
+      ratios.push_back(seconds[0].back() / seconds[1].back());
+    }
+    if (session.world.rank() == 0) {
+      for (int i = 0; i < 2; ++i) fmt::print("{:<40}{:>10.4f} s a step\n", argv[3 + i], quantile(seconds[i], 0.5));
+      fmt::print("{:<40}{:>10.4f}   quartiles {:.4f} and {:.4f}, {} pairs\n", "first / second", quantile(ratios, 0.5),
+                 quantile(ratios, 0.25), quantile(ratios, 0.75), steps);
+    }
+    return 0;
+  });
+}
+
+}  // namespace
+}  // namespace tessera
+
+int main(int argc, char** argv) {
+  try {
+    return tessera::run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "layout_bench: {}\n", error.what());
+    return 1;
+  }
+}
