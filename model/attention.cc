@@ -32,7 +32,7 @@ void MicrobatchPlan::make(const ModelShape& shape, const Context& context, const
   if (shape.position == PositionKind::Rope) rope_table(context, batch.position, shape.rope_theta, rope_);
   const TokenPlaces places{batch.position, batch.document};
   const std::span<uint8_t> full(static_cast<uint8_t*>(full_.data()), static_cast<size_t>(key_tile_.size()));
-  problem_.scale = 1.0 / std::sqrt(static_cast<double>(shape.head_dim));
+  problem_.scale = shape.attention_scale();
   problem_.window = shape.window;
   problem_.queries = problem_.keys = places;
   problem_.tiles =

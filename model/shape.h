@@ -5,6 +5,18 @@
 //   hidden   width of the residual stream
 //   ffn      width of the MLP
 //   tp       tensor-parallel ranks; between blocks a rank holds slots/tp tokens
+//
+// Maximal update parametrisation (Yang et al. 2022, "Tensor Programs V", table 8, for Adam): with r = hidden /
+// mup_base_width, m the output and a the attention multiplier,
+//
+//                                        standard            maximal update
+//   embedding, positions, norms, biases  as stated           as stated: deviation and learning rate know no width
+//   matrices inside blocks: deviation    initializer_range   initializer_range / sqrt(r)
+//                           learning     learning_rate       learning_rate / r, and weight decay as if it were not
+//   logits                               W h                 (m / r) W h
+//   attention scores                     q k / sqrt(d)       a q k / d
+//
+// Nothing else knows of it: a shard of a matrix has its deviation and its rate, whatever the mesh.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +46,10 @@ struct ModelShape {
   int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, positions = 0;
   int64_t window = 0;  // 0: none
   double rope_theta = 10000, norm_epsilon = 1e-5, initializer_range = 0.02;
+  // Of the parametrisation.
+  double width_ratio = 1;           // r
+  double output_scale = 1;          // of the logits
+  double attention_multiplier = 0;  // a; 0: the standard scale
 
   // This rank.
   int tp = 1, tp_rank = 0;
@@ -45,7 +61,9 @@ struct ModelShape {
   int64_t local_ffn() const { return ffn / tp; }
   HeadLayout local_heads() const { return {kv_heads / tp, heads / kv_heads, head_dim}; }
   Interval vocab_rows() const { return shard({0, vocab}, tp, tp_rank); }
-  // Standard deviation of the projections that write to the residual stream: two of them a layer (Radford et al. 2019).
+  double attention_scale() const;   // of q k
+  double matrix_deviation() const;  // initial standard deviation of the matrices that read the residual stream
+  // Of those that write to it: two of them a layer (Radford et al. 2019).
   double residual_deviation() const;
 };
 

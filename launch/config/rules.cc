@@ -46,6 +46,9 @@ const std::map<std::string, Least>& least_values() {
       {"model.layer_norm_epsilon", {.value = 0, .above = true}},
       {"model.initializer_range", {0}},
       {"model.sliding_window", {0}},
+      {"model.mup_base_width", {1}},
+      {"model.mup_output_multiplier", {.value = 0, .above = true}},
+      {"model.mup_attention_multiplier", {.value = 0, .above = true}},
       {"parallel.tp", {1}},
       {"parallel.pp", {1}},
       {"parallel.cp", {1}},
@@ -143,6 +146,11 @@ void check_model(const RunConfig& config, Rules& rules) {
   const int64_t heads = model.num_attention_heads(), kv_heads = model.num_key_value_heads();
   rules.require_multiple("model.num_attention_heads", heads, "model.num_key_value_heads", kv_heads,
                          "choose key-value heads from " + divisors(heads));
+  rules.require(model.parametrization() != ModelConfig::MUP || model.has_mup_base_width(),
+                {"model.parametrization", "model.mup_base_width"},
+                fmt::format("model.mup_base_width is not set: model.parametrization = MUP needs the width that "
+                            "initializer_range and learning_rate were found at; model.hidden_size = {} changes nothing",
+                            model.hidden_size()));
   if (model.family() == ModelConfig::LLAMA)
     rules.require(model.head_dim() % 2 == 0, {"model.head_dim", "model.num_attention_heads", "model.hidden_size"},
                   fmt::format("model.head_dim = {}: must be even, as RoPE turns pairs; choose {}", model.head_dim(),
@@ -206,16 +214,13 @@ void check_pipeline(const RunConfig& config, const Origins& origins, Problems& p
       problems.add(origins, paths, error.what());
     }
   };
-  attempt({"parallel.recompute"}, [&] {
-    recompute_plan(config.parallel().recompute(), static_cast<int>(config.model().num_hidden_layers()));
-  });
+  attempt({"parallel.recompute"},
+          [&] { recompute_plan(config.parallel().recompute(), static_cast<int>(config.model().num_hidden_layers())); });
   attempt({"parallel.blocks_per_stage", "parallel.pp", "parallel.chunks", "parallel.schedule"},
           [&] { stage_parts(config, {.block = 1}); });
-  attempt({"parallel.schedule", "parallel.chunks", "parallel.microbatch_group", "parallel.pp"},
-          [&] {
-            if (problems.empty() && microbatches_of(config) > 0)
-              training_schedule(config, stage_parts(config, {.block = 1}));
-          });
+  attempt({"parallel.schedule", "parallel.chunks", "parallel.microbatch_group", "parallel.pp"}, [&] {
+    if (problems.empty() && microbatches_of(config) > 0) training_schedule(config, stage_parts(config, {.block = 1}));
+  });
 }
 
 void check_sources(const google::protobuf::RepeatedPtrField<DataSource>& sources, const std::string& list,

@@ -6,6 +6,7 @@
 namespace tessera::cpu {
 decltype(tessera::add) add;
 decltype(tessera::cast) cast;
+decltype(tessera::scale) scale;
 decltype(tessera::add_bias) add_bias;
 decltype(tessera::zero) zero;
 }  // namespace tessera::cpu
@@ -13,6 +14,7 @@ decltype(tessera::zero) zero;
 namespace tessera::cuda {
 decltype(tessera::add) add;
 decltype(tessera::cast) cast;
+decltype(tessera::scale) scale;
 decltype(tessera::add_bias) add_bias;
 decltype(tessera::zero) zero;
 }  // namespace tessera::cuda
