@@ -10,7 +10,11 @@ namespace tessera {
 // times attention's by the actual mask. Recomputation does not count.
 //   tokens  token slots of the step, over all ranks
 //   pairs   visible (query, key) pairs of the step, over all samples
-double step_flops(const ModelShape& shape, double tokens, double pairs);
+struct StepFlops {
+  double matrices = 0, attention = 0, head = 0;  // products with weights inside blocks; attention; logits
+  double sum() const { return matrices + attention + head; }
+};
+StepFlops step_flops(const ModelShape& shape, double tokens, double pairs);
 
 // FLOPs of the parts for one microbatch of whole sequences, each one document. The embedding's are none.
 ModelCost stage_cost(const ModelShape& shape, int64_t sequence_length);

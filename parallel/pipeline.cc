@@ -194,7 +194,10 @@ void Pipeline::run_on_stage(Context& context, const Action& action, Step& step) 
     case ActionKind::BackwardInput:
       return stage.backward_input(context, batch, m, action.blocks);
     case ActionKind::BackwardWeight:
-      return stage.backward_weight(context, batch, m, action.blocks);
+      stage.backward_weight(context, batch, m, action.blocks);
+      // Blocks go from the last to the first.
+      if (stage.resolved(action.blocks).first == 0) reducer_->weight_done(context, action.stage, m);
+      return;
     case ActionKind::SendForward:
       return stage.send_forward(m);
     case ActionKind::ReceiveForward:

@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <set>
 #include <sstream>
 
+#include "scaling/text_file.h"
 #include "tensor/check.h"
 
 namespace tessera {
@@ -127,12 +127,7 @@ RunTable parse_runs(const std::string& text, const std::string& path) {
 }
 
 RunTable read_runs(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) throw IoError(path + ": cannot be opened");
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (file.bad()) throw IoError(path + ": cannot be read");
-  return parse_runs(text.str(), path);
+  return parse_runs(read_file(path), path);
 }
 
 void keep_only(RunTable& table, const std::string& column, const std::string& value) {

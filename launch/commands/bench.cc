@@ -75,7 +75,8 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
   const double tokens = static_cast<double>(config.data().global_batch_size() * config.data().sequence_length());
   const double flops =
       step_flops(shape, tokens,
-                 static_cast<double>(config.data().global_batch_size() * source.pairs_of_sample(shape.window)));
+                 static_cast<double>(config.data().global_batch_size() * source.pairs_of_sample(shape.window)))
+          .sum();
   const double rate = flops / step_seconds, mfu = rate / gemm_peak;
   const auto arenas = static_cast<double>(parts.arena_bytes());
   fmt::print("{}\n", memory_table(parts.memory()));

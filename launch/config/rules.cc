@@ -68,6 +68,7 @@ const std::map<std::string, Least>& least_values() {
       {"checkpoint.staging_mib", {1}},
       {"checkpoint.time_limit_minutes", {0}},
       {"logging.every_steps", {1}},
+      {"logging.gradient_noise_every_steps", {0}},
       {"evaluation.every_steps", {0}},
       {"evaluation.samples", {0}},
       {"watchdog.timeout_seconds", {0}},
