@@ -362,6 +362,7 @@ int Trainer::run() {
 }
 
 int Trainer::train() {
+  if (position_.step < config_.run().steps()) write_record(false);
   const int64_t steps = config_.run().steps();
   if (position_.step >= steps) {
     console_->info("step {} of {}: nothing left to do; --set run.steps={} goes on", position_.step, steps, 2 * steps);

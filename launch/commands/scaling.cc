@@ -16,12 +16,33 @@ CLI::App* add(CLI::App& scaling, const char* name, const char* help, int (*body)
   return command;
 }
 
+void add_sweep(CLI::App& scaling, Selected& selected) {
+  const auto arguments = std::make_shared<SweepArguments>();
+  CLI::App* sweep = scaling.add_subcommand("sweep", "Make a ladder of runs; goes on where it was stopped");
+  sweep->add_option("SWEEP", arguments->file, "Sweep: protobuf text format (scaling/sweep.proto, configs/sweeps/)")
+      ->required();
+  sweep->add_option("--set", arguments->overrides, "Override a field of every run: path=value")
+      ->type_name("PATH=VALUE")
+      ->expected(1)
+      ->take_all();
+  sweep->add_option("--dir", arguments->directory, "Instead of the file's");
+  sweep->add_option("--only", arguments->only, "Only these runs, and the trunks that they need");
+  sweep->add_option("--concurrent", arguments->concurrent, "Runs at once; the file's")->check(CLI::PositiveNumber);
+  CLI::Option* dry = sweep->add_flag("--dry-run", arguments->dry_run, "Print the ladder, and start nothing");
+  sweep->add_flag("--measure", arguments->measure, "With --dry-run: time a few steps of each size")->needs(dry);
+  sweep->add_flag("--slurm", arguments->slurm, "Write a job array into the sweep's directory, and start nothing")
+      ->excludes(dry);
+  sweep->add_flag("--json", arguments->as_json, "Last line: one JSON object");
+  sweep->callback([arguments, &selected] { selected = [arguments] { return run_scaling_sweep(*arguments); }; });
+}
+
 }  // namespace
 
 void add_scaling(CLI::App& program, Selected& selected) {
   CLI::App* scaling = program.add_subcommand("scaling", "Fit scaling laws to runs, and plan larger ones");
   scaling->require_subcommand(1);
   const auto arguments = std::make_shared<ScalingArguments>();
+  add_sweep(*scaling, selected);
 
   add(*scaling, "fit", "Fit a law; also --form isoflop (parabolas) and power (loss against compute)", run_scaling_fit,
       arguments, selected);

@@ -84,7 +84,7 @@ void print_extrapolation(double times) {
       times > 10 ? "; the interval counts the noise of the runs, not that the law itself may bend out there" : "");
 }
 
-nlohmann::ordered_json interval_json(const Interval& interval) {
+nlohmann::ordered_json interval_json(const Estimate& interval) {
   const auto number = [](double x) { return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json(); };
   return {number(interval.low), number(interval.high)};
 }

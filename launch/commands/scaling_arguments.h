@@ -52,9 +52,17 @@ FittedLaw fit_law(const ScalingArguments& arguments);
 // Prints how far beyond the fitted runs this lies, loudly from ten times their compute on.
 void print_extrapolation(double times);
 
-nlohmann::ordered_json interval_json(const Interval& interval);  // [low, high]; null for what is not finite
+nlohmann::ordered_json interval_json(const Estimate& interval);  // [low, high]; null for what is not finite
 void print_json(const nlohmann::ordered_json& object);           // one line
 
+struct SweepArguments {
+  std::string file, directory;
+  std::vector<std::string> overrides, only;
+  int concurrent = 0;  // 0: the file's
+  bool dry_run = false, measure = false, slurm = false, as_json = false;
+};
+
+int run_scaling_sweep(const SweepArguments& arguments);
 int run_scaling_fit(const ScalingArguments& arguments);
 int run_scaling_predict(const ScalingArguments& arguments);
 int run_scaling_plan(const ScalingArguments& arguments);

@@ -13,9 +13,7 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-Interval interval_of(const Estimate& estimate) { return {estimate.value, estimate.low, estimate.high}; }
-
-void print_constant(const std::string& name, const Interval& interval) {
+void print_constant(const std::string& name, const Estimate& interval) {
   fmt::print("{:<10}{:>14.6g}{:>14.6g}{:>14.6g}\n", name, interval.value, interval.low, interval.high);
 }
 
@@ -40,8 +38,8 @@ int fit_isoflop(const ScalingArguments& arguments) {
                     {"used", curve.inside}});
   }
   print_head(arguments);
-  const Interval a = interval_of(law.parameters.exponent(0, arguments.level));
-  const Interval b = interval_of(law.tokens.exponent(0, arguments.level));
+  const Estimate a = law.parameters.exponent(0, arguments.level);
+  const Estimate b = law.tokens.exponent(0, arguments.level);
   print_constant("a", a);
   print_constant("b", b);
   if (arguments.as_json)
@@ -66,8 +64,8 @@ int fit_power(const ScalingArguments& arguments) {
   const PowerLaw law({"C"}, compute, losses);
   fmt::print("loss = factor C^exponent, C = 6ND, by least squares on logarithms over {} runs\n", losses.size());
   print_head(arguments);
-  const Interval factor = interval_of(law.factor(arguments.level));
-  const Interval exponent = interval_of(law.exponent(0, arguments.level));
+  const Estimate factor = law.factor(arguments.level);
+  const Estimate exponent = law.exponent(0, arguments.level);
   print_constant("factor", factor);
   print_constant("exponent", exponent);
   if (arguments.as_json)
@@ -142,7 +140,7 @@ int run_scaling_fit(const ScalingArguments& arguments) {
   const auto& constants = law.form->constants();
   json values, intervals;
   for (size_t k = 0; k < constants.size(); ++k) {
-    Interval interval =
+    Estimate interval =
         law.bootstrap.interval([k](std::span<const double> theta) { return theta[k]; }, arguments.level);
     if (constants[k].positive) interval = {std::exp(interval.value), std::exp(interval.low), std::exp(interval.high)};
     print_constant(constants[k].name, interval);

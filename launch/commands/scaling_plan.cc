@@ -23,7 +23,7 @@ HardwareConfig hardware_of(const std::string& name) {
   return hardware;
 }
 
-void print_row(const char* name, const Interval& interval) {
+void print_row(const char* name, const Estimate& interval) {
   fmt::print("{:<14}{:>14.5g}{:>14.5g}{:>14.5g}\n", name, interval.value, interval.low, interval.high);
 }
 
@@ -53,8 +53,8 @@ json plan_setting(const FittedLaw& law, double Run::*setting, const char* name, 
   try {
     const PowerLaw power({"N", "D"}, x, best);
     const Estimate planned = power.observation_at({at.parameters, at.tokens}, level);
-    print_row(name, {planned.value, planned.low, planned.high});
-    return {{"value", planned.value}, {"interval", interval_json({planned.value, planned.low, planned.high})}};
+    print_row(name, planned);
+    return {{"value", planned.value}, {"interval", interval_json(planned)}};
   } catch (const DataError& error) {
     fmt::print(
         "{:<14}not planned: of the runs of {} sizes and budgets, {} were tried at settings on both sides of the "
