@@ -305,8 +305,10 @@ double Trainer::unique_share() const {
 void Trainer::open_record() {
   TrainingRecord facts;
   facts.set_name(config_.run().name());
+  if (config_.run().has_variant()) facts.set_variant(config_.run().variant());
   facts.set_planned_steps(config_.run().steps());
   const ModelShape& shape = parts_->shape();
+  facts.set_tied(shape.tied);
   facts.set_parameters(parts_->model_parameters());
   const int64_t table = shape.vocab * shape.hidden;
   facts.set_embedding_parameters(table +

@@ -57,6 +57,7 @@ std::vector<Setting> settings_of(const SweepConfig& config, const SweepConfig::L
           setting.name += batch_name + rate_name + seed_name;
           setting.overrides.assign(size->set().begin(), size->set().end());
           setting.overrides.insert(setting.overrides.end(), ladder.set().begin(), ladder.set().end());
+          if (ladder.has_variant()) setting.overrides.push_back("run.variant=" + ladder.variant());
           for (const std::string& value : {batch, rate, seed})
             if (!value.empty()) setting.overrides.push_back(value);
           settings.push_back(std::move(setting));

@@ -58,11 +58,12 @@ int fit_power(const ScalingArguments& arguments) {
   std::vector<std::vector<double>> compute;
   std::vector<double> losses;
   for (const Run& run : load_runs(arguments)) {
-    compute.push_back({6 * run.parameters * run.tokens});
+    compute.push_back({run.sample().flops});
     losses.push_back(run.loss);
   }
   const PowerLaw law({"C"}, compute, losses);
-  fmt::print("loss = factor C^exponent, C = 6ND, by least squares on logarithms over {} runs\n", losses.size());
+  fmt::print("loss = factor C^exponent, C = 6ND or as counted, by least squares on logarithms over {} runs\n",
+             losses.size());
   print_head(arguments);
   const Estimate factor = law.factor(arguments.level);
   const Estimate exponent = law.exponent(0, arguments.level);
@@ -123,11 +124,40 @@ json validation(const FittedLaw& law, const ScalingArguments& arguments) {
   return result;
 }
 
+// Of the runs that --hold-out-flops set aside.
+json held_out_runs(const FittedLaw& law, double level) {
+  json rows = json::array();
+  if (law.held_out.empty()) return rows;
+  int inside = 0;
+  double largest = 0;
+  fmt::print("{:<26}{:>10}{:>10}{:>10}{:>22}{:>10}\n", "held out", "compute", "measured", "predicted",
+             fmt::format("a run, {:g} %", 100 * level), "error");
+  for (const Prediction& row : predict_runs(*law.form, law.samples, law.bootstrap, law.held_out, level)) {
+    inside += row.inside() ? 1 : 0;
+    largest = std::max(largest, std::abs(row.error()));
+    fmt::print("{:<26}{:>10}{:>10.4f}{:>10.4f}{:>22}{:>+8.2f} %{}\n", row.run.name, fmt::format("{:.1f} x", row.times),
+               row.run.loss, row.loss.value, fmt::format("{:.4f} to {:.4f}", row.loss.low, row.loss.high),
+               100 * row.error(), row.inside() ? "" : "  outside");
+    rows.push_back({{"run", row.run.name},
+                    {"compute_ratio", row.times},
+                    {"measured", row.run.loss},
+                    {"predicted", row.loss.value},
+                    {"interval", interval_json(row.loss)},
+                    {"error", row.error()},
+                    {"inside", row.inside()}});
+  }
+  fmt::print("{} of {} inside their intervals; largest error {:.2f} %\n", inside, rows.size(), 100 * largest);
+  return rows;
+}
+
 }  // namespace
 
 int run_scaling_fit(const ScalingArguments& arguments) {
   if (arguments.form == "isoflop") return fit_isoflop(arguments);
   if (arguments.form == "power") return fit_power(arguments);
+  if (arguments.form == "tissue" || arguments.form == "multi-power") return fit_curves(arguments);
+  if (arguments.form == "critical-batch") return fit_batches(arguments);
+  if (arguments.form == "settings") return fit_settings(arguments);
   const FittedLaw law = fit_law(arguments);
   const bool by_huber = arguments.method == "huber";
   const std::string objective =
@@ -148,6 +178,7 @@ int run_scaling_fit(const ScalingArguments& arguments) {
     intervals[constants[k].name] = interval_json(interval);
   }
   const json checks = validation(law, arguments);
+  const json held = held_out_runs(law, arguments.level);
   if (arguments.as_json) {
     json object = {{"objective", law.fit.objective}};
     object.update(values);
@@ -160,6 +191,7 @@ int run_scaling_fit(const ScalingArguments& arguments) {
                    {"starts", law.fit.starts},
                    {"converged", law.fit.converged}});
     object.update(checks);
+    if (!held.empty()) object["held_out"] = held;
     print_json(object);
   }
   return 0;

@@ -105,7 +105,8 @@ std::map<std::string, double> measured_rates(const SweepPlan& plan, const SweepC
     std::filesystem::create_directories(plan.directory + "/plan");
     replace_file(file, with_steps(run.run, run.steps));
     std::vector<std::string> command = train_command(sweep);
-    command.insert(command.end(), {"bench", "train", file, "--steps", "4", "--json"});
+    command.insert(command.end(), {"bench", "train", file, "--steps", "4", "--microbatches", "0", "--set",
+                                   "lr_schedule.learning_rate=1e-6", "--json"});
     std::string output;
     const int code = run_process(command, output);
     if (code != 0) throw IoError(fmt::format("{} ended with {}", fmt::join(command, " "), code));
