@@ -100,7 +100,9 @@ std::string gnuplot_script(const std::vector<Plot>& panels, const std::string& p
         "set grid lc rgb '#dddddd' lt 1\nset key {}\n{}{}{}\n",
         quoted(panel.title), quoted(panel.x_label), quoted(panel.y_label),
         panel.key == "off" ? "off" : panel.key + " box lc rgb '#cccccc' opaque",
-        panel.log_x ? "set logscale x\nset format x '%.0s%c'\n" : "set format x '%.3s%c'\n",
+        !panel.log_x     ? ""
+        : panel.powers_x ? "set logscale x\nset format x '10^{%L}'\n"
+                         : "set logscale x\nset format x '%.0s%c'\n",
         panel.log_y ? "set logscale y\n" : "", list);
   }
   return script + fmt::format("set multiplot layout {},{}\n", rows, columns) + plots + "unset multiplot\n";

@@ -19,6 +19,7 @@ struct Series {
 struct Plot {
   std::string title, x_label, y_label;
   bool log_x = false, log_y = false;
+  bool powers_x = false;          // 10^18, not 1E
   std::string key = "top right";  // gnuplot's words; "off"
   std::vector<Series> series = {};
 };

@@ -87,7 +87,11 @@ Plot isoflop_plot(const std::vector<Sample>& samples, const std::vector<IsoFlopC
 
 Plot fit_plot(const Form& form, const std::vector<Sample>& samples, const std::vector<Prediction>& held_out,
               const Bootstrap& bootstrap, double level, double most_flops) {
-  Plot plot{.title = "The law along its compute-optimal path", .x_label = "FLOPs", .y_label = "loss", .log_x = true};
+  Plot plot{.title = "The law along its compute-optimal path",
+            .x_label = "FLOPs",
+            .y_label = "loss",
+            .log_x = true,
+            .powers_x = true};
   double least = INFINITY;
   Series points = series("runs fitted", Series::Style::Points, 0);
   for (const Sample& sample : samples) {
@@ -121,7 +125,8 @@ Plot fit_plot(const Form& form, const std::vector<Sample>& samples, const std::v
 
 Plot residual_plot(const Form& form, const std::vector<Sample>& samples, const std::vector<Prediction>& held_out,
                    std::span<const double> theta) {
-  Plot plot{.title = "Residuals", .x_label = "FLOPs", .y_label = "measured over fitted, %", .log_x = true};
+  Plot plot{
+      .title = "Residuals", .x_label = "FLOPs", .y_label = "measured over fitted, %", .log_x = true, .powers_x = true};
   Series points = series("runs fitted", Series::Style::Points, 0), held = held_out_bars(held_out);
   Series zero = series("", Series::Style::Dashed, 5);
   double least = INFINITY, most = 0;
@@ -168,7 +173,11 @@ Plot predicted_plot(const Form& form, const std::vector<Sample>& samples, const 
 }
 
 Plot learning_rate_plot(const std::vector<Run>& runs) {
-  Plot plot{.title = "Loss against learning rate", .x_label = "learning rate", .y_label = "loss", .log_x = true};
+  Plot plot{.title = "Loss against learning rate",
+            .x_label = "learning rate",
+            .y_label = "loss",
+            .log_x = true,
+            .powers_x = true};
   std::map<std::tuple<std::string, double, double>, std::map<double, std::vector<double>>> groups;
   for (const Run& run : runs)
     if (run.learning_rate > 0)

@@ -95,9 +95,11 @@ FittedLaw fit_law(const ScalingArguments& arguments) {
     throw UsageError(fmt::format("--method {}: not one of huber, projection", arguments.method));
   }
   if (const auto names = undetermined(*law.form, law.samples, law.fit.theta); !names.empty())
-    throw DataError(fmt::format(
-        "form {}: no run says anything about {}{}; chinchilla can be fitted", arguments.form, fmt::join(names, ", "),
-        arguments.form == "muennighoff" ? " (column unique_tokens, below tokens where data repeat)" : ""));
+    throw DataError(
+        fmt::format("form {}: no run says anything about {}{}; {}", arguments.form, fmt::join(names, ", "),
+                    arguments.form == "muennighoff" ? " (column unique_tokens, below tokens where data repeat)" : "",
+                    arguments.form == "chinchilla" ? "more sizes and budgets can, or kaplan can be fitted"
+                                                   : "chinchilla can be fitted"));
   law.bootstrap = bootstrap(*law.form, law.samples, law.fit,
                             {.replicates = arguments.replicates, .seed = arguments.seed, .fit = options});
   return law;

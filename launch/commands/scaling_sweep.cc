@@ -269,6 +269,10 @@ int make_runs(const SweepArguments& arguments, const SweepConfig& config, const 
 }  // namespace
 
 int run_scaling_sweep(const SweepArguments& arguments) {
+  for (const std::string& text : arguments.overrides)
+    for (const char* own : {"run.dir=", "run.name=", "run.steps="})
+      if (text.starts_with(own))
+        throw UsageError(fmt::format("--set {}: the sweep sets it for each run; --dir moves them all", text));
   SweepConfig config;
   const std::string problem = parse_message(read_file(arguments.file), arguments.file, config);
   if (!problem.empty()) throw UsageError(problem);
