@@ -186,7 +186,7 @@ double Sweep::remaining_seconds() const {
     seconds += of_task;
     longest = std::max(longest, of_task);
   }
-  return std::max(longest, seconds / options_.concurrent);
+  return std::isnan(seconds) ? seconds : std::max(longest, seconds / options_.concurrent);
 }
 
 std::string Sweep::table() const {

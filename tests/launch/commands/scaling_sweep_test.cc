@@ -56,8 +56,10 @@ class ScalingSweep : public ::testing::Test {
   // Writes a sweep of this name and gives the words that run it.
   static std::string sweep(const std::string& name, const std::string& ladders) {
     std::ofstream(path(name + ".textproto")) << fmt::format(R"(name: "{0}" dir: "{1}" base: "{2}" concurrent: 2
-      size {{ name: "w16" set: "model.hidden_size=16" set: "model.num_attention_heads=2" set: "model.intermediate_size=48" }}
-      size {{ name: "w32" set: "model.hidden_size=32" set: "model.num_attention_heads=4" set: "model.intermediate_size=96" }}
+      size {{ name: "w16" set: "model.hidden_size=16" set: "model.num_attention_heads=2"
+              set: "model.intermediate_size=48" }}
+      size {{ name: "w32" set: "model.hidden_size=32" set: "model.num_attention_heads=4"
+              set: "model.intermediate_size=96" }}
       {3})",
                                                             name, path(name), path("run.textproto"), ladders);
     return "scaling sweep " + path(name + ".textproto");
@@ -116,10 +118,7 @@ TEST_F(ScalingSweep, BranchesEqualRunsOfTheirOwnAndNothingIsDoneTwice) {
   EXPECT_EQ(record("whole/w16-d5.12k").step(), 40);
   const TrainingRecord diverged = record("whole/w16-lr1e+30-d5.12k");
   EXPECT_EQ(diverged.status(), TrainingRecord::DIVERGED);
-  EXPECT_NE(
-      diverged.reason().find("not a number") == std::string::npos && diverged.reason().find("nan") == std::string::npos,
-      true)
-      << diverged.reason();
+  EXPECT_NE(diverged.reason().find("step 2: the gradient norm is"), std::string::npos) << diverged.reason();
 
   const auto written = fs::last_write_time(path("whole/w16-d10.2k/record.textproto"));
   const ProgramResult second = run_program(sweep("whole", ladders) + " --json");
@@ -140,7 +139,7 @@ TEST_F(ScalingSweep, IsKilledAndGoesOn) {
   ASSERT_NE(kill_program_when(command, 0, path("killed/trunks/w16/metrics.jsonl"), "\"step\":50,"), -1);
   EXPECT_FALSE(fs::exists(path("killed/w32-d51.2k/record.textproto"))) << "killed in the middle";
   // Once more by a signal, which ends the runs and says so.
-  const ProgramResult stopped = disturb_program(command, 0, path("killed/trunks/w32/metrics.jsonl"), "\"step\":50,",
+  const ProgramResult stopped = disturb_program(command, 0, path("killed/trunks/w16/metrics.jsonl"), "\"step\":170,",
                                                 [](int process) { ::kill(process, SIGTERM); });
   EXPECT_EQ(stopped.code, 75) << stopped.output;
   const ProgramResult resumed = run_program(command + " --json");
@@ -190,7 +189,7 @@ TEST_F(ScalingSweep, PrintsAndWritesAndStartsNothing) {
 TEST_F(ScalingSweep, ARunThatFailsIsNamed) {
   const std::string command = sweep("fails", "ladder { size: \"w16\" tokens: 5120 }");
   expect_failure(command + " --set run.dir=/proc/nowhere", 2, "run.dir");
-  expect_failure(command + " --set data.sequence_length=100000", 3, "w16-d5.12k: ended with exit code 3");
+  expect_failure(command + " --set data.train=/nowhere", 3, "w16-d5.12k: ended with exit code 3");
 }
 
 }  // namespace
