@@ -31,7 +31,9 @@ void print_row(const char* name, const Estimate& interval) {
 json plan_setting(const FittedLaw& law, double Run::*setting, const char* name, const Allocation& at, double level) {
   const std::vector<BestSetting> best = best_settings(law.runs, setting);
   if (best.empty()) {
-    fmt::print("{:<14}not planned: no size and budget was tried with several\n", name);
+    const bool stated = std::any_of(law.runs.begin(), law.runs.end(), [&](const Run& run) { return run.*setting > 0; });
+    fmt::print("{:<14}not planned: {}\n", name,
+               stated ? "no size and budget was tried with several" : "no run of the table states it");
     return nullptr;
   }
   try {

@@ -30,33 +30,33 @@ std::vector<Run> grid(double off) {
 }
 
 TEST(Settings, TheBestLiesBetweenTheValuesTried) {
-  for (const BestSetting& best : best_settings(grid(0.3), &Run::learning_rate)) {
+  for (const BestSetting& best : best_settings(grid(0.3), &tessera::Run::learning_rate)) {
     EXPECT_TRUE(best.inside);
     EXPECT_EQ(best.tried, 5);
     EXPECT_NEAR(best.value / best_rate(best.parameters, best.tokens), 1, 1e-3);
     EXPECT_NEAR(best.loss, 3, 1e-6);
   }
-  EXPECT_EQ(best_settings(grid(0.3), &Run::learning_rate).size(), 6u);
+  EXPECT_EQ(best_settings(grid(0.3), &tessera::Run::learning_rate).size(), 6u);
 }
 
 TEST(Settings, TheLawIsRecovered) {
-  const PowerLaw law = settings_law(best_settings(grid(0.3), &Run::learning_rate));
+  const PowerLaw law = settings_law(best_settings(grid(0.3), &tessera::Run::learning_rate));
   EXPECT_NEAR(law.exponent(0, 0.9).value, -0.5, 1e-3);
   EXPECT_NEAR(law.exponent(1, 0.9).value, -0.25, 1e-3);
   EXPECT_NEAR(law.mean_at(settings_at(law, 1e6, 1e8), 0.9).value, best_rate(1e6, 1e8), 1e-2 * best_rate(1e6, 1e8));
 }
 
 TEST(Settings, WhatLiesAtTheEdgeDoesNotCount) {
-  const auto best = best_settings(grid(5), &Run::learning_rate);
+  const auto best = best_settings(grid(5), &tessera::Run::learning_rate);
   for (const BestSetting& one : best) EXPECT_FALSE(one.inside);
   EXPECT_THROW(settings_law(best), DataError);
-  EXPECT_TRUE(best_settings(grid(0), &Run::batch_tokens).empty()) << "no run states one";
+  EXPECT_TRUE(best_settings(grid(0), &tessera::Run::batch_tokens).empty()) << "no run states one";
 }
 
 TEST(Settings, OfOneBudgetTheLawIsOfTheSizeAlone) {
-  std::vector<Run> runs = grid(0.3);
-  std::erase_if(runs, [](const Run& run) { return run.tokens > 2e6; });
-  const PowerLaw law = settings_law(best_settings(runs, &Run::learning_rate));
+  std::vector<tessera::Run> runs = grid(0.3);
+  std::erase_if(runs, [](const tessera::Run& run) { return run.tokens > 2e6; });
+  const PowerLaw law = settings_law(best_settings(runs, &tessera::Run::learning_rate));
   EXPECT_EQ(law.names(), std::vector<std::string>{"N"});
   EXPECT_NEAR(law.exponent(0, 0.9).value, -0.5, 1e-3);
 }
