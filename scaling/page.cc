@@ -31,6 +31,8 @@ std::string escaped(const std::string& text) {
       out += "&gt;";
     else if (c == '"')
       out += "&quot;";
+    else if (c == '\n')
+      out += "<br>\n";
     else
       out += c;
   }

@@ -10,7 +10,7 @@ class Page {
  public:
   explicit Page(const std::string& title);
 
-  // All text is text: what HTML would take as markup is escaped.
+  // All text is text: what HTML would take as markup is escaped, and line ends are kept.
   void heading(const std::string& text);
   void paragraph(const std::string& text);
   void warning(const std::string& text);

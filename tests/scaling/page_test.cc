@@ -16,10 +16,11 @@ TEST(Page, EscapesTextAndHoldsPictures) {
   const std::string path = ::testing::TempDir() + "page_test.png";
   replace_file(path, "Man");
   Page page("a < b");
+  page.warning("one\ntwo");
   page.table({"h"}, {{"1 & 2"}, {"word"}});
   page.picture(path, "\"c\"");
   const std::string html = page.html();
-  for (const char* part : {"<h1>a &lt; b</h1>", "<td class=\"n\">1 &amp; 2</td>", "<td>word</td>",
+  for (const char* part : {"<h1>a &lt; b</h1>", "one<br>\ntwo", "<td class=\"n\">1 &amp; 2</td>", "<td>word</td>",
                            "data:image/png;base64,TWFu", "&quot;c&quot;"})
     EXPECT_NE(html.find(part), std::string::npos) << part;
 }
