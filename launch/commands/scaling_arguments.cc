@@ -59,7 +59,8 @@ std::vector<Run> load_runs(const ScalingArguments& arguments) {
         fmt::format("runs of {} variants ({}) are mixed: pick one with --variant NAME, or compare two with "
                     "tessera scaling compare",
                     variants.size(), fmt::join(variants, ", ")));
-  for (const std::string& line : table.left_out) fmt::print("left out  {}\n", line);
+  for (const std::string& line : table.left_out)
+    if (!arguments.quiet) fmt::print("left out  {}\n", line);
   return table.runs;
 }
 

@@ -31,6 +31,7 @@ struct ScalingArguments {
   int replicates = 1000;
   uint64_t seed = 1;
   bool as_json = false;
+  bool quiet = false;  // about runs that are left out
   // predict, plan, compare
   double parameters = 0, tokens = 0, unique_tokens = 0, flops = 0, gpu_hours = 0, devices = 0, mfu = 0.4;
   std::string hardware;

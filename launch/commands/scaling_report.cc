@@ -34,6 +34,7 @@ class Report {
       picture(loss_curves(records), "loss_curves", "Training loss, smoothed over a fiftieth of each run.");
     }
     const Plot rates = learning_rate_plot(all_runs());
+    arguments_.quiet = true;  // said once is enough
     if (!rates.series.empty()) {
       page_.heading("Learning rates");
       picture(rates, "learning_rates", "Final validation loss; one curve a size, variant and budget.");
@@ -183,7 +184,7 @@ class Report {
                 rows);
   }
 
-  const ScalingArguments& arguments_;
+  ScalingArguments arguments_;
   std::string directory_;
   Page page_;
   std::vector<std::string> pictures_, missing_;
