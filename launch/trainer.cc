@@ -357,8 +357,11 @@ int Trainer::run() {
   try {
     return train();
   } catch (const NumericalError& error) {
-    // Known to all ranks alike; what happened matters more than whether it can be written down.
-    if (recording_) recording_->write_diverged(position_.samples, unique_share(), error.what());
+    try {
+      if (recording_) recording_->write_diverged(position_.samples, unique_share(), error.what());
+    } catch (const IoError&) {
+      // What happened matters more than that it could not be written down.
+    }
     throw;
   }
 }

@@ -21,9 +21,10 @@ GradientNoise::GradientNoise(Reducer& reducer, Mesh& mesh, const Parameters& par
 bool GradientNoise::possible(const Mesh& mesh, const Schedule& actions, int microbatches) {
   if (mesh.extent(Axis::Pp) > 1 || mesh.extent(Axis::Cp) > 1) return false;
   if (microbatches * mesh.extent(Axis::Dp) < 2) return false;
-  int weights = 0;  // of the first microbatch, block ranges of it
-  bool others = false;
+  int weights = 0;      // of the first microbatch, block ranges of it
+  bool others = false;  // their gradients are in memory, or those of other ranks
   for (const Action& action : actions) {
+    if (action.kind == ActionKind::Reduce) others = true;
     const bool computes = action.kind == ActionKind::Forward || action.kind == ActionKind::BackwardInput ||
                           action.kind == ActionKind::BackwardWeight;
     if (!computes) continue;

@@ -131,7 +131,10 @@ TEST(GradientNoise, IsPossibleWhereTheFirstMicrobatchStandsAlone) {
                                  action(ActionKind::BackwardWeight, 0), action(ActionKind::Forward, 1)};
     Schedule forward_first = one_by_one;
     std::rotate(forward_first.begin(), forward_first.end() - 1, forward_first.end());
+    Schedule reduced = one_by_one;  // block by block, while backward goes on
+    reduced.insert(reduced.begin() + 2, action(ActionKind::Reduce, 0));
     EXPECT_TRUE(GradientNoise::possible(mesh, one_by_one, 2));
+    EXPECT_FALSE(GradientNoise::possible(mesh, reduced, 2)) << "other ranks' gradients are in it";
     EXPECT_FALSE(GradientNoise::possible(mesh, forward_first, 2)) << "the head's gradients are of both";
     EXPECT_FALSE(GradientNoise::possible(mesh, one_by_one, 1)) << "nothing to compare with";
   });
