@@ -47,8 +47,8 @@ double GradientNoise::squares(Context& context, bool each_once) const {
   for (const Parameter* parameter : parameters_) {
     Interval rows{0, parameter->rows.size()};
     if (each_once) {
-      const Comm& replicas = mesh_.group(parameter->replicas);
-      rows = shard(rows, replicas.size(), replicas.rank());
+      const MeshShape& shape = mesh_.shape();
+      rows = shard(rows, shape.extent(parameter->replicas), shape.position(parameter->replicas, mesh_.world().rank()));
     }
     sum += sum_of_squares(context, ConstTensor(parameter->gradient).rows(rows.begin, rows.end));
   }

@@ -39,10 +39,17 @@ class GradientNoise : public Reducer {
 
   void begin_step(Context& context) override;
   void weight_done(Context& context, int stage, int microbatch) override;
-  void reduce(Context& context, int stage, BlockRange blocks) override { reducer_.reduce(context, stage, blocks); }
+  void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override {
+    reducer_.gather(context, stage, blocks, for_forward);
+  }
+  void release(Context& context, int stage, BlockRange blocks) override { reducer_.release(context, stage, blocks); }
+  void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
+    reducer_.reduce(context, stage, blocks, last);
+  }
   double norm(Context& context) override;
   void step(Context& context, double learning_rate, int64_t step) override;
   std::vector<StateSlice> state() override { return reducer_.state(); }
+  std::vector<StateSlice> gradients() override { return reducer_.gradients(); }
   void state_loaded(Context& context) override { reducer_.state_loaded(context); }
 
   // Of the last step; nothing when it was none to measure at.

@@ -48,12 +48,15 @@ class NoisyGradients : public Reducer {
         gradient_[i] += (truth(i) + deviation_ * random.normal((rank * 8 + token) * kElements + i)) / all;
   }
   static double truth(int64_t i) { return 0.1 * static_cast<double>(i % 7) - 0.2; }
-  void reduce(Context&, int, BlockRange) override {
+  void gather(Context&, int, BlockRange, bool) override {}
+  void release(Context&, int, BlockRange) override {}
+  void reduce(Context&, int, BlockRange, bool) override {
     mesh_.group(parameter.replicas).all_reduce_sum(parameter.gradient);
   }
   double norm(Context&) override { return 1; }
   void step(Context&, double, int64_t) override {}
   std::vector<StateSlice> state() override { return {}; }
+  std::vector<StateSlice> gradients() override { return {}; }
   void state_loaded(Context&) override {}
 
   Parameter parameter;
@@ -86,7 +89,7 @@ TEST(GradientNoise, IsUnbiased) {
           noise.weight_done(context, 0, 0);
           gradients.add_tokens(step, world.rank(), first, 8, 8.0 * ranks);
           noise.weight_done(context, 0, 1);
-          noise.reduce(context, 0, {});
+          noise.reduce(context, 0, {}, true);
           noise.norm(context);
           ASSERT_TRUE(noise.measured().has_value());
           squares += noise.measured()->square / kSteps;
