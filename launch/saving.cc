@@ -29,6 +29,9 @@ class Guard : public Reducer {
   void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
     reducer_.reduce(context, stage, blocks, last);
   }
+  void weight_done(Context& context, int stage, int microbatch) override {
+    reducer_.weight_done(context, stage, microbatch);
+  }
   double norm(Context& context) override { return reducer_.norm(context); }
   void step(Context& context, double learning_rate, int64_t step) override {
     saver_.state_may_change();

@@ -18,6 +18,7 @@
 #include "launch/version.h"
 #include "model/cost.h"
 #include "optim/lr_schedule.h"
+#include "scaling/training_record.pb.h"
 
 namespace tessera {
 namespace {
@@ -81,11 +82,22 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
                                                                                .failpoint = options.failpoint,
                                                                                .state = [this] { return state(); },
                                                                                .info = [this] { return save_info(); }});
-  pipeline_ = parts_->training(*loader_, saving_->guard(parts_->optimizer()));
+  pipeline_ = parts_->training(*loader_, saving_->guard(measured_reducer()));
   progress_ = std::make_unique<Progress>(position_.step, config.run().steps());
 }
 
 Trainer::~Trainer() = default;
+
+Reducer& Trainer::measured_reducer() {
+  const Schedule& actions = parts_->schedule().ranks[parts_->mesh().coordinate(Axis::Pp)];
+  const int64_t every = config_.logging().gradient_noise_every_steps();
+  if (every == 0 || config_.parallel().zero_stage() > 0 ||
+      !GradientNoise::possible(parts_->mesh(), actions, loader_->microbatches()))
+    return parts_->optimizer();
+  noise_ = std::make_unique<GradientNoise>(parts_->optimizer(), parts_->mesh(), parts_->parameters(), *loader_, every,
+                                           position_.step + 1);
+  return *noise_;
+}
 
 State Trainer::state() {
   State state;
@@ -101,6 +113,7 @@ State Trainer::state() {
 SaveInfo Trainer::save_info() {
   watchdog_->progress("checkpoint", position_.step);
   on_rank_zero(session_.world, [&] { metrics_->sync(); });
+  write_record(false);
   SaveInfo info;
   info.step = position_.step;
   info.samples = position_.samples;
@@ -147,6 +160,7 @@ void Trainer::open_run_directory() {
     if (!file.flush()) throw IoError("cannot write " + directory_ + "/config.textproto");
     metrics_ = std::make_unique<MetricsLog>(directory_ + "/metrics.jsonl",
                                             resumed_from_ < 0 ? MetricsLog::kFresh : resumed_from_);
+    open_record();
     if (config_.logging().tensorboard()) {
       tensorboard_ = std::make_unique<TensorboardWriter>(directory_ + "/tensorboard", resumed_from_);
     }
@@ -190,7 +204,12 @@ void Trainer::train_step() {
     gemm_peak_ = session_.world.sum(measure_gemm_peak(parts_->context(), parts_->shape().compute, kPeakSeconds));
   }
   const auto slots = static_cast<double>(config_.data().global_batch_size() * config_.data().sequence_length());
-  const double flops = step_flops(parts_->shape(), slots, static_cast<double>(parts_->visible_pairs(*pipeline_)));
+  metrics.attention_pairs = parts_->visible_pairs(*pipeline_);
+  const double flops = step_flops(parts_->shape(), slots, static_cast<double>(metrics.attention_pairs)).sum();
+  if (noise_ && noise_->measured()) {
+    metrics.gradient_square = noise_->measured()->square;
+    metrics.gradient_noise = noise_->measured()->noise;
+  }
   metrics.step = step;
   metrics.tokens = position_.tokens;
   metrics.loss = result.loss;
@@ -225,6 +244,7 @@ void Trainer::log_step(const StepMetrics& metrics) {
   if (!speaks_) return;
   progress_->observe(metrics);
   metrics_->write(metrics);
+  recording_->observe(metrics);
   if (tensorboard_) {
     const Scalar scalars[] = {{"train/loss", metrics.loss},
                               {"train/grad_norm", metrics.grad_norm},
@@ -246,6 +266,7 @@ void Trainer::evaluate_all() {
     if (!speaks_) continue;
     const EvaluationMetrics metrics{.step = position_.step, .validation_loss = result.loss, .dataset = set.name};
     metrics_->write(metrics);
+    recording_->observe(metrics);
     if (tensorboard_) {
       const std::string tag = "validation/" + set.name;
       const Scalar scalar{tag, result.loss};
@@ -256,12 +277,89 @@ void Trainer::evaluate_all() {
   }
 }
 
+double Trainer::unique_share() const {
+  const Period& period = history_.periods().back();
+  double weights = 0, given = 0, unique = 0;
+  for (const PeriodSource& source : period.sources) weights += static_cast<double>(source.weight);
+  const auto since = static_cast<double>(position_.samples - period.first_sample);
+  for (const PeriodSource& source : period.sources) {
+    const double samples = static_cast<double>(source.base) + since * static_cast<double>(source.weight) / weights;
+    given += samples;
+    unique += std::min(samples, static_cast<double>(source.samples));
+  }
+  return given > 0 ? unique / given : 1;
+}
+
+void Trainer::open_record() {
+  TrainingRecord facts;
+  facts.set_name(config_.run().name());
+  if (config_.run().has_variant()) facts.set_variant(config_.run().variant());
+  facts.set_planned_steps(config_.run().steps());
+  const ModelShape& shape = parts_->shape();
+  facts.set_tied(shape.tied);
+  facts.set_parameters(parts_->model_parameters());
+  const int64_t table = shape.vocab * shape.hidden;
+  facts.set_embedding_parameters(table +
+                                 (shape.position == PositionKind::Learned ? shape.positions * shape.hidden : 0));
+  facts.set_head_parameters(table);
+  facts.set_sequence_length(config_.data().sequence_length());
+  facts.set_batch_tokens(config_.data().global_batch_size() * config_.data().sequence_length());
+  facts.set_learning_rate(config_.lr_schedule().learning_rate());
+  facts.set_warmup_steps(config_.lr_schedule().warmup_steps());
+  facts.set_seed(seed_);
+  facts.set_config_hash(config_hash(config_));
+  facts.set_tokenizer(loader_->sources().front().dataset.tokenizer_fingerprint());
+  const auto add = [](const OpenSource& source, TrainingRecord::Source& fact) {
+    fact.set_name(source.name);
+    fact.set_weight(source.weight);
+    fact.set_tokens(source.dataset.tokens());
+    fact.set_identity(source.dataset.identity());
+  };
+  for (const OpenSource& source : loader_->sources()) add(source, *facts.add_train());
+  for (const ValidationSet& set : validation_) add(set.loader->sources().front(), *facts.add_validation());
+  facts.set_ranks(session_.world.size());
+  facts.set_layout(layout_text(parts_->mesh().shape()));
+  facts.set_compute_dtype(RunSection::ComputeDtype_Name(config_.run().compute_dtype()));
+  const auto slots = static_cast<double>(facts.batch_tokens());
+  recording_ = std::make_unique<Recording>(
+      directory_, facts,
+      [shape, slots](int64_t steps, double pairs) {
+        return step_flops(shape, slots * static_cast<double>(steps), pairs);
+      },
+      directory_ + "/metrics.jsonl", position_.step);
+}
+
+// On every rank, as it may throw.
+void Trainer::write_record(bool finished) {
+  on_rank_zero(session_.world, [&] {
+    if (finished)
+      recording_->write_finished(position_.samples, unique_share());
+    else
+      recording_->write_unfinished(position_.samples, unique_share());
+  });
+}
+
 int Trainer::run() {
   open_run_directory();
   say_what_runs();
+  try {
+    return train();
+  } catch (const NumericalError& error) {
+    try {
+      if (recording_) recording_->write_diverged(position_.samples, unique_share(), error.what());
+    } catch (const IoError&) {
+      // What happened matters more than that it could not be written down.
+    }
+    throw;
+  }
+}
+
+int Trainer::train() {
+  if (position_.step < config_.run().steps()) write_record(false);
   const int64_t steps = config_.run().steps();
   if (position_.step >= steps) {
     console_->info("step {} of {}: nothing left to do; --set run.steps={} goes on", position_.step, steps, 2 * steps);
+    write_record(true);  // an earlier start may have been killed before it could
     return static_cast<int>(ExitCode::Done);
   }
   const int64_t evaluate_every = config_.evaluation().every_steps();
@@ -269,7 +367,10 @@ int Trainer::run() {
   while (position_.step < steps) {
     train_step();
     const bool last = position_.step == steps;
-    if (last || (evaluate_every > 0 && position_.step % evaluate_every == 0)) evaluate_all();
+    if (last || (evaluate_every > 0 && position_.step % evaluate_every == 0)) {
+      evaluate_all();
+      write_record(false);
+    }
     watchdog_->progress("checkpoint", position_.step);
     if (saving_->step_done(position_.step, last)) {
       saving_->finish();
@@ -281,6 +382,7 @@ int Trainer::run() {
   if (config_.checkpoint().save_last() && saving_->saved_step() != steps) {
     throw IoError("the last checkpoint could not be written: " + saving_->save_error());
   }
+  write_record(true);
   return static_cast<int>(ExitCode::Done);
 }
 

@@ -10,10 +10,12 @@
 #include "launch/metrics/metrics_log.h"
 #include "launch/metrics/progress.h"
 #include "launch/metrics/tensorboard.h"
+#include "launch/recording.h"
 #include "launch/saving.h"
 #include "launch/session.h"
 #include "launch/validation.h"
 #include "launch/watchdog.h"
+#include "optim/gradient_noise.h"
 #include "parallel/pipeline.h"
 
 namespace tessera {
@@ -46,6 +48,10 @@ class Trainer {
   };
 
   void open_run_directory();
+  void open_record();
+  Reducer& measured_reducer();  // the optimizer, with the noise of its gradients measured where that can be
+  double unique_share() const;  // of the tokens given so far, those that were given once
+  int train();
   void resume(const TrainOptions& options);
   void say_what_runs();
   void train_step();
@@ -54,6 +60,7 @@ class Trainer {
   void log_step(const StepMetrics& metrics);
   void evaluate_all();
   SaveInfo save_info();  // of where the run stands; its metrics are on the disk then
+  void write_record(bool finished);
   State state();
   std::string checkpoints() const { return directory_ + "/checkpoints"; }
 
@@ -71,12 +78,14 @@ class Trainer {
   std::unique_ptr<Assembly> parts_;
   std::unique_ptr<Loader> loader_;
   std::vector<ValidationSet> validation_;
+  std::unique_ptr<GradientNoise> noise_;  // null where it cannot be measured
   std::unique_ptr<Saving> saving_;
   std::unique_ptr<Pipeline> pipeline_;
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<TensorboardWriter> tensorboard_;
   std::unique_ptr<Progress> progress_;
-  double gemm_peak_ = 0;  // FLOP/s of all ranks together; 0 until measured, after the first step
+  std::unique_ptr<Recording> recording_;  // on rank 0
+  double gemm_peak_ = 0;                  // FLOP/s of all ranks together; 0 until measured, after the first step
 };
 
 }  // namespace tessera

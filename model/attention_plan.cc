@@ -11,7 +11,7 @@ namespace tessera {
 AttentionPlan::AttentionPlan(const ModelShape& shape, const LayerAttention& kind, Arena& arena)
     : kind_(kind),
       units_(shape.exchange_shape(kind.exchange).units),
-      scale_(1.0 / std::sqrt(static_cast<double>(shape.head_dim))) {
+      scale_(shape.attention_scale()) {
   if (kind.exchange.is_ring(shape.cp)) {
     ring_.emplace(units_, arena);
     for (int hops = 0; hops < units_.units; ++hops) tiles_.push_back(take_tiles(units_.slots, arena));

@@ -22,9 +22,11 @@ double attention_flops(const ModelShape& shape, double pairs) {
 
 }  // namespace
 
-double step_flops(const ModelShape& shape, double tokens, double pairs) {
+StepFlops step_flops(const ModelShape& shape, double tokens, double pairs) {
   const auto layers = static_cast<double>(shape.layers);
-  return 3 * (tokens * (layers * block_flops(shape) + head_flops(shape)) + attention_flops(shape, pairs));
+  return {.matrices = 3 * tokens * layers * block_flops(shape),
+          .attention = 3 * attention_flops(shape, pairs),
+          .head = 3 * tokens * head_flops(shape)};
 }
 
 int64_t visible_pairs(const ModelShape& shape, const Batch& batch) {

@@ -11,7 +11,11 @@ namespace tessera {
 // times attention's by the actual mask. Recomputation does not count.
 //   tokens  token slots of the step, over all ranks
 //   pairs   visible (query, key) pairs of the step, over all samples and layers
-double step_flops(const ModelShape& shape, double tokens, double pairs);
+struct StepFlops {
+  double matrices = 0, attention = 0, head = 0;  // products with weights inside blocks; attention; logits
+  double sum() const { return matrices + attention + head; }
+};
+StepFlops step_flops(const ModelShape& shape, double tokens, double pairs);
 
 // Visible pairs of a batch's queries, summed over the model's layers.
 int64_t visible_pairs(const ModelShape& shape, const Batch& batch);

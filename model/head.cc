@@ -4,6 +4,7 @@
 
 #include "parallel/regions.h"
 #include "tensor/ops/cross_entropy.h"
+#include "tensor/ops/elementwise.h"
 #include "tensor/ops/gemm.h"
 
 namespace tessera {
@@ -36,9 +37,14 @@ Head::Head(const ModelShape& shape, Tie tie, Parameter* embedding)
   if (tie == Tie::OtherRank) table_.replicas = table_.replicas.with(Axis::Ends);
 }
 
+void Head::scale_output(Context& context, const Tensor& h) const {
+  if (shape_.output_scale != 1) scale(context, shape_.output_scale, h);
+}
+
 double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, const Saved& saved, double loss_scale,
                      Mode mode) {
   norm_.forward(run.context, x, saved.norm, saved.h);
+  scale_output(run.context, saved.h);
   Arena& workspace = run.context.workspace();
   ArenaScope scope(workspace);
   const bool alone = shape_.tp == 1;
@@ -77,6 +83,7 @@ double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, con
 }
 
 void Head::backward_input(LayerRun run, const Tensor& x, const Saved& saved) {
+  scale_output(run.context, saved.h);
   norm_.backward(run.context, saved.h, x, saved.norm, {}, x);
 }
 
@@ -89,6 +96,7 @@ void Head::logits(LayerRun run, const ConstTensor& x, int64_t first, const Tenso
   const Norm::Saved saved{run.context.workspace().take(tokens, shape_.accumulation()),
                           run.context.workspace().take(tokens, shape_.accumulation())};
   norm_.forward(run.context, x.rows(first, first + rows), saved, h);
+  scale_output(run.context, h);
   gemm(run.context, h, table().value, logits, kLogits);
 }
 

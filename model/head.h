@@ -17,7 +17,8 @@ class Head {
  public:
   struct Saved {
     Norm::Saved norm;
-    Tensor h;  // [slots/tp, hidden] norm(x); after a training forward, the gradient that reaches it
+    Tensor
+        h;  // [slots/tp, hidden] norm(x) times the output scale; after a training forward, the gradient that reaches it
   };
 
   // Where the table comes from.
@@ -54,6 +55,8 @@ class Head {
   static constexpr int64_t kLogitsBytes = int64_t{64} << 20;
 
  private:
+  // h times the scale of the logits: (s h) W = s (h W), and so its gradient.
+  void scale_output(Context& context, const Tensor& h) const;
   const Parameter& table() const { return tied_ ? *tied_ : table_; }
 
   ModelShape shape_;

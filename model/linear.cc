@@ -19,6 +19,8 @@ Shape without_last(const Shape& shape) { return Shape(shape.dims().first(shape.r
 ColumnLinear::ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight)
     : shape_(shape), in_(weight[weight.rank() - 1]), weight_(split_parameter(shape, name, weight)) {
   out_ = weight_.local_shape().size() / in_;
+  weight_.standard_deviation = shape.matrix_deviation();
+  weight_.learning_rate_factor = 1 / shape.width_ratio;
   if (shape.bias == BiasKind::Bias) {
     bias_ = split_parameter(shape, name + ".bias", without_last(weight));
     bias_.initialisation = Initialisation::Zero;
@@ -75,6 +77,7 @@ void ColumnLinear::add_parameters(Parameters& parameters) {
 RowLinear::RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out)
     : shape_(shape), in_(in / shape.tp), out_(out), weight_(split_parameter(shape, name, {in, out})) {
   weight_.standard_deviation = shape.residual_deviation();
+  weight_.learning_rate_factor = 1 / shape.width_ratio;
   if (shape.bias == BiasKind::Bias) {
     bias_ = whole_parameter(name + ".bias", {out});
     bias_.initialisation = Initialisation::Zero;

@@ -20,8 +20,15 @@ void require_multiple(const char* what, int64_t value, const char* by_what, int6
 
 }  // namespace
 
+double ModelShape::attention_scale() const {
+  const auto dim = static_cast<double>(head_dim);
+  return attention_multiplier > 0 ? attention_multiplier / dim : 1.0 / std::sqrt(dim);
+}
+
+double ModelShape::matrix_deviation() const { return initializer_range / std::sqrt(width_ratio); }
+
 double ModelShape::residual_deviation() const {
-  return initializer_range / std::sqrt(2.0 * static_cast<double>(layers));
+  return matrix_deviation() / std::sqrt(2.0 * static_cast<double>(layers));
 }
 
 std::vector<AttentionKind> attention_kinds(const ModelShape& shape) {
@@ -58,6 +65,11 @@ ModelShape model_shape(const ModelConfig& config, int tp, int tp_rank, int64_t s
   shape.rope_theta = config.rope_theta();
   shape.norm_epsilon = llama ? config.rms_norm_eps() : config.layer_norm_epsilon();
   shape.initializer_range = config.initializer_range();
+  if (config.parametrization() == ModelConfig::MUP) {
+    shape.width_ratio = static_cast<double>(shape.hidden) / static_cast<double>(config.mup_base_width());
+    shape.output_scale = config.mup_output_multiplier() / shape.width_ratio;
+    shape.attention_multiplier = config.mup_attention_multiplier();
+  }
   shape.tp = tp;
   shape.tp_rank = tp_rank;
   shape.slots = slots;

@@ -6,6 +6,18 @@
 //   ffn      width of the MLP
 //   tp       tensor-parallel ranks; between blocks a rank holds slots/tp tokens
 //   cp       context-parallel ranks
+//
+// Maximal update parametrisation (Yang et al. 2022, "Tensor Programs V", table 8, for Adam): with r = hidden /
+// mup_base_width, m the output and a the attention multiplier,
+//
+//                                        standard            maximal update
+//   embedding, positions, norms, biases  as stated           as stated: deviation and learning rate know no width
+//   matrices inside blocks: deviation    initializer_range   initializer_range / sqrt(r)
+//                           learning     learning_rate       learning_rate / r, and weight decay as if it were not
+//   logits                               W h                 (m / r) W h
+//   attention scores                     q k / sqrt(d)       a q k / d
+//
+// Nothing else knows of it: a shard of a matrix has its deviation and its rate, whatever the mesh.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +58,10 @@ struct ModelShape {
   int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, positions = 0;
   std::vector<int64_t> windows;  // by layer, 0: none; empty: none has one
   double rope_theta = 10000, norm_epsilon = 1e-5, initializer_range = 0.02;
+  // Of the parametrisation.
+  double width_ratio = 1;           // r
+  double output_scale = 1;          // of the logits
+  double attention_multiplier = 0;  // a; 0: the standard scale
 
   // This rank.
   int tp = 1, tp_rank = 0;
@@ -66,7 +82,9 @@ struct ModelShape {
     return tessera::exchange_shape(exchange, cp, cp_rank, slots, local.q_heads(), local.kv_heads, head_dim, compute);
   }
   Interval vocab_rows() const { return shard({0, vocab}, tp, tp_rank); }
-  // Standard deviation of the projections that write to the residual stream: two of them a layer (Radford et al. 2019).
+  double attention_scale() const;   // of q k
+  double matrix_deviation() const;  // initial standard deviation of the matrices that read the residual stream
+  // Of those that write to it: two of them a layer (Radford et al. 2019).
   double residual_deviation() const;
 };
 

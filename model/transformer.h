@@ -62,6 +62,9 @@ class Transformer : public Stage {
                   double loss_scale) override;
   Parameters& parameters() override { return parameters_; }
 
+  // [slots/tp, hidden] the residual stream before a block, or after the last one: what the slot's last forward pass left
+  // there. On the first stage; backward puts gradients in its place.
+  ConstTensor residual(int slot, int block) const { return slots_.at(slot).residual.at(block); }
   // Logits [rows, vocab] (accumulation dtype) after tokens [first, first + rows) of the batch; a whole model, tp = 1.
   void logits(Context& context, const Batch& batch, int64_t first, const Tensor& logits);
 

@@ -26,11 +26,12 @@ std::vector<std::string> problems(const OptimizerConfig& c) {
 
 AdamWStep adamw_step(const OptimizerConfig& config, const Parameter& parameter, double learning_rate,
                      double gradient_scale, int64_t step) {
-  return {.learning_rate = learning_rate,
+  const double factor = parameter.learning_rate_factor;
+  return {.learning_rate = learning_rate * factor,
           .beta1 = config.beta1(),
           .beta2 = config.beta2(),
           .epsilon = config.epsilon(),
-          .weight_decay = parameter.decay ? config.weight_decay() : 0.0,
+          .weight_decay = parameter.decay ? config.weight_decay() / factor : 0.0,
           .gradient_scale = gradient_scale,
           .step = step};
 }

@@ -16,7 +16,8 @@ class OptimizerConfig;  // optim/optim.proto
 // ("optimizer.beta1 = 1.5: ...").
 std::vector<std::string> problems(const OptimizerConfig& config);
 
-// The settings of one parameter's update: weight decay only where parameter.decay.
+// The settings of one parameter's update: its own learning rate, and weight decay only where parameter.decay. A step
+// shrinks weights by learning_rate * weight_decay, whatever the parameter's factor.
 AdamWStep adamw_step(const OptimizerConfig& config, const Parameter& parameter, double learning_rate,
                      double gradient_scale, int64_t step);
 

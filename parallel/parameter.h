@@ -23,6 +23,7 @@ struct Parameter {
   bool decay = true;  // weight decay applies (not for norms and biases)
   Initialisation initialisation = Initialisation::Normal;
   double standard_deviation = 0.02;
+  double learning_rate_factor = 1;  // of the optimizer's learning rate; weight decay goes by the rate without it
   int64_t ordinal = 0;   // its number among all parameters of the model, the same on every rank
   int64_t ordinals = 1;  // how many there are
   int stage = 0;        // pipeline stage that it belongs to

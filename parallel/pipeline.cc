@@ -203,8 +203,11 @@ void Pipeline::run_on_stage(Context& context, size_t at, Step& step) {
       if (backward_in_a_row(at)) return stage.backward(context, batch, m, action.blocks);
       return stage.backward_input(context, batch, m, action.blocks);
     case ActionKind::BackwardWeight:
-      if (at > 0 && backward_in_a_row(at - 1)) return;  // done with it
-      return stage.backward_weight(context, batch, m, action.blocks);
+      // Where the two are in a row, the action before has done it.
+      if (at == 0 || !backward_in_a_row(at - 1)) stage.backward_weight(context, batch, m, action.blocks);
+      // Blocks go from the last to the first.
+      if (stage.resolved(action.blocks).first == 0) reducer_->weight_done(context, action.stage, m);
+      return;
     case ActionKind::SendForward:
       return stage.send_forward(m);
     case ActionKind::ReceiveForward:

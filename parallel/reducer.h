@@ -15,6 +15,11 @@ class Reducer {
   // Zeroes the gradients, before the first microbatch.
   virtual void begin_step(Context& context) = 0;
 
+  // After a microbatch's BACKWARD_WEIGHT of a whole stage: its gradients are in memory, with those before it.
+  virtual void weight_done(Context& context, int stage, int microbatch) {
+    (void)context, (void)stage, (void)microbatch;
+  }
+
   // GATHER: the weights of blocks [first, last) of a stage, whole in Parameter::value until RELEASE. for_forward:
   // FORWARD reads them before that; tables are not needed otherwise. The pipeline gathers no blocks twice at once.
   virtual void gather(Context& context, int stage, BlockRange blocks, bool for_forward) = 0;

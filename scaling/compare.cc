@@ -84,7 +84,7 @@ double log_crossing(const Form& base, const Theta& first, const Theta& second) {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
-Interval exponential(const Interval& x) { return {std::exp(x.value), std::exp(x.low), std::exp(x.high)}; }
+Estimate exponential(const Estimate& x) { return {std::exp(x.value), std::exp(x.low), std::exp(x.high)}; }
 
 }  // namespace
 

@@ -37,8 +37,8 @@ struct Comparison {
   double akaike_shared = 0, akaike_apart = 0;
   Fit fit;  // of the VariantForm
   Bootstrap bootstrap;
-  Interval gain;      // at `flops`: variant 0 needs this many times the compute to reach the loss of variant 1
-  Interval crossing;  // FLOPs at which compute-optimal losses are equal; NaN when they are not between 1e12 and 1e30
+  Estimate gain;      // at `flops`: variant 0 needs this many times the compute to reach the loss of variant 1
+  Estimate crossing;  // FLOPs at which compute-optimal losses are equal; NaN when they are not between 1e12 and 1e30
   double crossing_share = 0;  // of bootstrap replicates that cross there
 };
 

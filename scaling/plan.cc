@@ -71,8 +71,8 @@ double flops_for_loss(const Form& form, std::span<const double> theta, double lo
 
 OptimalPlan plan_for_flops(const Form& form, std::span<const Sample> samples, const Bootstrap& bootstrap, double flops,
                            double level, double unique_tokens) {
-  const auto exponential = [](const Interval& x) {
-    return Interval{std::exp(x.value), std::exp(x.low), std::exp(x.high)};
+  const auto exponential = [](const Estimate& x) {
+    return Estimate{std::exp(x.value), std::exp(x.low), std::exp(x.high)};
   };
   const auto log_n = [&](std::span<const double> theta) {
     return std::log(compute_optimal(form, theta, flops, unique_tokens).parameters);
@@ -80,7 +80,7 @@ OptimalPlan plan_for_flops(const Form& form, std::span<const Sample> samples, co
   OptimalPlan plan;
   plan.flops = flops;
   plan.parameters = exponential(bootstrap.interval(log_n, level));
-  const Interval& n = plan.parameters;
+  const Estimate& n = plan.parameters;
   plan.tokens = {flops / (6 * n.value), flops / (6 * n.high), flops / (6 * n.low)};
   const Sample best(n.value, plan.tokens.value, 1, unique_tokens);
   plan.loss = exponential(

@@ -22,9 +22,9 @@ double flops_for_loss(const Form& form, std::span<const double> theta, double lo
 
 struct OptimalPlan {
   double flops = 0;
-  Interval parameters, tokens;  // of the optimum
-  Interval loss;                // of the law at the optimum of the fit
-  Interval run_loss;            // that a run there would measure
+  Estimate parameters, tokens;  // of the optimum
+  Estimate loss;                // of the law at the optimum of the fit
+  Estimate run_loss;            // that a run there would measure
   double extrapolation = 0;     // flops over the largest of the runs fitted
 };
 

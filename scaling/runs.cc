@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <set>
 #include <sstream>
 
+#include "scaling/text_file.h"
 #include "tensor/check.h"
 
 namespace tessera {
@@ -51,7 +51,8 @@ const std::map<std::string, double Run::*> kNumbers = {{"parameters", &Run::para
                                                        {"unique_tokens", &Run::unique_tokens},
                                                        {"batch_tokens", &Run::batch_tokens},
                                                        {"learning_rate", &Run::learning_rate},
-                                                       {"steps", &Run::steps}};
+                                                       {"steps", &Run::steps},
+                                                       {"flops", &Run::flops}};
 
 double number_of(const std::string& text, const std::string& where) {
   double value = 0;
@@ -63,7 +64,14 @@ double number_of(const std::string& text, const std::string& where) {
   throw DataError(fmt::format("{} = '{}': not a number", where, text));
 }
 
-// Why a run cannot be fitted; empty when it can.
+}  // namespace
+
+Sample Run::sample() const {
+  Sample sample(parameters, tokens, loss, unique_tokens);
+  if (flops > 0) sample.flops = flops;
+  return sample;
+}
+
 std::string problem_of(const Run& run) {
   if (run.state == "diverged") return "it diverged";
   if (run.state == "unfinished") return "it did not finish, and its loss is not that of its tokens";
@@ -75,10 +83,10 @@ std::string problem_of(const Run& run) {
     if (!(value > 0 && std::isfinite(value))) return fmt::format("{} = {} is not a positive number", name, value);
   }
   if (run.unique_tokens < 0) return fmt::format("unique_tokens = {} is negative", run.unique_tokens);
+  if (!(run.flops >= 0 && std::isfinite(run.flops)))
+    return fmt::format("flops = {} is not a positive number", run.flops);
   return "";
 }
-
-}  // namespace
 
 RunTable parse_runs(const std::string& text, const std::string& path) {
   std::istringstream lines(text);
@@ -126,14 +134,7 @@ RunTable parse_runs(const std::string& text, const std::string& path) {
   return table;
 }
 
-RunTable read_runs(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) throw IoError(path + ": cannot be opened");
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (file.bad()) throw IoError(path + ": cannot be read");
-  return parse_runs(text.str(), path);
-}
+RunTable read_runs(const std::string& path) { return parse_runs(read_file(path), path); }
 
 void keep_only(RunTable& table, const std::string& column, const std::string& value) {
   const auto word = kWords.find(column);

@@ -3,7 +3,7 @@
 // CSV with a header line, comma-separated, fields quoted with " where they hold commas. Columns:
 //   parameters, tokens, loss                      needed
 //   name, variant, tokenizer, dataset, state      words; state is finished (or empty), diverged, unfinished
-//   unique_tokens, seed, batch_tokens, learning_rate, flops, steps   numbers
+//   unique_tokens, seed, batch_tokens, learning_rate, flops, steps   numbers; flops unless it is 6 N D
 // Other columns are ignored.
 #pragma once
 
@@ -17,8 +17,9 @@ namespace tessera {
 struct Run {
   std::string name;  // "line 12" where the table has none
   std::string variant, tokenizer, dataset, state;
-  double parameters = 0, tokens = 0, loss = 0, unique_tokens = 0, batch_tokens = 0, learning_rate = 0, steps = 0;
-  Sample sample() const { return {parameters, tokens, loss, unique_tokens}; }
+  double parameters = 0, tokens = 0, loss = 0, unique_tokens = 0, batch_tokens = 0, learning_rate = 0, steps = 0,
+         flops = 0;
+  Sample sample() const;
 };
 
 struct RunTable {
@@ -31,6 +32,9 @@ struct RunTable {
 // missing or the table is empty.
 RunTable read_runs(const std::string& path);
 RunTable parse_runs(const std::string& text, const std::string& path);
+
+// Why a run cannot be fitted; empty when it can.
+std::string problem_of(const Run& run);
 
 // Throws DataError when the design cannot tell the form's constants apart, by name, with what can be fitted:
 // too few runs or different sizes or budgets, all runs at one N, D or ratio D / N.

@@ -74,7 +74,7 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
 
   const double step_seconds = median(seconds);
   const double tokens = static_cast<double>(config.data().global_batch_size() * config.data().sequence_length());
-  const double flops = step_flops(shape, tokens, pairs);
+  const double flops = step_flops(shape, tokens, pairs).sum();
   const double rate = flops / step_seconds, mfu = rate / gemm_peak;
   const auto arenas = static_cast<double>(parts.arena_bytes());
   fmt::print("{}\n", memory_table(parts.memory()));

@@ -9,10 +9,7 @@
 #include "launch/tokenizer_file.h"
 
 namespace tessera {
-namespace {
 
-// Of the tokenizer that the config names, else of the token shards; 0 when there is neither. Where no data are needed,
-// a tokenizer that is not there is no mistake: the config may give the vocabulary itself.
 int64_t tokenizer_vocabulary(const RunConfig& config, Surroundings::Data data) {
   const std::string& tokenizer = config.data().tokenizer();
   if (data == Surroundings::Data::NotNeeded) {
@@ -22,8 +19,6 @@ int64_t tokenizer_vocabulary(const RunConfig& config, Surroundings::Data data) {
   if (config.data().has_tokenizer()) return open_tokenizer(tokenizer).vocab_size();
   return config.data().train_size() > 0 ? vocab_size(open_sources(config.data().train())) : 0;
 }
-
-}  // namespace
 
 void RunArguments::add_to(CLI::App& command) {
   command.add_option("CONFIG", config, "Run config: protobuf text format (configs/)")->required();

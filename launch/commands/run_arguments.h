@@ -24,6 +24,10 @@ struct RunArguments {
   void add_to(CLI::App& command);
 };
 
+// Of the tokenizer that the config names, else of the token shards; 0 when there is neither. Where no data are needed,
+// a tokenizer that is not there is no mistake: the config may give the vocabulary itself.
+int64_t tokenizer_vocabulary(const RunConfig& config, Surroundings::Data data);
+
 // Reads the config, starts the job's ranks, resolves the config against them and its tokenizer, and runs body on every
 // rank. Returns body's result on this process's first rank. Throws UsageError, DataError, and what body throws.
 int run_with_config(const RunArguments& arguments, Surroundings::Data data,

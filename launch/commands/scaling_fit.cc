@@ -13,9 +13,7 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-Interval interval_of(const Estimate& estimate) { return {estimate.value, estimate.low, estimate.high}; }
-
-void print_constant(const std::string& name, const Interval& interval) {
+void print_constant(const std::string& name, const Estimate& interval) {
   fmt::print("{:<10}{:>14.6g}{:>14.6g}{:>14.6g}\n", name, interval.value, interval.low, interval.high);
 }
 
@@ -40,8 +38,8 @@ int fit_isoflop(const ScalingArguments& arguments) {
                     {"used", curve.inside}});
   }
   print_head(arguments);
-  const Interval a = interval_of(law.parameters.exponent(0, arguments.level));
-  const Interval b = interval_of(law.tokens.exponent(0, arguments.level));
+  const Estimate a = law.parameters.exponent(0, arguments.level);
+  const Estimate b = law.tokens.exponent(0, arguments.level);
   print_constant("a", a);
   print_constant("b", b);
   if (arguments.as_json)
@@ -60,14 +58,15 @@ int fit_power(const ScalingArguments& arguments) {
   std::vector<std::vector<double>> compute;
   std::vector<double> losses;
   for (const Run& run : load_runs(arguments)) {
-    compute.push_back({6 * run.parameters * run.tokens});
+    compute.push_back({run.sample().flops});
     losses.push_back(run.loss);
   }
   const PowerLaw law({"C"}, compute, losses);
-  fmt::print("loss = factor C^exponent, C = 6ND, by least squares on logarithms over {} runs\n", losses.size());
+  fmt::print("loss = factor C^exponent, C = 6ND or as counted, by least squares on logarithms over {} runs\n",
+             losses.size());
   print_head(arguments);
-  const Interval factor = interval_of(law.factor(arguments.level));
-  const Interval exponent = interval_of(law.exponent(0, arguments.level));
+  const Estimate factor = law.factor(arguments.level);
+  const Estimate exponent = law.exponent(0, arguments.level);
   print_constant("factor", factor);
   print_constant("exponent", exponent);
   if (arguments.as_json)
@@ -125,11 +124,40 @@ json validation(const FittedLaw& law, const ScalingArguments& arguments) {
   return result;
 }
 
+// Of the runs that --hold-out-flops set aside.
+json held_out_runs(const FittedLaw& law, double level) {
+  json rows = json::array();
+  if (law.held_out.empty()) return rows;
+  int inside = 0;
+  double largest = 0;
+  fmt::print("{:<26}{:>10}{:>10}{:>10}{:>22}{:>10}\n", "held out", "compute", "measured", "predicted",
+             fmt::format("a run, {:g} %", 100 * level), "error");
+  for (const Prediction& row : predict_runs(*law.form, law.samples, law.bootstrap, law.held_out, level)) {
+    inside += row.inside() ? 1 : 0;
+    largest = std::max(largest, std::abs(row.error()));
+    fmt::print("{:<26}{:>10}{:>10.4f}{:>10.4f}{:>22}{:>+8.2f} %{}\n", row.run.name, fmt::format("{:.1f} x", row.times),
+               row.run.loss, row.loss.value, fmt::format("{:.4f} to {:.4f}", row.loss.low, row.loss.high),
+               100 * row.error(), row.inside() ? "" : "  outside");
+    rows.push_back({{"run", row.run.name},
+                    {"compute_ratio", row.times},
+                    {"measured", row.run.loss},
+                    {"predicted", row.loss.value},
+                    {"interval", interval_json(row.loss)},
+                    {"error", row.error()},
+                    {"inside", row.inside()}});
+  }
+  fmt::print("{} of {} inside their intervals; largest error {:.2f} %\n", inside, rows.size(), 100 * largest);
+  return rows;
+}
+
 }  // namespace
 
 int run_scaling_fit(const ScalingArguments& arguments) {
   if (arguments.form == "isoflop") return fit_isoflop(arguments);
   if (arguments.form == "power") return fit_power(arguments);
+  if (arguments.form == "tissue" || arguments.form == "multi-power") return fit_curves(arguments);
+  if (arguments.form == "critical-batch") return fit_batches(arguments);
+  if (arguments.form == "settings") return fit_settings(arguments);
   const FittedLaw law = fit_law(arguments);
   const bool by_huber = arguments.method == "huber";
   const std::string objective =
@@ -142,7 +170,7 @@ int run_scaling_fit(const ScalingArguments& arguments) {
   const auto& constants = law.form->constants();
   json values, intervals;
   for (size_t k = 0; k < constants.size(); ++k) {
-    Interval interval =
+    Estimate interval =
         law.bootstrap.interval([k](std::span<const double> theta) { return theta[k]; }, arguments.level);
     if (constants[k].positive) interval = {std::exp(interval.value), std::exp(interval.low), std::exp(interval.high)};
     print_constant(constants[k].name, interval);
@@ -150,6 +178,7 @@ int run_scaling_fit(const ScalingArguments& arguments) {
     intervals[constants[k].name] = interval_json(interval);
   }
   const json checks = validation(law, arguments);
+  const json held = held_out_runs(law, arguments.level);
   if (arguments.as_json) {
     json object = {{"objective", law.fit.objective}};
     object.update(values);
@@ -162,6 +191,7 @@ int run_scaling_fit(const ScalingArguments& arguments) {
                    {"starts", law.fit.starts},
                    {"converged", law.fit.converged}});
     object.update(checks);
+    if (!held.empty()) object["held_out"] = held;
     print_json(object);
   }
   return 0;

@@ -7,8 +7,8 @@
 #include "launch/commands/scaling_arguments.h"
 #include "scaling/hardware.h"
 #include "scaling/hardware.pb.h"
-#include "scaling/law/power_law.h"
 #include "scaling/plan.h"
+#include "scaling/settings.h"
 #include "tensor/check.h"
 
 namespace tessera {
@@ -23,43 +23,26 @@ HardwareConfig hardware_of(const std::string& name) {
   return hardware;
 }
 
-void print_row(const char* name, const Interval& interval) {
+void print_row(const char* name, const Estimate& interval) {
   fmt::print("{:<14}{:>14.5g}{:>14.5g}{:>14.5g}\n", name, interval.value, interval.low, interval.high);
 }
 
-// The best setting of each size and budget that was tried at several, as a power law of N and D. Runs without the
-// setting do not count.
+// By the law of the best settings tried.
 json plan_setting(const FittedLaw& law, double Run::*setting, const char* name, const Allocation& at, double level) {
-  std::map<std::pair<double, double>, std::vector<const Run*>> cells;
-  for (const Run& run : law.runs)
-    if (run.*setting > 0) cells[{run.parameters, run.tokens}].push_back(&run);
-  std::vector<std::vector<double>> x;
-  std::vector<double> best;
-  for (const auto& [cell, runs] : cells) {
-    const auto by_loss = [](const Run* a, const Run* b) { return a->loss < b->loss; };
-    const auto by_setting = [&](const Run* a, const Run* b) { return a->*setting < b->*setting; };
-    const double found = (*std::min_element(runs.begin(), runs.end(), by_loss))->*setting;
-    // At the edge of what was tried the best lies beyond.
-    if (found == (*std::min_element(runs.begin(), runs.end(), by_setting))->*setting ||
-        found == (*std::max_element(runs.begin(), runs.end(), by_setting))->*setting)
-      continue;
-    x.push_back({cell.first, cell.second});
-    best.push_back(found);
-  }
-  if (cells.empty()) {
-    fmt::print("{:<14}not planned: no run of the table states it\n", name);
+  const std::vector<BestSetting> best = best_settings(law.runs, setting);
+  if (best.empty()) {
+    const bool stated = std::any_of(law.runs.begin(), law.runs.end(), [&](const Run& run) { return run.*setting > 0; });
+    fmt::print("{:<14}not planned: {}\n", name,
+               stated ? "no size and budget was tried with several" : "no run of the table states it");
     return nullptr;
   }
   try {
-    const PowerLaw power({"N", "D"}, x, best);
-    const Estimate planned = power.observation_at({at.parameters, at.tokens}, level);
-    print_row(name, {planned.value, planned.low, planned.high});
-    return {{"value", planned.value}, {"interval", interval_json({planned.value, planned.low, planned.high})}};
+    const PowerLaw power = settings_law(best);
+    const Estimate planned = power.observation_at(settings_at(power, at.parameters, at.tokens), level);
+    print_row(name, planned);
+    return {{"value", planned.value}, {"interval", interval_json(planned)}};
   } catch (const DataError& error) {
-    fmt::print(
-        "{:<14}not planned: of the runs of {} sizes and budgets, {} were tried at settings on both sides of the "
-        "best ({})\n",
-        name, cells.size(), best.size(), error.what());
+    fmt::print("{:<14}not planned: {}\n", name, error.what());
     return nullptr;
   }
 }

@@ -9,10 +9,10 @@ namespace tessera {
 int run_scaling_predict(const ScalingArguments& arguments) {
   const FittedLaw law = fit_law(arguments);
   const Sample at(arguments.parameters, arguments.tokens, 1, arguments.unique_tokens);
-  const Interval log_loss = law.bootstrap.interval(
+  const Estimate log_loss = law.bootstrap.interval(
       [&](std::span<const double> theta) { return law.form->log_loss(at, theta, {}); }, arguments.level);
-  const Interval loss{std::exp(log_loss.value), std::exp(log_loss.low), std::exp(log_loss.high)};
-  const Interval run = law.bootstrap.run_interval(*law.form, at, arguments.level);
+  const Estimate loss{std::exp(log_loss.value), std::exp(log_loss.low), std::exp(log_loss.high)};
+  const Estimate run = law.bootstrap.run_interval(*law.form, at, arguments.level);
   double most = 0;
   for (const Sample& sample : law.samples) most = std::max(most, sample.parameters * sample.tokens);
   const double times = at.parameters * at.tokens / most;

@@ -52,6 +52,9 @@ const std::map<std::string, Least>& least_values() {
       {"model.initializer_range", {0}},
       {"model.sliding_window", {0}},
       {"model.max_window_layers", {0}},
+      {"model.mup_base_width", {1}},
+      {"model.mup_output_multiplier", {.value = 0, .above = true}},
+      {"model.mup_attention_multiplier", {.value = 0, .above = true}},
       {"parallel.tp", {1}},
       {"parallel.pp", {1}},
       {"parallel.cp", {1}},
@@ -74,6 +77,7 @@ const std::map<std::string, Least>& least_values() {
       {"checkpoint.staging_mib", {1}},
       {"checkpoint.time_limit_minutes", {0}},
       {"logging.every_steps", {1}},
+      {"logging.gradient_noise_every_steps", {0}},
       {"evaluation.every_steps", {0}},
       {"evaluation.samples", {0}},
       {"watchdog.timeout_seconds", {0}},
@@ -161,6 +165,11 @@ void check_model(const RunConfig& config, Rules& rules) {
   const int64_t heads = model.num_attention_heads(), kv_heads = model.num_key_value_heads();
   rules.require_multiple("model.num_attention_heads", heads, "model.num_key_value_heads", kv_heads,
                          "choose key-value heads from " + divisors(heads));
+  rules.require(model.parametrization() != ModelConfig::MUP || model.has_mup_base_width(),
+                {"model.parametrization", "model.mup_base_width"},
+                fmt::format("model.mup_base_width is not set: model.parametrization = MUP needs the width that "
+                            "initializer_range and learning_rate were found at; model.hidden_size = {} changes nothing",
+                            model.hidden_size()));
   if (model.family() == ModelConfig::LLAMA)
     rules.require(model.head_dim() % 2 == 0, {"model.head_dim", "model.num_attention_heads", "model.hidden_size"},
                   fmt::format("model.head_dim = {}: must be even, as RoPE turns pairs; choose {}", model.head_dim(),

@@ -141,7 +141,12 @@ void MetricsLog::write(const StepMetrics& m) {
   add_number(line_, "step_seconds", m.step_seconds);
   add_number(line_, "tokens_per_second", m.tokens_per_second);
   add_number(line_, "mfu", m.mfu);
-  fmt::format_to(std::back_inserter(line_), ",\"memory_bytes\":{}", m.memory_bytes);
+  fmt::format_to(std::back_inserter(line_), ",\"memory_bytes\":{},\"attention_pairs\":{}", m.memory_bytes,
+                 m.attention_pairs);
+  if (std::isfinite(m.gradient_square) && std::isfinite(m.gradient_noise)) {
+    add_number(line_, "gradient_square", m.gradient_square);
+    add_number(line_, "gradient_noise", m.gradient_noise);
+  }
   add_number(line_, "compute_seconds", m.compute_seconds);
   add_number(line_, "bubble_seconds", m.bubble_seconds);
   add_number(line_, "data_seconds", m.data_seconds);

@@ -1,6 +1,7 @@
 // metrics.jsonl: one JSON object a line, for machines to read.
 //
-// A step's line has step, tokens, loss, grad_norm, learning_rate, step_seconds, tokens_per_second, mfu, memory_bytes;
+// A step's line has step, tokens, loss, grad_norm, learning_rate, step_seconds, tokens_per_second, mfu, memory_bytes,
+// attention_pairs, at some steps gradient_square and gradient_noise, and where its time went;
 // an evaluation's has step, validation_loss, dataset. A value that is not finite is written as null, which JSON can
 // hold. Each line is written by one system call, so that a crash can cut only the last one, and tail -f shows whole
 // lines.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 
@@ -18,7 +19,11 @@ struct StepMetrics {
   double step_seconds = 0;       // wall time of the step
   double tokens_per_second = 0;  // of all ranks together
   double mfu = 0;                // model FLOPs utilisation, 0 to 1
+  int64_t attention_pairs = 0;   // (query, key) pairs that saw each other, over all ranks and layers
   int64_t memory_bytes = 0;      // resident memory of this rank, or device memory on a GPU
+  // Estimates of |G|^2 and tr(Sigma) of a token (optim/gradient_noise.h); NaN at a step that was not measured.
+  double gradient_square = std::numeric_limits<double>::quiet_NaN();
+  double gradient_noise = std::numeric_limits<double>::quiet_NaN();
 
   // Of rank 0: where the step's time went, in seconds. The parts are measured one by one; host is what is left.
   double compute_seconds = 0, bubble_seconds = 0, data_seconds = 0, optimizer_seconds = 0, host_seconds = 0;

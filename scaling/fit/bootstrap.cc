@@ -136,7 +136,7 @@ Bootstrap bootstrap(const Form& form, std::span<const Sample> samples, const Fit
   return result;
 }
 
-Interval Bootstrap::interval(const std::function<double(std::span<const double>)>& quantity, double level) const {
+Estimate Bootstrap::interval(const std::function<double(std::span<const double>)>& quantity, double level) const {
   TESSERA_CHECK(level > 0 && level < 1 && !replicates.empty(), "a level and replicates");
   const double value = quantity(theta);
   std::vector<double> sorted;
@@ -165,12 +165,12 @@ Interval Bootstrap::interval(const std::function<double(std::span<const double>)
   return {value, end(0.5 - level / 2), end(0.5 + level / 2)};
 }
 
-Interval Bootstrap::run_interval(const Form& form, const Sample& sample, double level) const {
+Estimate Bootstrap::run_interval(const Form& form, const Sample& sample, double level) const {
   Bootstrap with_errors{{form.log_loss(sample, theta, {})}, {}, {}, {}};  // a theta of one number: log loss
   for (size_t b = 0; b < replicates.size(); ++b)
     with_errors.replicates.push_back({form.log_loss(sample, replicates[b], {}) + errors[b]});
   for (const Theta& each : left_out) with_errors.left_out.push_back({form.log_loss(sample, each, {})});
-  const Interval log_loss = with_errors.interval([](std::span<const double> one) { return one[0]; }, level);
+  const Estimate log_loss = with_errors.interval([](std::span<const double> one) { return one[0]; }, level);
   return {std::exp(log_loss.value), std::exp(log_loss.low), std::exp(log_loss.high)};
 }
 

@@ -11,12 +11,9 @@
 #include <functional>
 
 #include "scaling/fit/fit.h"
+#include "scaling/law/estimate.h"
 
 namespace tessera {
-
-struct Interval {
-  double value = 0, low = 0, high = 0;
-};
 
 struct BootstrapOptions {
   int replicates = 1000;
@@ -31,10 +28,10 @@ struct Bootstrap {
   std::vector<double> errors;     // log-loss errors of one run, one drawn for each replicate
 
   // Of any number that follows from theta, at level 0.9 and the like.
-  Interval interval(const std::function<double(std::span<const double> theta)>& quantity, double level) const;
+  Estimate interval(const std::function<double(std::span<const double> theta)>& quantity, double level) const;
   // Of the loss that one more run at `sample` would measure: as interval(log loss) with one run's error added. Loss,
   // not log loss.
-  Interval run_interval(const Form& form, const Sample& sample, double level) const;
+  Estimate run_interval(const Form& form, const Sample& sample, double level) const;
 };
 
 Bootstrap bootstrap(const Form& form, std::span<const Sample> samples, const Fit& fit,

@@ -21,7 +21,8 @@ Sample::Sample(double parameters_, double tokens_, double loss_, double unique_t
       unique_tokens(unique_tokens_ > 0 && unique_tokens_ < tokens_ ? unique_tokens_ : tokens_),
       log_parameters(std::log(parameters_)),
       log_tokens(std::log(tokens_)),
-      log_loss(std::log(loss_)) {}
+      log_loss(std::log(loss_)),
+      flops(6 * parameters_ * tokens_) {}
 
 double Form::loss(const Sample& sample, std::span<const double> theta) const {
   return std::exp(log_loss(sample, theta, {}));

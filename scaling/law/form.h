@@ -19,6 +19,7 @@ struct Sample {
   double parameters, tokens, loss;
   double unique_tokens;  // U: tokens that the run saw at least once; tokens itself when nothing was repeated
   double log_parameters, log_tokens, log_loss;
+  double flops;        // 6 N D, unless the run was counted exactly
   size_t variant = 0;  // where several are compared (compare.h)
 };
 

@@ -13,7 +13,7 @@
 namespace tessera {
 namespace {
 
-double log_flops(const Sample& sample) { return std::log(6.0) + sample.log_parameters + sample.log_tokens; }
+double log_flops(const Sample& sample) { return std::log(sample.flops); }
 
 void fit_parabola(IsoFlopCurve& curve, std::span<const Sample> samples) {
   const auto n = static_cast<Eigen::Index>(curve.runs.size());
@@ -35,7 +35,10 @@ void fit_parabola(IsoFlopCurve& curve, std::span<const Sample> samples) {
   curve.curvature = c[2];
   const double lowest = -c[1] / (2 * c[2]);
   curve.best_parameters = std::exp(centre + lowest);
-  curve.best_tokens = curve.flops / (6 * curve.best_parameters);
+  double per_token = 0;  // FLOPs of a token and parameter, 6 unless they were counted
+  for (size_t run : curve.runs)
+    per_token += samples[run].flops / (samples[run].parameters * samples[run].tokens) / static_cast<double>(n);
+  curve.best_tokens = curve.flops / (per_token * curve.best_parameters);
   curve.lowest_loss = c[0] + c[1] * lowest + c[2] * lowest * lowest;
   curve.inside = c[2] > 0 && centre + lowest > smallest && centre + lowest < largest;
 }

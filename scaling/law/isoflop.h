@@ -20,11 +20,11 @@ inline constexpr std::string_view kIsoFlopWarning =
     "point moves with the spread of the sizes. Prefer --form chinchilla for decisions.";
 
 struct IsoFlopCurve {
-  double flops = 0;            // 6 N D, geometric mean of the runs
+  double flops = 0;            // geometric mean of the runs'
   std::vector<size_t> runs;    // their places in the samples
   double curvature = 0;        // loss = lowest_loss + curvature (log N - log N_opt)^2
   double best_parameters = 0;  // N_opt
-  double best_tokens = 0;      // flops / (6 N_opt)
+  double best_tokens = 0;      // flops / (6 N_opt), or what the runs' counts say for 6
   double lowest_loss = 0;
   bool inside = false;  // N_opt lies between the smallest and the largest size tried
 };

@@ -10,11 +10,9 @@
 #include <string>
 #include <vector>
 
-namespace tessera {
+#include "scaling/law/estimate.h"
 
-struct Estimate {
-  double value = 0, low = 0, high = 0;
-};
+namespace tessera {
 
 class PowerLaw {
  public:

@@ -34,6 +34,14 @@ void cast(const Context& context, const ConstTensor& x, const Tensor& y) {
   cpu::cast(context, x, y);
 }
 
+void scale(const Context& context, double factor, const Tensor& x) {
+  check_size(context, x, x.size(), x.dtype(), "scale: x");
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return cuda::scale(context, factor, x);
+  }
+  cpu::scale(context, factor, x);
+}
+
 void add_bias(const Context& context, const ConstTensor& bias, const Tensor& x) {
   TESSERA_CHECK_EQ(x.rank(), 2, "add_bias: x is a matrix");
   check_operand(context, bias, {x.dim(1)}, x.dtype(), "add_bias: bias");

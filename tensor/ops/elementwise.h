@@ -15,6 +15,9 @@ void accumulate(const Context& context, const ConstTensor& x, const Tensor& y);
 // y = x rounded to y's dtype (a plain copy when the dtypes agree). y may be x only when the dtypes agree.
 void cast(const Context& context, const ConstTensor& x, const Tensor& y);
 
+// x = factor x, rounded once to x's dtype.
+void scale(const Context& context, double factor, const Tensor& x);
+
 // x[row, :] += bias, in x's dtype; x [rows, n], bias [n].
 void add_bias(const Context& context, const ConstTensor& bias, const Tensor& x);
 

@@ -65,6 +65,17 @@ void cpu::cast(const Context& context, const ConstTensor& x, const Tensor& y) {
   });
 }
 
+void cpu::scale(const Context& context, double factor, const Tensor& x) {
+  dispatch_float(x.dtype(), [&]<class T>(T) {
+    T* data = x.as<T>();
+    const auto by = static_cast<Acc<T>>(factor);
+    parallel_for(context, x.size(), kGrain, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+      for (int64_t i = begin; i < end; ++i) data[i] = round_to<T>(by * static_cast<Acc<T>>(data[i]));
+    });
+  });
+}
+
 void cpu::add_bias(const Context& context, const ConstTensor& bias, const Tensor& x) {
   const int64_t columns = x.dim(1);
   dispatch_float(x.dtype(), [&]<class T>(T) {

@@ -1,5 +1,5 @@
-// Bytes moved an element: add 3 times its size, accumulate one of x's and two of y's, cast one of each, add_bias 2
-// times (the bias stays in the cache), zero one.
+// Bytes moved an element: add 3 times its size, accumulate one of x's and two of y's, cast one of each, scale 2 times,
+// add_bias 2 times (the bias stays in the cache), zero one.
 #include <type_traits>
 
 #include "tensor/cuda/elements.h"
@@ -52,6 +52,19 @@ struct Cast {
   }
 };
 
+template <class T>
+struct Scale {
+  Acc<T> factor;
+  T* x;
+
+  template <int N>
+  __device__ void run(int64_t first) const {
+    Pack<T, N> value = load<N>(x + first);
+    for (int i = 0; i < N; ++i) value.x[i] = rounded<T>(factor * static_cast<Acc<T>>(value.x[i]));
+    store(x + first, value);
+  }
+};
+
 // x[row, :] += bias. A block takes rows in strides, so that no index is divided.
 template <int N, class B, class T>
 __global__ void __launch_bounds__(kElementThreads) add_bias_kernel(const B* bias, T* x, int64_t rows, int64_t columns) {
@@ -95,6 +108,13 @@ void cuda::cast(const Context& context, const ConstTensor& x, const Tensor& y) {
                              Cast<From, To>{x.as<From>(), y.as<To>()});
       }
     });
+  });
+}
+
+void cuda::scale(const Context& context, double factor, const Tensor& x) {
+  dispatch_float(x.dtype(), [&]<class T>(T) {
+    for_elements<kPack<T>>(context, "scale", x.size(), aligned(x.as<T>()),
+                           Scale<T>{static_cast<Acc<T>>(factor), x.as<T>()});
   });
 }
 

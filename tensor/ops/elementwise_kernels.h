@@ -7,6 +7,7 @@ namespace tessera::cpu {
 decltype(tessera::add) add;
 decltype(tessera::accumulate) accumulate;
 decltype(tessera::cast) cast;
+decltype(tessera::scale) scale;
 decltype(tessera::add_bias) add_bias;
 decltype(tessera::zero) zero;
 }  // namespace tessera::cpu
@@ -15,6 +16,7 @@ namespace tessera::cuda {
 decltype(tessera::add) add;
 decltype(tessera::accumulate) accumulate;
 decltype(tessera::cast) cast;
+decltype(tessera::scale) scale;
 decltype(tessera::add_bias) add_bias;
 decltype(tessera::zero) zero;
 }  // namespace tessera::cuda

@@ -56,6 +56,11 @@ RunConfig small_config(ModelConfig::Family family, RunSection::ComputeDtype dtyp
   config.mutable_data()->set_global_batch_size(kGlobalBatch);
   config.mutable_data()->set_micro_batch_size(1);
   config.mutable_optimizer()->set_max_grad_norm(1.0);
+  // One family in each parametrisation.
+  if (family == ModelConfig::GPT2) {
+    model.set_parametrization(ModelConfig::MUP);
+    model.set_mup_base_width(16);
+  }
   return config;
 }
 

@@ -38,7 +38,7 @@ class ReferenceModel {
     for (int t = 0; t + 1 < n; ++t) {
       double total = 0, target = 0;
       for (int v = 0; v < s_.vocab; ++v) {
-        const double z = dot(x[t], row(s_.tied ? "embedding" : "head", v));
+        const double z = s_.output_scale * dot(x[t], row(s_.tied ? "embedding" : "head", v));
         total += std::exp(z);
         if (v == tokens[t + 1]) target = z;
       }
@@ -94,6 +94,8 @@ class ReferenceModel {
   std::vector<Row> attention(const std::string& name, int64_t window, const std::vector<Row>& x) const {
     const int n = static_cast<int>(x.size()), d = static_cast<int>(s_.head_dim);
     const int group = static_cast<int>(s_.heads / s_.kv_heads);
+    const double scale =
+        s_.attention_multiplier > 0 ? s_.attention_multiplier / d : 1 / std::sqrt(static_cast<double>(d));
     // Row `part` of kv head g: query heads 0 .. group-1, then key, then value.
     const auto project = [&](const Row& input, int g, int part) {
       Row out(d);
@@ -114,7 +116,7 @@ class ReferenceModel {
         Row out(d, 0.0);
         double total = 0;
         for (int u = window > 0 ? std::max<int>(0, t - static_cast<int>(window) + 1) : 0; u <= t; ++u) {
-          const double e = std::exp(dot(q, rotate(project(x[u], g, group), u)) / std::sqrt(static_cast<double>(d)));
+          const double e = std::exp(dot(q, rotate(project(x[u], g, group), u)) * scale);
           const Row v = project(x[u], g, group + 1);
           total += e;
           for (int i = 0; i < d; ++i) out[i] += e * v[i];

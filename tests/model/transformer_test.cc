@@ -17,11 +17,22 @@ class TransformerTest : public ::testing::TestWithParam<Family> {
   PackedBatch batch_{kSlots, kDocuments, 53};
 };
 
+// As model_shape sets them for the maximal update parametrisation.
+ModelShape maximal_update(ModelShape shape) {
+  shape.width_ratio = 4;
+  shape.output_scale = 0.75 / 4;
+  shape.attention_multiplier = 3;
+  return shape;
+}
+
 TEST_P(TransformerTest, LossEqualsThePlainReference) {
-  for (const std::vector<int64_t>& windows : {std::vector<int64_t>{}, {3, 3}, {0, 3}, {5, 2}}) {
+  for (const std::vector<int64_t>& windows : {std::vector<int64_t>{}, {3, 3}, {0, 3}, {5, 2}, {-1}}) {
     run_ranks(1, [&](Comm& world) {
       ModelShape shape = small_shape(GetParam(), kSlots);
-      shape.windows = windows;
+      if (windows == std::vector<int64_t>{-1})
+        shape = maximal_update(shape);
+      else
+        shape.windows = windows;
       WholeModel rig(shape, world);
       // Targets that are the next token of the same document, as the reference has them.
       for (size_t i = 0; i + 1 < batch_.tokens.size(); ++i) {
@@ -40,17 +51,19 @@ TEST_P(TransformerTest, LossEqualsThePlainReference) {
 }
 
 TEST_P(TransformerTest, GradientsEqualCentralDifferences) {
-  run_ranks(1, [&](Comm& world) {
-    WholeModel rig(small_shape(GetParam(), kSlots), world);
-    rig.step(batch_.view());
-    // Two blocks, a norm and the head: sums over the width, the inner width, the keys and the vocabulary.
-    constexpr int64_t kChain = 2 * (7 * 32 + 2 * kSlots + 48) + 2 * 32 + 53;
-    const auto f = [&]() -> Scalar {
-      const double loss = rig.evaluate(batch_.view());
-      return {loss, loss + 1, kChain};  // a mean of logarithms of sums less logits, which are of order one
-    };
-    for (Parameter* p : rig.model.parameters()) expect_gradient_along(p->value, p->gradient, f, p->name, 2);
-  });
+  for (const bool maximal : {false, true})
+    run_ranks(1, [&](Comm& world) {
+      const ModelShape shape = small_shape(GetParam(), kSlots);
+      WholeModel rig(maximal ? maximal_update(shape) : shape, world);
+      rig.step(batch_.view());
+      // Two blocks, a norm and the head: sums over the width, the inner width, the keys and the vocabulary.
+      constexpr int64_t kChain = 2 * (7 * 32 + 2 * kSlots + 48) + 2 * 32 + 53;
+      const auto f = [&]() -> Scalar {
+        const double loss = rig.evaluate(batch_.view());
+        return {loss, loss + 1, kChain};  // a mean of logarithms of sums less logits, which are of order one
+      };
+      for (Parameter* p : rig.model.parameters()) expect_gradient_along(p->value, p->gradient, f, p->name, 2);
+    });
 }
 
 TEST_P(TransformerTest, RecomputationChangesNoBit) {

@@ -36,7 +36,7 @@ inline Coverage coverage(const Form& form, const std::vector<double>& values, La
       const auto quantity = [&](std::span<const double> theta) {
         return k < truth.size() ? theta[k] : form.log_loss(far, theta, {});
       };
-      const Interval interval = made.interval(quantity, 0.9);
+      const Estimate interval = made.interval(quantity, 0.9);
       result.held[k] += interval.low <= quantity(truth) && quantity(truth) <= interval.high;
     }
   }

@@ -91,7 +91,7 @@ TEST(Plan, TheNextRunNarrowsTheIntervalAsMuchAsItSays) {
       // The noise of the design, not of one draw: the same errors throughout.
       const Bootstrap made =
           bootstrap(*form, samples, fit(*form, samples, squares), {.replicates = 499, .seed = seed, .fit = squares});
-      const Interval at = made.interval([&](auto theta) { return form->log_loss(target, theta, {}); }, 0.9);
+      const Estimate at = made.interval([&](auto theta) { return form->log_loss(target, theta, {}); }, 0.9);
       mean += (at.high - at.low) / 4;
     }
     return mean;

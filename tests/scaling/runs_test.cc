@@ -35,6 +35,16 @@ TEST(Runs, ReadsATable) {
   EXPECT_TRUE(table.left_out.empty());
 }
 
+TEST(Runs, CountedFlopsStandFor6ND) {
+  const RunTable table =
+      parse_runs("parameters,tokens,loss,flops\n1e7,2e8,3.5,2e16\n1e7,2e8,3.5,\n1e7,2e8,3.5,-1\n", "points.csv");
+  ASSERT_EQ(table.runs.size(), 2u);
+  EXPECT_EQ(table.runs[0].sample().flops, 2e16);
+  EXPECT_DOUBLE_EQ(table.runs[1].sample().flops, 6 * 1e7 * 2e8);
+  ASSERT_EQ(table.left_out.size(), 1u);
+  expect_has(table.left_out[0], "flops = -1");
+}
+
 TEST(Runs, SetsAsideWhatCannotBeFittedByName) {
   const RunTable table = parse_runs(
       "name,parameters,tokens,loss,state\na,1e7,2e8,3.5,\nb,1e7,2e8,nan,\nc,1e7,2e8,3.4,unfinished\nd,1e7,2e8,,\n"

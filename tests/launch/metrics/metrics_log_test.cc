@@ -60,7 +60,10 @@ TEST_F(MetricsLogTest, AStepsLineHoldsEveryValueExactly) {
                       .step_seconds = 0.25,
                       .tokens_per_second = 32768,
                       .mfu = 0.61,
+                      .attention_pairs = int64_t{3} << 40,
                       .memory_bytes = int64_t{5} << 33,
+                      .gradient_square = 0.3,
+                      .gradient_noise = -0.7,
                       .compute_seconds = 0.125,
                       .bubble_seconds = 0.0625,
                       .data_seconds = 0.001,
@@ -70,7 +73,10 @@ TEST_F(MetricsLogTest, AStepsLineHoldsEveryValueExactly) {
   MetricsLog(path_, MetricsLog::kFresh).write(m);
   ASSERT_EQ(lines().size(), 1u);
   const json line = lines()[0];
-  EXPECT_EQ(line.size(), 15u);
+  EXPECT_EQ(line.size(), 18u);
+  EXPECT_EQ(line["attention_pairs"], m.attention_pairs);
+  EXPECT_EQ(line["gradient_square"], m.gradient_square);
+  EXPECT_EQ(line["gradient_noise"], m.gradient_noise);
   EXPECT_EQ(line["step"], m.step);
   EXPECT_EQ(line["tokens"], m.tokens);
   EXPECT_EQ(line["loss"].get<double>(), m.loss);

@@ -36,12 +36,12 @@ TEST(Bootstrap, IntervalsWidenWithExtrapolation) {
   double before = 0;
   for (double scale : {1.0, 10.0, 100.0, 1000.0}) {
     const Sample at(3e9 * scale, 6e10 * scale, 1);
-    const Interval law = made.interval([&](auto theta) { return form->log_loss(at, theta, {}); }, 0.9);
+    const Estimate law = made.interval([&](auto theta) { return form->log_loss(at, theta, {}); }, 0.9);
     EXPECT_LT(law.low, law.value);
     EXPECT_LT(law.value, law.high);
     EXPECT_GT(law.high - law.low, before);
     before = law.high - law.low;
-    const Interval run = made.run_interval(*form, at, 0.9);
+    const Estimate run = made.run_interval(*form, at, 0.9);
     EXPECT_GT(std::log(run.high / run.low), before);
   }
 }
@@ -56,7 +56,7 @@ TEST(Bootstrap, RunIntervalsHoldNewRuns) {
     const auto samples = testing::ladder(*form, truth, {.noise = 0.005, .seed = 300 + static_cast<uint64_t>(set)});
     const Sample at(6e9, 3e11, 1);
     const double measured = form->loss(at, truth) * std::exp(0.005 * random.normal(static_cast<uint64_t>(set)));
-    const Interval run = make(*form, samples, 199).run_interval(*form, at, 0.9);
+    const Estimate run = make(*form, samples, 199).run_interval(*form, at, 0.9);
     held += run.low <= measured && measured <= run.high;
   }
   EXPECT_GT(binomial_below(held, kSets, 0.9), 1e-4) << held;
@@ -73,7 +73,7 @@ TEST(Bootstrap, SeedsOfOneCellAreNotTakenForIndependentRuns) {
     for (int seed = 0; seed < 4; ++seed)
       four.emplace_back(sample.parameters, sample.tokens, sample.loss * std::exp(1e-5 * random.normal(four.size())));
   const auto width = [&](const std::vector<Sample>& samples) {
-    const Interval interval = make(*form, samples).interval([](auto theta) { return theta[3]; }, 0.9);
+    const Estimate interval = make(*form, samples).interval([](auto theta) { return theta[3]; }, 0.9);
     return interval.high - interval.low;
   };
   const double ratio = width(four) / width(one);
@@ -84,7 +84,7 @@ TEST(Bootstrap, SeedsOfOneCellAreNotTakenForIndependentRuns) {
 TEST(Bootstrap, CleanDataLeaveNothingOpenAndSeedsRepeat) {
   const auto form = make_form("chinchilla");
   const auto clean = testing::ladder(*form, form->theta(kValues), {});
-  const Interval e = make(*form, clean, 99).interval([](auto theta) { return theta[0]; }, 0.9);
+  const Estimate e = make(*form, clean, 99).interval([](auto theta) { return theta[0]; }, 0.9);
   EXPECT_LT(e.high - e.low, 1e-8);
   const auto noisy = testing::ladder(*form, form->theta(kValues), {.noise = 0.005});
   EXPECT_EQ(make(*form, noisy, 20).replicates, make(*form, noisy, 20).replicates);

@@ -57,6 +57,20 @@ TEST(Elementwise, AccumulateAddsInTheAccumulationDType) {
   EXPECT_THROW(accumulate(context, x.tensor(), y.tensor()), InternalError);
 }
 
+TEST(Elementwise, ScaleRoundsOnce) {
+  Context context(testing::on_device({.threads = 2}));
+  for (const DType dtype : kFloatDTypes) {
+    for (const int64_t size : kSizes) {
+      SCOPED_TRACE(std::string(name(dtype)) + " " + std::to_string(size));
+      const Operand x = Operand::random({size}, dtype, "x");
+      Operand y = x;
+      scale(context, -0.375, y.tensor());  // a factor that every dtype holds exactly
+      for (int64_t i = 0; i < size; ++i)
+        ASSERT_LE(std::abs(y[i] + 0.375 * x[i]), unit_roundoff(dtype) * std::abs(0.375 * x[i])) << i;
+    }
+  }
+}
+
 TEST(Elementwise, CastRoundsOnceBetweenAllFloatDTypes) {
   Context context(testing::on_device({.threads = 2}));
   for (const DType from : kFloatDTypes) {

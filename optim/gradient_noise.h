@@ -1,0 +1,72 @@
+// The gradient noise scale, from what a step computes anyhow (McCandlish et al. 2018, "An Empirical Model of
+// Large-Batch Training", appendix A.1).
+//
+// With G the true gradient and tr(Sigma) the variance of one token's, a mean over B tokens has E|G_B|^2 = |G|^2 +
+// tr(Sigma) / B. The step's first microbatch on each data-parallel rank is a small batch (b_r tokens), the whole step a
+// large one (B tokens); two such equations give
+//
+//   noise  = (mean_r |G_{b_r}|^2 - |G_B|^2) / (mean_r 1 / b_r - 1 / B)      an unbiased estimate of tr(Sigma)
+//   square = |G_B|^2 - noise / B                                            and of |G|^2
+//
+// B_simple = noise / square: a ratio of means over many steps, never a mean of ratios. The estimate costs two passes
+// over the gradients and one all-reduce of five numbers. Parameters that every tensor-parallel rank holds whole (norms,
+// biases) are left out when tp > 1, where a rank has only its part of their sum.
+#pragma once
+
+#include <optional>
+
+#include "parallel/parameter.h"
+#include "parallel/reducer.h"
+#include "parallel/source.h"
+
+namespace tessera {
+
+class GradientNoise : public Reducer {
+ public:
+  struct Measurement {
+    double square = 0, noise = 0;
+  };
+
+  // Stands before `reducer`, whose gradients must be whole on every rank (ZeRO stage 0), on a mesh without pipeline and
+  // context parallelism. Measures at steps that `every` divides, the next being number `next_step`. All must outlive
+  // it.
+  GradientNoise(Reducer& reducer, Mesh& mesh, const Parameters& parameters, const Source& source, int64_t every,
+                int64_t next_step);
+
+  // Whether the first microbatch's gradient stands alone in memory once its BACKWARD_WEIGHT is done, and is not all of
+  // the step's: then this class can measure. actions: of this rank.
+  static bool possible(const Mesh& mesh, const Schedule& actions, int microbatches);
+
+  void begin_step(Context& context) override;
+  void weight_done(Context& context, int stage, int microbatch) override;
+  void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override {
+    reducer_.gather(context, stage, blocks, for_forward);
+  }
+  void release(Context& context, int stage, BlockRange blocks) override { reducer_.release(context, stage, blocks); }
+  void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
+    reducer_.reduce(context, stage, blocks, last);
+  }
+  double norm(Context& context) override;
+  void step(Context& context, double learning_rate, int64_t step) override;
+  std::vector<StateSlice> state() override { return reducer_.state(); }
+  std::vector<StateSlice> gradients() override { return reducer_.gradients(); }
+  void state_loaded(Context& context) override { reducer_.state_loaded(context); }
+
+  // Of the last step; nothing when it was none to measure at.
+  const std::optional<Measurement>& measured() const { return measured_; }
+
+ private:
+  bool due() const { return next_step_ % every_ == 0; }
+  // Of the gradients as they are, over this rank's rows, or the part of them that it counts among its replicas.
+  double squares(Context& context, bool each_once) const;
+
+  Reducer& reducer_;
+  Mesh& mesh_;
+  Parameters parameters_;
+  const Source& source_;
+  int64_t every_, next_step_;
+  double small_ = 0;  // |sum of the first microbatch's gradients|^2 of this rank, loss scale of the step
+  std::optional<Measurement> measured_;
+};
+
+}  // namespace tessera
