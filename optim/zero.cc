@@ -132,9 +132,17 @@ void ZeroOptimizer::begin_step(Context& context) {
   norm_.reset();
 }
 
-void ZeroOptimizer::gather(Context&, int stage, BlockRange blocks, bool for_forward) {
+void ZeroOptimizer::gather(Context& context, int stage, BlockRange blocks, bool for_forward) {
   TESSERA_CHECK(gathered_.has_value(), "weights are whole before stage 3: no GATHER");
-  gathered_->gather(stage, blocks, for_forward);
+  gathered_->gather(context, stage, blocks, for_forward);
+}
+
+void ZeroOptimizer::weights_needed(Context&, int stage, BlockRange blocks) {
+  if (gathered_) gathered_->needed(stage, blocks);
+}
+
+void ZeroOptimizer::gradients_needed(Context& context, int stage, BlockRange blocks) {
+  gradients_->needed(context, stage, blocks);
 }
 
 void ZeroOptimizer::release(Context&, int stage, BlockRange blocks) {
