@@ -6,6 +6,7 @@
 
 #include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
+#include "model/cost.h"
 #include "parallel/schedule_passes.h"
 #include "parallel/schedule_text.h"
 #include "parallel/schedule_verify.h"
