@@ -6,8 +6,10 @@
 #include <fmt/format.h>
 #include <time.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
-#include <mutex>
+#include <random>
 
 #include "model/context_attention.h"
 #include "parallel/comm_threads.h"
