@@ -74,9 +74,15 @@ int64_t Transformer::weights_bytes() const {
 }
 
 int64_t Transformer::slot_bytes() const {
-  Arena tally = Arena::tally();
-  take_slot(tally);
+  Arena tally = Arena::tally(), lists = Arena::tally();
+  take_slot(tally, lists);
   return tally.used();
+}
+
+int64_t Transformer::list_bytes() const {
+  Arena tally = Arena::tally(), lists = Arena::tally();
+  take_slot(tally, lists);
+  return lists.used();
 }
 
 int64_t Transformer::area_bytes() const {
@@ -108,10 +114,11 @@ Cost Transformer::cost() const {
   return cost;
 }
 
-Transformer::Slot Transformer::take_slot(Arena& arena) const {
+// lists: where those go that must be in host memory, when the arena is on a device.
+Transformer::Slot Transformer::take_slot(Arena& arena, Arena& lists) const {
   Slot slot;
   const Shape residual{shape_.local_slots(), shape_.hidden};
-  slot.plan = MicrobatchPlan(shape_, arena);
+  slot.plan = MicrobatchPlan(shape_, arena, options_.device == Device::Cpu ? arena : lists);
   for (const auto& block : blocks_) slot.kept.push_back(block->allocate(arena, Block::Portion::Kept));
   slot.residual.push_back(first() ? arena.take(residual, shape_.compute) : Tensor());
   for (int i = 0; i < blocks(); ++i) slot.residual.push_back(arena.take(residual, shape_.compute));
@@ -136,6 +143,7 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
   TESSERA_CHECK_EQ(tp.rank(), shape_.tp_rank, "tensor-parallel rank");
   TESSERA_CHECK_EQ(cp == nullptr ? 1 : cp->size(), shape_.cp, "context-parallel ranks");
   TESSERA_CHECK_EQ(cp == nullptr ? 0 : cp->rank(), shape_.cp_rank, "context-parallel rank");
+  TESSERA_CHECK(context.device() == options_.device, "the stage was made for another device");
   tp_ = &tp;
   if (shape_.cp > 1) {
     const HeadLayout heads = shape_.local_heads();
@@ -151,6 +159,7 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
     TESSERA_CHECK(parameter->value.data() != nullptr, "the stage with the embedding is allocated first");
   }
   activations_ = Arena("activations", context.device(), activations_bytes());
+  lists_ = Arena("lists", Device::Cpu, options_.slots * list_bytes());
   const int64_t slot_words = slot_bytes() / size_of(DType::U32);
   for (int i = 0; i < options_.slots; ++i) {
     Tensor memory;
@@ -158,7 +167,7 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
       ArenaScope same_memory(activations_);
       memory = activations_.take({slot_words}, DType::U32);
     }
-    slots_.push_back(take_slot(activations_));
+    slots_.push_back(take_slot(activations_, lists_));
     slots_.back().memory = memory;
   }
   for (int i = 0; i < options_.areas; ++i) areas_.push_back(take_area(activations_));

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "parallel/schedule_gathers.h"
+#include "tensor/copy.h"
 
 namespace tessera {
 
@@ -84,7 +84,7 @@ Tensor GatheredWeights::place(const Gathering& gathering, const Reader& reader, 
   return {begin_of(gathering) + offset, reader.parameter->padded_shape(), compute_, memory_.device()};
 }
 
-void GatheredWeights::gather(int stage, BlockRange blocks, bool for_forward) {
+void GatheredWeights::gather(const Context& context, int stage, BlockRange blocks, bool for_forward) {
   Gathering& gathering = alive_[alive_[0].stage < 0 ? 0 : 1];
   const Gathering& other = alive_[&gathering == &alive_[0] ? 1 : 0];
   TESSERA_CHECK(gathering.stage < 0, "two GATHERs wait for their RELEASE already");
@@ -95,12 +95,12 @@ void GatheredWeights::gather(int stage, BlockRange blocks, bool for_forward) {
                             memory_.bytes()));
   visit(blocks_, gathering, compute_, [&](const Reader& reader, int64_t offset) {
     const Tensor whole = place(gathering, reader, offset);
-    fill(reader, whole);
+    fill(context, reader, whole);
     reader.parameter->value = whole.rows(0, reader.parameter->rows.size());
   });
 }
 
-void GatheredWeights::fill(const Reader& reader, const Tensor& whole) const {
+void GatheredWeights::fill(const Context& context, const Reader& reader, const Tensor& whole) const {
   const Shard& shard = shards_.at(reader.source);
   Comm& group = *groups_.at(reader.source);
   const Ownership& own = shard.own;
@@ -108,7 +108,7 @@ void GatheredWeights::fill(const Reader& reader, const Tensor& whole) const {
   const int64_t first = own.owner >= 0 ? 0 : own.part * part_rows;
   if (!own.rows.empty()) {
     const Tensor mine = whole.rows(first, first + own.rows.size());
-    std::memcpy(mine.data(), shard.rows.data(), mine.bytes());
+    copy(context, shard.rows, mine);
   }
   if (own.owner >= 0) {
     group.broadcast(whole.rows(0, reader.parameter->rows.size()), own.owner);

@@ -12,6 +12,7 @@
 #include "optim/ownership.h"
 #include "parallel/schedule.h"
 #include "tensor/arena.h"
+#include "tensor/context.h"
 #include "tensor/threads.h"
 
 namespace tessera {
@@ -32,7 +33,7 @@ class GatheredWeights {
   static int64_t bytes(const Parameters& parameters, DType compute, const std::vector<Schedule>& lists);
 
   // See Reducer. release() leaves values without memory.
-  void gather(int stage, BlockRange blocks, bool for_forward);
+  void gather(const Context& context, int stage, BlockRange blocks, bool for_forward);
   void release(int stage, BlockRange blocks);
   // Forgets what a step that threw has gathered.
   void reset();
@@ -57,7 +58,7 @@ class GatheredWeights {
                        FunctionRef<void(const Reader&, int64_t)> visit);
   std::byte* begin_of(const Gathering& gathering) const;
   Tensor place(const Gathering& gathering, const Reader& reader, int64_t offset) const;
-  void fill(const Reader& reader, const Tensor& whole) const;
+  void fill(const Context& context, const Reader& reader, const Tensor& whole) const;
 
   DType compute_;
   Blocks blocks_;
