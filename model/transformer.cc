@@ -99,10 +99,12 @@ int64_t Transformer::workspace_bytes(const Context& context) const {
   if (head_) bytes = std::max(bytes, head_->workspace(context));
   bytes = std::max(bytes, TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute,
                                                   options_.overlap));
-  if (options_.overlap == Overlap::On) bytes = std::max(bytes, blocks_.front()->backward_workspace(context));
   // Forward has what it does not keep in the workspace.
   int64_t block = 0;
-  for (const auto& b : blocks_) block = std::max(block, b->workspace(context));
+  for (const auto& b : blocks_) {
+    block = std::max(block, b->workspace(context));
+    if (options_.overlap == Overlap::On) bytes = std::max(bytes, b->backward_workspace(context));
+  }
   return std::max(bytes, area_bytes() + block);
 }
 
