@@ -238,7 +238,8 @@ void check_context(const RunConfig& config, Rules& rules) {
       {"parallel.context_exchange", "parallel.cp", "model.num_attention_heads", "model.num_key_value_heads"}, [&] {
         const auto exchanges =
             context_exchange_plan(parallel.context_exchange(), static_cast<int>(model.num_hidden_layers()));
-        if (model.num_key_value_heads() % tp != 0) return;  // said above
+        if (model.num_key_value_heads() % tp != 0 || model.num_attention_heads() % model.num_key_value_heads() != 0)
+          return;  // said above
         for (const ContextExchange& exchange : exchanges)
           check_exchange(exchange, parallel.cp(), model.num_attention_heads() / tp, model.num_key_value_heads() / tp);
       });
