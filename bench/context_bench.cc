@@ -6,8 +6,10 @@
 #include <fmt/format.h>
 #include <time.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
-#include <mutex>
+#include <random>
 
 #include "model/context_attention.h"
 #include "parallel/comm_threads.h"
@@ -52,7 +54,7 @@ void measure(int ranks, int64_t tokens, int packings, const char* text) {
     context.resize_workspace(layer.workspace(context));
     Arena tally = Arena::tally();
     const auto take = [&](Arena& arena) {
-      MicrobatchPlan plan(shape, arena);
+      MicrobatchPlan plan(shape, arena, arena);
       const Shape by_head{shape.heads, shape.slots, shape.head_dim}, by_token{shape.slots, shape.heads, shape.head_dim};
       std::vector<Tensor> x;
       for (int i = 0; i < 6; ++i) x.push_back(arena.take(by_head, shape.compute));

@@ -1,7 +1,7 @@
 // Two settings of one config's parallel section against each other, step by step by turns in one process, so that what
 // else the machine does hits both: mpirun -np 2 --bind-to none layout_bench CONFIG STEPS SETTING SETTING [SET ...]
 //
-//   mpirun -np 2 --bind-to none build/cpu-release/bench/layout_bench configs/demo.textproto 20 \
+//   mpirun -np 2 --bind-to none build/cpu-release/bench/layout_bench configs/demo.textproto 20
 //     parallel.overlap=true parallel.overlap=false parallel.tp=2
 //
 // Prints the median seconds of a step with each, and the median of the ratios of neighbouring steps, with its quartiles.

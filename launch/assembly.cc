@@ -6,6 +6,7 @@
 
 #include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
+#include "model/cost.h"
 #include "parallel/schedule_passes.h"
 #include "parallel/schedule_text.h"
 #include "parallel/schedule_verify.h"
@@ -71,9 +72,15 @@ DType compute_dtype(const RunConfig& config) {
   throw UsageError("run.compute_dtype = FP8 needs a GPU with FP8 matrix units; choose F64, F32 or BF16");
 }
 
-Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
-    : mesh_(world, MeshShape::resolve(config.parallel(), world.size())),
-      context_({.threads = threads}),
+Assembly::Assembly(const RunConfig& config, Session& session)
+    : Assembly(config, session.world, session.threads, choose_gpu(config, session)) {}
+
+Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const RankGpu& gpu)
+    : context_({.device = config.run().device() == RunSection::CUDA ? Device::Cuda : Device::Cpu,
+                .threads = threads,
+                .cuda_device = gpu.ordinal}),
+      link_(world, context_, gpu.transport),
+      mesh_(world, MeshShape::resolve(config.parallel(), world.size())),
       shape_(shape_of(config, mesh_)),
       context_options_({.ranks = shape_.cp,
                         .tokens = microbatch_tokens(config),
@@ -94,6 +101,7 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads)
                                      .recompute = modes,
                                      .slots = figures.stages[part.stage].slots,
                                      .areas = most_recomputed(schedule_.ranks[rank], part, modes),
+                                     .device = context_.device(),
                                      .ends_together = schedule_.rank_of_stage.front() == schedule_.rank_of_stage.back(),
                                      .embedding_stage = stages_.empty() ? nullptr : stages_.front().get(),
                                      .weights_elsewhere = zero_stage_ == 3,

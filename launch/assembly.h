@@ -4,7 +4,9 @@
 #include <memory>
 #include <vector>
 
+#include "launch/gpu.h"
 #include "launch/metrics/progress.h"
+#include "launch/session.h"
 #include "model/transformer.h"
 #include "optim/zero.h"
 #include "parallel/context_source.h"
@@ -26,7 +28,10 @@ class Assembly {
   // Makes the mesh, this rank's stages and the optimizer with initial weights; all memory of a step is taken here, but
   // for the messages that the pipelines take. The world must outlive the assembly. Throws UsageError when ranks and
   // layout do not match, before anything is allocated.
-  Assembly(const RunConfig& config, Comm& world, int threads);
+  // Runs where config.run.device says (resolved); gpu: which one, and how its tensors travel.
+  Assembly(const RunConfig& config, Comm& world, int threads, const RankGpu& gpu = {});
+  // On the rank's own GPU, if any.
+  Assembly(const RunConfig& config, Session& session);
 
   Context& context() { return context_; }
   Mesh& mesh() { return mesh_; }
@@ -56,8 +61,9 @@ class Assembly {
   // This context-parallel rank's part of a source; the source itself where the group has one rank.
   Source& dealt(Source& whole);
 
-  Mesh mesh_;
   Context context_;
+  DeviceLink link_;
+  Mesh mesh_;
   ModelShape shape_;
   ContextPlan::Options context_options_;
   std::vector<StagePart> parts_;  // of the whole pipeline

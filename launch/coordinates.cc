@@ -121,6 +121,7 @@ Coordinates check_coordinates(const RunConfig& config, const CoordinateOptions& 
       RunConfig run = at_width(config, width);
       run.clear_parallel();
       run.mutable_run()->set_seed(config.run().seed() + static_cast<uint64_t>(seed));
+      run.mutable_run()->set_device(RunSection::CPU);  // whose memory is looked at
       run.mutable_data()->set_global_batch_size(run.data().micro_batch_size());
       resolve(run, {}, {.world_size = 1, .data = Surroundings::Data::NotNeeded});
       const auto sizes = one_run(run, options);

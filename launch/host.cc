@@ -68,6 +68,9 @@ LaunchedRank launched_rank(const Environment& environment) {
                                                 "SLURM_NTASKS_PER_NODE", "SLURM_STEP_TASKS_PER_NODE"});
   // A launcher that does not say is taken to have put all ranks here: too few threads cost time, too many cost more.
   launched.local_ranks = std::clamp(local.value_or(launched.size), 1, launched.size);
+  const auto local_rank =
+      first_number(environment, {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"});
+  launched.local_rank = local_rank.value_or(launched.rank % launched.local_ranks);
   return launched;
 }
 

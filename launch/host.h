@@ -22,6 +22,7 @@ struct LaunchedRank {
   int rank = 0;
   int size = 1;
   int local_ranks = 1;  // ranks of the job on this host
+  int local_rank = 0;   // among them
 };
 LaunchedRank launched_rank(const Environment& environment);
 

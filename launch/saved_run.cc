@@ -6,6 +6,7 @@
 #include "checkpoint/names.h"
 #include "checkpoint/storage.h"
 #include "launch/config/parse.h"
+#include "launch/host_state.h"
 #include "launch/run.pb.h"
 
 namespace tessera {
@@ -38,8 +39,10 @@ void load_weights(Comm& world, const std::string& checkpoint, Assembly& parts) {
   for (StateSlice& slice : parts.optimizer().state()) {
     if (slice.name.rfind("master/", 0) == 0) state.slices.push_back(std::move(slice));
   }
+  HostState host(parts.context(), std::move(state));
   PosixStorage storage;
-  load(world, storage, checkpoint, state, LoadScope::Subset);
+  load(world, storage, checkpoint, host.state(), LoadScope::Subset);
+  host.send(parts.context());
   parts.optimizer().state_loaded(parts.context());
 }
 

@@ -40,6 +40,7 @@ class Saving {
     // What is to be saved now.
     std::function<State()> state;
     std::function<SaveInfo()> info;  // directory and id are filled in
+    HostCopy copy = {};              // for state on a device
   };
 
   // Takes the staging memory. Collective.

@@ -23,12 +23,12 @@ int run_session(const SessionOptions& options, const std::function<int(Session&)
   if (over_mpi) {
     MpiSession mpi;
     const std::unique_ptr<Comm> world = mpi.world();
-    Session session{*world, share.threads, share.warning};
+    Session session{*world, share.threads, share.warning, {launched.local_rank, ranks_here, false}};
     return body(session);
   }
   int code = 0;
   run_ranks(ranks_here, [&](Comm& world) {
-    Session session{world, share.threads, share.warning};
+    Session session{world, share.threads, share.warning, {world.rank(), ranks_here, true}};
     const int result = body(session);
     if (world.rank() == 0) code = result;
   });

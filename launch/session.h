@@ -8,10 +8,18 @@
 
 namespace tessera {
 
+// Where a rank stands among those of its host.
+struct LocalRank {
+  int rank = 0;
+  int ranks = 1;
+  bool threads = false;  // they are threads of one process
+};
+
 struct Session {
   Comm& world;
   int threads;          // of this rank
   std::string warning;  // about threads against cores; empty when all is well
+  LocalRank local = {};
 };
 
 struct SessionOptions {

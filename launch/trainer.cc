@@ -13,12 +13,14 @@
 #include "launch/config/parse.h"
 #include "launch/config/text.h"
 #include "launch/host.h"
+#include "launch/host_state.h"
 #include "launch/run.pb.h"
 #include "launch/tokenizer_file.h"
 #include "launch/version.h"
 #include "model/cost.h"
 #include "optim/lr_schedule.h"
 #include "scaling/training_record.pb.h"
+#include "tensor/cuda/runtime.h"
 
 namespace tessera {
 namespace {
@@ -32,6 +34,16 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 std::string layout_text(const MeshShape& mesh) {
   return fmt::format("pp={} dp={} cp={} tp={}", mesh.pp, mesh.dp, mesh.cp, mesh.tp);
+}
+
+// Where a rank runs, and why not on a GPU when the build could.
+std::string device_text(const Context& context) {
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return context.cuda().device().name;
+    const cuda::Devices devices = cuda::find_devices();
+    if (devices.count == 0) return fmt::format("the CPU ({})", devices.reason);
+  }
+  return "the CPU";
 }
 
 // Throws on every rank what rank 0 threw.
@@ -59,7 +71,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
       watchdog_(std::make_unique<Watchdog>(Watchdog::Options{
           .timeout_seconds = config.watchdog().timeout_seconds(), .rank = session.world.rank(), .host = host_name()})) {
   if (!session.warning.empty()) console_->warn(session.warning);
-  parts_ = std::make_unique<Assembly>(config, session.world, session.threads);
+  parts_ = std::make_unique<Assembly>(config, session);
   watchdog_->progress("resume", 0);
   std::vector<OpenSource> sources = open_sources(config.data().train());
   std::string fingerprint;
@@ -76,17 +88,24 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
                                                    .order = Order::Shuffled,
                                                    .history = history_});
   validation_ = open_validation(config, *parts_, config.evaluation().samples(), fingerprint);
-  saving_ = std::make_unique<Saving>(config.checkpoint(), Saving::Surroundings{.world = session.world,
-                                                                               .console = *console_,
-                                                                               .run_directory = directory_,
-                                                                               .failpoint = options.failpoint,
-                                                                               .state = [this] { return state(); },
-                                                                               .info = [this] { return save_info(); }});
+  saving_ =
+      std::make_unique<Saving>(config.checkpoint(), Saving::Surroundings{.world = session.world,
+                                                                         .console = *console_,
+                                                                         .run_directory = directory_,
+                                                                         .failpoint = options.failpoint,
+                                                                         .state = [this] { return settled_state(); },
+                                                                         .info = [this] { return save_info(); },
+                                                                         .copy = host_copy(parts_->context())});
   pipeline_ = parts_->training(*loader_, saving_->guard(measured_reducer()));
   progress_ = std::make_unique<Progress>(position_.step, config.run().steps());
 }
 
 Trainer::~Trainer() = default;
+
+State Trainer::settled_state() {
+  parts_->context().synchronize();
+  return state();
+}
 
 Reducer& Trainer::measured_reducer() {
   const Schedule& actions = parts_->schedule().ranks[parts_->mesh().coordinate(Axis::Pp)];
@@ -126,7 +145,8 @@ SaveInfo Trainer::save_info() {
 
 void Trainer::resume(const TrainOptions& options) {
   seed_ = config_.run().seed();
-  State loaded = state();
+  HostState host(parts_->context(), state());
+  State& loaded = host.state();
   PosixStorage storage;
   const Found found = tessera::resume(session_.world, storage, checkpoints(), loaded, [&](const CheckpointInfo& info) {
     RunConfig saved;
@@ -148,6 +168,7 @@ void Trainer::resume(const TrainOptions& options) {
                    saved_seed);
     seed_ = saved_seed;
   }
+  host.send(parts_->context());
   parts_->optimizer().state_loaded(parts_->context());
   resumed_from_ = position_.step;
 }
@@ -175,8 +196,8 @@ void Trainer::say_what_runs() {
                  RunSection::ComputeDtype_Name(config_.run().compute_dtype()),
                  plural(config_.data().global_batch_size(), "sequence"), config_.data().sequence_length(),
                  loader_->microbatches(), config_.data().micro_batch_size());
-  console_->info("{} ({}), {} each on the CPU", plural(session_.world.size(), "rank"), layout_text(mesh.shape()),
-                 plural(session_.threads, "thread"));
+  console_->info("{} ({}), {} each on {}", plural(session_.world.size(), "rank"), layout_text(mesh.shape()),
+                 plural(session_.threads, "thread"), device_text(parts_->context()));
   std::vector<MemoryLine> memory = parts_->memory();
   memory.push_back({"communication", session_.world.staging_bytes()});
   memory.push_back({"checkpoint staging", saving_->staging_bytes()});

@@ -62,6 +62,7 @@ class Trainer {
   SaveInfo save_info();  // of where the run stands; its metrics are on the disk then
   void write_record(bool finished);
   State state();
+  State settled_state();  // when nothing that is queued on a device writes it any more
   std::string checkpoints() const { return directory_ + "/checkpoints"; }
 
   const RunConfig& config_;

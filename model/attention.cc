@@ -101,9 +101,7 @@ void Attention::prepare(Context& context) const {
 }
 
 int64_t Attention::attend_backward_workspace(const Context& context) const {
-  return Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) +
-         attention_workspace(context, shape_.slots, shape_.slots, layout_.q_heads(), layout_.kv_heads, shape_.head_dim,
-                             shape_.compute);
+  return Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) + attention_.workspace(context);
 }
 
 int64_t Attention::workspace(const Context& context) const {

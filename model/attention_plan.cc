@@ -8,16 +8,16 @@
 
 namespace tessera {
 
-AttentionPlan::AttentionPlan(const ModelShape& shape, const LayerAttention& kind, Arena& arena)
+AttentionPlan::AttentionPlan(const ModelShape& shape, const LayerAttention& kind, Arena& lists)
     : kind_(kind),
       units_(shape.exchange_shape(kind.exchange).units),
       scale_(shape.attention_scale()) {
   if (kind.exchange.is_ring(shape.cp)) {
-    ring_.emplace(units_, arena);
-    for (int hops = 0; hops < units_.units; ++hops) tiles_.push_back(take_tiles(units_.slots, arena));
+    ring_.emplace(units_, lists);
+    for (int hops = 0; hops < units_.units; ++hops) tiles_.push_back(take_tiles(units_.slots, lists));
   } else {
-    if (shape.cp > 1) routes_.emplace(units_, arena);
-    tiles_.push_back(take_tiles(ContextRoutes::most_keys(units_), arena));
+    if (shape.cp > 1) routes_.emplace(units_, lists);
+    tiles_.push_back(take_tiles(ContextRoutes::most_keys(units_), lists));
   }
   problems_.resize(tiles_.size());
 }
@@ -64,12 +64,12 @@ void AttentionPlan::make(const ModelShape& shape, const Batch& batch) {
   make_problem(0, {keys.position.first(slots), keys.document.first(slots)}, keys);
 }
 
-MicrobatchPlan::MicrobatchPlan(const ModelShape& shape, Arena& arena) {
+MicrobatchPlan::MicrobatchPlan(const ModelShape& shape, Arena& arena, Arena& lists) {
   rope_ = arena.take({shape.position == PositionKind::Rope ? shape.slots : 0, shape.head_dim}, shape.accumulation());
   for (int layer = 0; layer < shape.layers; ++layer) {
     const LayerAttention kind = shape.attention_of(layer);
     const bool known = std::any_of(kinds_.begin(), kinds_.end(), [&](const auto& plan) { return plan.kind() == kind; });
-    if (!known) kinds_.emplace_back(shape, kind, arena);
+    if (!known) kinds_.emplace_back(shape, kind, lists);
   }
 }
 

@@ -17,7 +17,7 @@ namespace tessera {
 // For layers of one kind: with one window and one exchange.
 class AttentionPlan {
  public:
-  AttentionPlan(const ModelShape& shape, const LayerAttention& kind, Arena& arena);
+  AttentionPlan(const ModelShape& shape, const LayerAttention& kind, Arena& lists);
 
   void make(const ModelShape& shape, const Batch& batch);
 
@@ -46,11 +46,12 @@ class AttentionPlan {
   std::vector<AttentionProblem> problems_;  // likewise
 };
 
-// Per microbatch, shared by all layers, in memory of the microbatch's slot.
+// Per microbatch, shared by all layers, in memory that goes with the microbatch's slot.
 class MicrobatchPlan {
  public:
   MicrobatchPlan() = default;
-  MicrobatchPlan(const ModelShape& shape, Arena& arena);
+  // The lists are the host's: operations send them to a device themselves.
+  MicrobatchPlan(const ModelShape& shape, Arena& arena, Arena& lists);
 
   void make(const ModelShape& shape, const Context& context, const Batch& batch);
 

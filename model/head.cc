@@ -55,7 +55,11 @@ double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, con
   const int64_t tile = tile_tokens(shape_);
   const int64_t columns = rows_.size();
   const DType sums_dtype = shape_.accumulation();
-  double loss = 0;
+  // Of every tile, so that a device is waited for once, at the end.
+  const Tensor all_sums = workspace.take({2 * shape_.slots}, sums_dtype);
+  const auto sums_of = [&](int64_t begin, int64_t end) {
+    return all_sums.rows(2 * begin, 2 * end).reshape({2, end - begin});
+  };
   for (int64_t begin = 0; begin < shape_.slots; begin += tile) {
     const int64_t end = std::min(shape_.slots, begin + tile);
     const std::span<const int32_t> target = batch.targets.subspan(begin, end - begin);
@@ -63,13 +67,12 @@ double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, con
     ArenaScope inner(workspace);
     const Tensor logits = workspace.take({end - begin, columns}, sums_dtype);
     const Tensor maximum = workspace.take({end - begin}, sums_dtype);
-    const Tensor sums = workspace.take({2, end - begin}, sums_dtype);
+    const Tensor sums = sums_of(begin, end);
     gemm(run.context, h, table().value, logits, kLogits);
     cross_entropy_maximum(run.context, logits, maximum);
     run.tp.all_reduce_max(maximum);
     cross_entropy_sums(run.context, logits, target, rows_.begin, maximum, sums);
     run.tp.all_reduce_sum(sums);
-    loss += cross_entropy_loss(run.context, target, sums);
     if (mode == Mode::Evaluate) continue;
 
     const Tensor dlogits =
@@ -79,6 +82,11 @@ double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, con
     gemm(run.context, dlogits, table().value, h, kInput);
   }
   if (mode == Mode::Train) scatter_sum_tokens(run.context, run.tp, all, saved.h);
+  double loss = 0;
+  for (int64_t begin = 0; begin < shape_.slots; begin += tile) {
+    const int64_t end = std::min(shape_.slots, begin + tile);
+    loss += cross_entropy_loss(run.context, batch.targets.subspan(begin, end - begin), sums_of(begin, end));
+  }
   return loss * loss_scale;
 }
 
@@ -122,7 +130,8 @@ int64_t Head::workspace(const Context& context) const {
   const Shape logits{tile, rows_.size()};
   const DType sums = shape_.accumulation();
   const int64_t loss = gather_workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute) +
-                       Arena::bytes(logits, sums) + Arena::bytes({tile}, sums) + Arena::bytes({2, tile}, sums) +
+                       Arena::bytes(logits, sums) + Arena::bytes({tile}, sums) +
+                       Arena::bytes({2 * shape_.slots}, sums) +
                        (shape_.compute == sums ? 0 : Arena::bytes(logits, shape_.compute));
   return std::max(loss, norm_.workspace(context));
 }

@@ -74,9 +74,15 @@ int64_t Transformer::weights_bytes() const {
 }
 
 int64_t Transformer::slot_bytes() const {
-  Arena tally = Arena::tally();
-  take_slot(tally);
+  Arena tally = Arena::tally(), lists = Arena::tally();
+  take_slot(tally, lists);
   return tally.used();
+}
+
+int64_t Transformer::list_bytes() const {
+  Arena tally = Arena::tally(), lists = Arena::tally();
+  take_slot(tally, lists);
+  return lists.used();
 }
 
 int64_t Transformer::area_bytes() const {
@@ -93,10 +99,12 @@ int64_t Transformer::workspace_bytes(const Context& context) const {
   if (head_) bytes = std::max(bytes, head_->workspace(context));
   bytes = std::max(bytes, TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute,
                                                   options_.overlap));
-  if (options_.overlap == Overlap::On) bytes = std::max(bytes, blocks_.front()->backward_workspace(context));
   // Forward has what it does not keep in the workspace.
   int64_t block = 0;
-  for (const auto& b : blocks_) block = std::max(block, b->workspace(context));
+  for (const auto& b : blocks_) {
+    block = std::max(block, b->workspace(context));
+    if (options_.overlap == Overlap::On) bytes = std::max(bytes, b->backward_workspace(context));
+  }
   return std::max(bytes, area_bytes() + block);
 }
 
@@ -108,10 +116,11 @@ Cost Transformer::cost() const {
   return cost;
 }
 
-Transformer::Slot Transformer::take_slot(Arena& arena) const {
+// lists: where those go that must be in host memory, when the arena is on a device.
+Transformer::Slot Transformer::take_slot(Arena& arena, Arena& lists) const {
   Slot slot;
   const Shape residual{shape_.local_slots(), shape_.hidden};
-  slot.plan = MicrobatchPlan(shape_, arena);
+  slot.plan = MicrobatchPlan(shape_, arena, options_.device == Device::Cpu ? arena : lists);
   for (const auto& block : blocks_) slot.kept.push_back(block->allocate(arena, Block::Portion::Kept));
   slot.residual.push_back(first() ? arena.take(residual, shape_.compute) : Tensor());
   for (int i = 0; i < blocks(); ++i) slot.residual.push_back(arena.take(residual, shape_.compute));
@@ -136,6 +145,7 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
   TESSERA_CHECK_EQ(tp.rank(), shape_.tp_rank, "tensor-parallel rank");
   TESSERA_CHECK_EQ(cp == nullptr ? 1 : cp->size(), shape_.cp, "context-parallel ranks");
   TESSERA_CHECK_EQ(cp == nullptr ? 0 : cp->rank(), shape_.cp_rank, "context-parallel rank");
+  TESSERA_CHECK(context.device() == options_.device, "the stage was made for another device");
   tp_ = &tp;
   if (shape_.cp > 1) {
     const HeadLayout heads = shape_.local_heads();
@@ -151,6 +161,7 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
     TESSERA_CHECK(parameter->value.data() != nullptr, "the stage with the embedding is allocated first");
   }
   activations_ = Arena("activations", context.device(), activations_bytes());
+  lists_ = Arena("lists", Device::Cpu, options_.slots * list_bytes());
   const int64_t slot_words = slot_bytes() / size_of(DType::U32);
   for (int i = 0; i < options_.slots; ++i) {
     Tensor memory;
@@ -158,7 +169,7 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
       ArenaScope same_memory(activations_);
       memory = activations_.take({slot_words}, DType::U32);
     }
-    slots_.push_back(take_slot(activations_));
+    slots_.push_back(take_slot(activations_, lists_));
     slots_.back().memory = memory;
   }
   for (int i = 0; i < options_.areas; ++i) areas_.push_back(take_area(activations_));

@@ -24,6 +24,7 @@ class Transformer : public Stage {
     std::vector<Recompute> recompute = {};  // by block of the whole model; empty: everything is kept
     int slots = 1;                          // microbatches that are alive at once
     int areas = 0;                          // blocks that are between recompute and backward_weight at once
+    Device device = Device::Cpu;            // of the context that it will run in
     // Of a tied model with several stages: whether the first and the last one lie on one rank, and for the last one the
     // first.
     bool ends_together = false;
@@ -37,6 +38,7 @@ class Transformer : public Stage {
   // Sizes in bytes, exactly what allocate() and the calls take.
   int64_t weights_bytes() const;      // compute copies of the parameters, in Parameter::padded_shape()
   int64_t slot_bytes() const;         // activations of one microbatch
+  int64_t list_bytes() const;         // lists of one microbatch on the host; 0 when they are in the slot, on a CPU
   int64_t area_bytes() const;         // what recompute makes, of one block
   int64_t activations_bytes() const;  // all slots and areas
   int64_t workspace_bytes(const Context& context) const;
@@ -89,7 +91,7 @@ class Transformer : public Stage {
   LayerRun run(Context& context) const { return {context, *tp_, cp_.get()}; }
   bool first() const { return options_.part.first(); }
   bool last() const { return options_.part.last(); }
-  Slot take_slot(Arena& arena) const;
+  Slot take_slot(Arena& arena, Arena& lists) const;
   Area take_area(Arena& arena) const;
   const Tensor& before(const Slot& slot, const Place& place, int block) const {
     return block == 0 && !first() ? place.input : slot.residual[block];
@@ -109,6 +111,7 @@ class Transformer : public Stage {
   Parameters parameters_;
   Arena weights_;
   Arena activations_;
+  Arena lists_;  // on the host, when the activations are not
   std::vector<Slot> slots_;
   std::vector<Area> areas_;
   std::vector<ConstTensor> gathered_;  // by backward_weight, in order

@@ -10,7 +10,9 @@
 namespace tessera {
 namespace {
 
-Shape sums_shape(const Parameters& parameters) { return {parameters.empty() ? 1 : parameters.front()->ordinals}; }
+size_t ordinals(const Parameters& parameters) {
+  return parameters.empty() ? 1 : static_cast<size_t>(parameters.front()->ordinals);
+}
 
 }  // namespace
 
@@ -20,21 +22,17 @@ double clip_scale(double norm, double max_norm) {
   return norm > max_norm ? max_norm / norm : 1.0;
 }
 
-int64_t GradientNorm::bytes(const Parameters& parameters) { return Arena::bytes(sums_shape(parameters), DType::F64); }
-
-GradientNorm::GradientNorm(Comm& world, const Parameters& parameters, Arena& arena)
-    : world_(world), sums_(arena.take(sums_shape(parameters), DType::F64)) {}
+GradientNorm::GradientNorm(Comm& world, const Parameters& parameters) : world_(world), sums_(ordinals(parameters)) {}
 
 double GradientNorm::compute(const Context& context, const std::vector<GradientShare>& shares) {
-  const std::span<double> sums = sums_.span<double>();
-  std::fill(sums.begin(), sums.end(), 0.0);
+  std::fill(sums_.begin(), sums_.end(), 0.0);
   for (const GradientShare& share : shares) {
     const Interval counted = shard({0, share.own.rows.size()}, share.own.replicas, share.own.replica);
-    sums[share.parameter->ordinal] = sum_of_squares(context, share.sum.rows(counted.begin, counted.end));
+    sums_[share.parameter->ordinal] = sum_of_squares(context, share.sum.rows(counted.begin, counted.end));
   }
-  world_.all_reduce_sum(sums_);
+  world_.all_reduce_sum(Tensor(std::span<double>(sums_), Shape{static_cast<int64_t>(sums_.size())}));
   double total = 0;
-  for (const double sum : sums) total += sum;
+  for (const double sum : sums_) total += sum;
   return std::sqrt(total);
 }
 

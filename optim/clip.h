@@ -21,16 +21,14 @@ double clip_scale(double norm, double max_norm);
 
 class GradientNorm {
  public:
-  // Takes bytes(parameters) from the arena.
-  GradientNorm(Comm& world, const Parameters& parameters, Arena& arena);
-  static int64_t bytes(const Parameters& parameters);
+  GradientNorm(Comm& world, const Parameters& parameters);
 
   // Collective over the world; every sum must be whole (Gradients::join).
   double compute(const Context& context, const std::vector<GradientShare>& shares);
 
  private:
   Comm& world_;
-  Tensor sums_;  // [parameters of the model] F64
+  std::vector<double> sums_;  // by ordinal, on the host
 };
 
 }  // namespace tessera

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "parallel/schedule_gathers.h"
-#include "tensor/ops/elementwise.h"
+#include "tensor/copy.h"
 
 namespace tessera {
 
@@ -107,7 +107,7 @@ void GatheredWeights::start(const Context& context, const Reader& reader, const 
   const Ownership& own = shard.own;
   const int64_t part_rows = whole.dim(0) / own.parts;
   const int64_t first = own.owner >= 0 ? 0 : own.part * part_rows;
-  if (!own.rows.empty()) cast(context, shard.rows, whole.rows(first, first + own.rows.size()));
+  if (!own.rows.empty()) copy(context, shard.rows, whole.rows(first, first + own.rows.size()));
   if (own.owner >= 0) {
     group.broadcast(whole.rows(0, reader.parameter->rows.size()), own.owner);
   } else {

@@ -14,6 +14,7 @@
 #include "optim/ownership.h"
 #include "parallel/schedule.h"
 #include "tensor/arena.h"
+#include "tensor/context.h"
 #include "tensor/threads.h"
 
 namespace tessera {

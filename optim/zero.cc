@@ -56,7 +56,7 @@ ZeroOptimizer::Bytes ZeroOptimizer::bytes(const Parameters& parameters, const Me
                                           const Options& options) {
   const DType accumulation = accumulation_dtype(options.compute);
   const int64_t tensors = has_own_master(options.compute) ? 3 : 2;
-  Bytes bytes{.state = GradientNorm::bytes(parameters), .gradients = 0, .weights = 0, .gathered = 0};
+  Bytes bytes{.state = 0, .gradients = 0, .weights = 0, .gathered = 0};
   for (const Parameter* parameter : parameters) {
     if (parameter->tied_to != nullptr) continue;
     const Interval rows = ownership(*parameter, mesh, rank, options.zero_stage).rows;
@@ -81,7 +81,7 @@ ZeroOptimizer::ZeroOptimizer(Context& context, Mesh& mesh, const Parameters& par
         arena_ = Arena("optimizer", context.device(), bytes.state);
         weights_ = Arena("weights", context.device(), bytes.weights);
         gathered_arena_ = Arena("gathered weights", context.device(), bytes.gathered);
-        return {mesh.world(), parameters, arena_};
+        return {mesh.world(), parameters};
       }()) {
   const DType dtype = accumulation_dtype(options.compute);
   std::vector<GatheredWeights::Shard> shards;

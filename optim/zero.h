@@ -61,7 +61,7 @@ class ZeroOptimizer : public Reducer {
   // Bytes of this rank's arenas, exactly as ZeroOptimizer takes them. They read the parameters' shapes, replicas and
   // parts, not their memory.
   struct Bytes {
-    int64_t state;      // master weights (where they are not compute copies), moments, the norm's sums
+    int64_t state;      // master weights (where they are not compute copies) and moments
     int64_t gradients;  // with what their messages need
     int64_t weights;    // stage 3: compute copies of the owned rows; before, the model has whole ones
     int64_t gathered;   // stage 3

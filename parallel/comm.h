@@ -1,5 +1,6 @@
 // A group of ranks that communicate. One virtual class; comm_threads (ranks are threads of one process) and comm_mpi
-// implement it.
+// implement it. Both move host memory; tensors on a device are moved by a DeviceExchange that the group was given
+// (parallel/device_link.h): comm_nccl, or comm_staged, which goes through host memory and so over threads and MPI.
 //
 // Every rank of the group makes the same calls in the same order with the same shapes and dtypes. Groups of one and
 // tensors of zero elements are ordinary. A call returns when the rank's own tensors may be used again.
@@ -32,6 +33,7 @@ class Request {
   class Pending {
    public:
     virtual void wait() = 0;
+    virtual bool over() { return false; }  // of messages: whether wait() would return at once
     virtual void abandon() noexcept = 0;  // returns when the tensor is no longer touched
     virtual void release() noexcept = 0;  // the last call
 
@@ -55,9 +57,40 @@ class Request {
   Traffic* timed_ = nullptr;
 };
 
-class Comm {
+// What moves the bytes of a group, in one kind of memory: called with checked arguments, never for groups of one or
+// zero bytes (messages may go to the rank itself).
+class CommBackend {
  public:
-  virtual ~Comm() = default;
+  virtual ~CommBackend() = default;
+
+  // Block r of an exchange starts at r * block_bytes. in may be block rank() of out.
+  virtual void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
+  virtual void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
+  // out [count] = sum over ranks of elements [rank() * count, (rank() + 1) * count) of in. out may be that part of in.
+  virtual void do_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count, DType dtype) = 0;
+  virtual Request::Pending* do_start_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
+  virtual Request::Pending* do_start_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count,
+                                                        DType dtype) = 0;
+  // x [count] = reduction over ranks of x.
+  virtual void do_all_reduce(std::byte* x, int64_t count, DType dtype, Reduction reduction) = 0;
+  virtual void do_broadcast(std::byte* x, int64_t bytes, int root) = 0;
+  virtual Request::Pending* do_send(const std::byte* x, int64_t bytes, int to, int tag) = 0;
+  virtual Request::Pending* do_receive(std::byte* x, int64_t bytes, int from, int tag) = 0;
+};
+
+class Comm;
+
+// Of tensors on one device. A call queues the work behind what the context's stream has and makes that stream wait for
+// it; what the host then waits for is a backend's own affair.
+class DeviceExchange : public CommBackend {
+ public:
+  // The same for a group that was split off, which must outlive it.
+  virtual std::unique_ptr<DeviceExchange> for_group(Comm& group) = 0;
+  virtual void copy(const std::byte* from, std::byte* to, int64_t bytes) = 0;
+};
+
+class Comm : protected CommBackend {
+ public:
   Comm(const Comm&) = delete;
   Comm& operator=(const Comm&) = delete;
 
@@ -107,33 +140,25 @@ class Comm {
   double max(double value);
 
   // The ranks with equal color (>= 0), ordered by rank here, form a new group. Every rank of this group must call it.
-  virtual std::unique_ptr<Comm> split(int color, const std::string& name) = 0;
+  // It moves tensors on the device that this group moves.
+  std::unique_ptr<Comm> split(int color, const std::string& name);
+
+  // Lets the group, and all that are split from it from now on, move tensors on a device; null: no more.
+  void move_device_tensors(std::unique_ptr<DeviceExchange> exchange) { device_ = std::move(exchange); }
+  // What moves host memory, for a DeviceExchange that goes through it: nothing is checked or counted.
+  CommBackend& host_backend() { return *this; }
 
   const Traffic& traffic() const { return traffic_; }
 
-  // Memory that the group holds for its exchanges, allocated when it is made.
+  // Memory that the group holds for its exchanges of host memory, allocated when it is made.
   virtual int64_t staging_bytes() const { return 0; }
 
  protected:
   Comm(int rank, int size, std::string name);
 
-  // What a backend supplies: called with checked arguments, never for groups of one or zero bytes (messages may go to
-  // the rank itself).
-  //
-  // Block r of an exchange starts at r * block_bytes. in may be block rank() of out.
-  virtual void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
-  virtual void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
-  // out [count] = sum over ranks of elements [rank() * count, (rank() + 1) * count) of in. out may be that part of in.
-  virtual void do_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count, DType dtype) = 0;
-  virtual Request::Pending* do_start_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
-  virtual Request::Pending* do_start_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count,
-                                                        DType dtype) = 0;
-  // x [count] = reduction over ranks of x.
-  virtual void do_all_reduce(std::byte* x, int64_t count, DType dtype, Reduction reduction) = 0;
-  virtual void do_broadcast(std::byte* x, int64_t bytes, int root) = 0;
+  // What a backend supplies besides the exchange of host memory.
   virtual void do_barrier() = 0;
-  virtual Request::Pending* do_send(const std::byte* x, int64_t bytes, int to, int tag) = 0;
-  virtual Request::Pending* do_receive(std::byte* x, int64_t bytes, int from, int tag) = 0;
+  virtual std::unique_ptr<Comm> do_split(int color, const std::string& name) = 0;
 
  private:
   void all_reduce(const Tensor& x, Reduction reduction);
@@ -142,12 +167,18 @@ class Comm {
   void check_message(const ConstTensor& x, int peer, int tag, const char* call) const;
   template <class T>
   void gather_scalars(T value);
+  void check_memory(const ConstTensor& x, const char* call) const;
+  void check_parts(const ConstTensor& whole, const ConstTensor& part, const char* call) const;
+  CommBackend& backend(const ConstTensor& x) {
+    return x.device() == Device::Cpu ? static_cast<CommBackend&>(*this) : *device_;
+  }
+  void copy(const ConstTensor& from, const Tensor& to);
 
- private:
   int rank_;
   int size_;
   std::string name_;
   Traffic traffic_;
+  std::unique_ptr<DeviceExchange> device_;
   std::vector<double> scalars_;  // one a rank, for sum() and max() of numbers
 };
 

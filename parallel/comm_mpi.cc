@@ -76,6 +76,7 @@ class MpiComm;
 struct Message final : Request::Pending {
   explicit Message(MpiComm& comm_) : comm(comm_) {}
   void wait() override;
+  bool over() override;
   void abandon() noexcept override { posted.withdraw(); }
   void release() noexcept override;
 
@@ -113,7 +114,8 @@ class MpiComm final : public Comm {
     }
   }
 
-  std::unique_ptr<Comm> split(int color, const std::string& name) override;
+  ~MpiComm() override { move_device_tensors(nullptr); }  // it may have messages of its own under way here
+
   int64_t staging_bytes() const override { return staging_.bytes(); }
 
  protected:
@@ -125,6 +127,7 @@ class MpiComm final : public Comm {
   Request::Pending* do_start_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count,
                                                 DType dtype) override;
   void do_broadcast(std::byte* x, int64_t bytes, int root) override;
+  std::unique_ptr<Comm> do_split(int color, const std::string& name) override;
   void do_barrier() override { check_mpi(MPI_Barrier(collectives_.get()), "MPI_Barrier", name()); }
   Request::Pending* do_send(const std::byte* x, int64_t bytes, int to, int tag) override;
   Request::Pending* do_receive(std::byte* x, int64_t bytes, int from, int tag) override;
@@ -177,7 +180,7 @@ class MpiComm final : public Comm {
   Pool<Started> started_pool_;
 };
 
-std::unique_ptr<Comm> MpiComm::split(int color, const std::string& name) {
+std::unique_ptr<Comm> MpiComm::do_split(int color, const std::string& name) {
   TESSERA_CHECK(color >= 0, "split of " + this->name() + " by color " + std::to_string(color));
   MPI_Comm part = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split(messages_.get(), color, rank(), &part), "MPI_Comm_split", this->name());
@@ -388,6 +391,16 @@ Request::Pending* MpiComm::do_receive(std::byte* x, int64_t bytes, int from, int
     check_mpi(MPI_Irecv(x + begin, count, MPI_BYTE, from, tag, messages_.get(), &request), "MPI_Irecv", name());
   }
   return message;
+}
+
+bool Message::over() {
+  for (std::vector<MPI_Request>* requests : {&posted.receives, &posted.sends}) {
+    int done = 0;
+    check_mpi(MPI_Testall(static_cast<int>(requests->size()), requests->data(), &done, MPI_STATUSES_IGNORE),
+              "MPI_Testall", comm.name());
+    if (done == 0) return false;
+  }
+  return true;
 }
 
 void Message::wait() {

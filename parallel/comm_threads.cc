@@ -21,6 +21,7 @@ class ThreadComm;
 struct Message final : Request::Pending {
   explicit Message(ThreadComm& comm_) : comm(comm_) {}
   void wait() override;
+  bool over() override;
   void abandon() noexcept override;
   void release() noexcept override;
 
@@ -65,8 +66,7 @@ class ThreadComm final : public Comm {
  public:
   ThreadComm(std::shared_ptr<Group> group, int rank, const std::string& name)
       : Comm(rank, static_cast<int>(group->world_ranks.size()), name), group_(std::move(group)) {}
-
-  std::unique_ptr<Comm> split(int color, const std::string& name) override;
+  ~ThreadComm() override { move_device_tensors(nullptr); }  // it may have messages of its own under way here
 
  protected:
   void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override;
@@ -77,6 +77,7 @@ class ThreadComm final : public Comm {
   Request::Pending* do_start_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count,
                                                 DType dtype) override;
   void do_broadcast(std::byte* x, int64_t bytes, int root) override;
+  std::unique_ptr<Comm> do_split(int color, const std::string& name) override;
   void do_barrier() override { enter({"barrier"}, nullptr, nullptr); }
   Request::Pending* do_send(const std::byte* x, int64_t bytes, int to, int tag) override;
   Request::Pending* do_receive(std::byte* x, int64_t bytes, int from, int tag) override;
@@ -201,7 +202,7 @@ void ThreadComm::do_broadcast(std::byte* x, int64_t bytes, int root) {
   meet();
 }
 
-std::unique_ptr<Comm> ThreadComm::split(int color, const std::string& name) {
+std::unique_ptr<Comm> ThreadComm::do_split(int color, const std::string& name) {
   TESSERA_CHECK(color >= 0, "split of " + this->name() + " by color " + std::to_string(color));
   enter({"split"}, nullptr, nullptr, color);
   std::vector<int> members;  // world ranks
@@ -297,6 +298,12 @@ void Message::wait() {
     throw;
   }
   world.wait(lock, comm.world_rank(), comm.name(), "a message's end", ThreadWorld::Abort::No, [&] { return done; });
+}
+
+bool Message::over() {
+  const std::lock_guard lock(comm.world().mutex);
+  comm.world().check_peers();
+  return done;
 }
 
 void Message::abandon() noexcept {

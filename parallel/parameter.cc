@@ -1,7 +1,9 @@
 #include "parallel/parameter.h"
 
-#include <cstring>
+#include <algorithm>
+#include <vector>
 
+#include "tensor/copy.h"
 #include "tensor/random.h"
 #include "tensor/threads.h"
 
@@ -10,8 +12,17 @@ namespace {
 
 void fill(const Context& context, double value, const Tensor& x) {
   dispatch_float(x.dtype(), [&]<class T>(T) {
-    T* out = x.as<T>();
     const T element = static_cast<T>(static_cast<Acc<T>>(value));
+    if (x.device() != Device::Cpu) {
+      std::vector<T> some(static_cast<size_t>(std::min<int64_t>(x.size(), 65536)), element);
+      const Tensor flat = x.reshape({x.size()});
+      for (int64_t begin = 0; begin < x.size(); begin += 65536) {
+        const int64_t end = std::min<int64_t>(x.size(), begin + 65536);
+        copy(context, ConstTensor(some.data(), {end - begin}, x.dtype()), flat.rows(begin, end));
+      }
+      return;
+    }
+    T* out = x.as<T>();
     parallel_for(context, x.size(), 65536,
                  [&](int64_t begin, int64_t end) { std::fill(out + begin, out + end, element); });
   });

@@ -67,7 +67,7 @@ Pipeline::Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source
   }
 
   std::vector<StageRunner::Wiring> wirings;
-  int64_t bytes = 0;
+  int64_t message_bytes = 0, offload_bytes = 0;
   Comm& pipeline = mesh.pp();
   for (Stage* stage : stages) {
     const int index = stage->index();
@@ -89,14 +89,16 @@ Pipeline::Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source
     if (from == rank) wiring.before = &runner(index - 1);
     runner_of_[index] = static_cast<int>(runners_.size());
     runners_.push_back(std::make_unique<StageRunner>(*stage, wiring));
-    bytes += StageRunner::buffer_bytes(*stage, wiring);
+    message_bytes += StageRunner::message_bytes(*stage, wiring);
+    offload_bytes += StageRunner::offload_bytes(*stage, wiring);
   }
   for (int stage = 0; stage < schedule.stages(); ++stage) {
     TESSERA_CHECK(schedule.rank_of_stage[stage] != rank || runner_of_[stage] >= 0,
                   fmt::format("stage {} is missing on pipeline rank {}", stage, rank));
   }
-  buffers_ = Arena("messages", Device::Cpu, bytes);
-  for (const auto& runner : runners_) runner->take_buffers(buffers_);
+  buffers_ = Arena("messages", stages.front()->output(0).device(), message_bytes);
+  offloaded_ = Arena("offloaded", Device::Cpu, offload_bytes);
+  for (const auto& runner : runners_) runner->take_buffers(buffers_, offloaded_);
 }
 
 StageRunner& Pipeline::runner(int stage) {
@@ -231,7 +233,7 @@ void Pipeline::run_on_stage(Context& context, size_t at, Step& step) {
     case ActionKind::Recompute:
       return stage.recompute(context, batch, m, action.blocks);
     case ActionKind::Offload:
-      return stage.offload(m);
+      return stage.offload(context, m);
     case ActionKind::Fetch:
       return stage.fetch(context, batch, m);
     default:

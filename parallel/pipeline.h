@@ -59,9 +59,9 @@ class Pipeline {
   // for forward-only schedules. Throws NumericalError when it is not finite, DataError when there are no targets.
   EvaluationResult evaluate(Context& context, int64_t first_sample, int64_t batches, int64_t samples_per_batch);
 
-  // Memory of the boundary tensors that other ranks send to this one, and of slots in host memory.
   const Source& source() const { return source_; }  // what its stages get: of context-parallel ranks, their part
-  int64_t message_bytes() const { return buffers_.capacity(); }
+  // Memory of the boundary tensors that other ranks send to this one, and of slots in host memory.
+  int64_t message_bytes() const { return buffers_.capacity() + offloaded_.capacity(); }
 
  private:
   struct Step {  // under way
@@ -93,7 +93,8 @@ class Pipeline {
   std::vector<bool> qualifies_;  // by action: GATHER for_forward, REDUCE last (parallel/reducer.h)
   std::vector<int> runner_of_;   // by stage of the whole pipeline; -1: on another rank
   std::vector<std::unique_ptr<StageRunner>> runners_;
-  Arena buffers_;
+  Arena buffers_;    // messages between stages
+  Arena offloaded_;  // slots in host memory
 };
 
 }  // namespace tessera

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
+
+#include "tensor/copy.h"
 
 namespace tessera {
 namespace {
@@ -20,16 +21,20 @@ StageRunner::StageRunner(Stage& stage, const Wiring& wiring)
   for (int slot = 0; slot < stage.slots(); ++slot) slots_[slot].tensor = stage.output(slot);
 }
 
-int64_t StageRunner::buffer_bytes(Stage& stage, const Wiring& wiring) {
-  const Tensor boundary = stage.output(0), slot = stage.slot_memory(0);
-  return wiring.inputs * Arena::bytes(boundary.shape(), boundary.dtype()) +
-         wiring.offloaded * Arena::bytes(slot.shape(), slot.dtype());
+int64_t StageRunner::message_bytes(Stage& stage, const Wiring& wiring) {
+  const Tensor boundary = stage.output(0);
+  return wiring.inputs * Arena::bytes(boundary.shape(), boundary.dtype());
 }
 
-void StageRunner::take_buffers(Arena& arena) {
+int64_t StageRunner::offload_bytes(Stage& stage, const Wiring& wiring) {
+  const Tensor slot = stage.slot_memory(0);
+  return wiring.offloaded * Arena::bytes(slot.shape(), slot.dtype());
+}
+
+void StageRunner::take_buffers(Arena& messages, Arena& offloaded) {
   const Tensor boundary = stage_.output(0), slot = stage_.slot_memory(0);
-  for (Buffer& buffer : inputs_) buffer.tensor = arena.take(boundary.shape(), boundary.dtype());
-  for (Buffer& buffer : offloaded_) buffer.tensor = arena.take(slot.shape(), slot.dtype());
+  for (Buffer& buffer : inputs_) buffer.tensor = messages.take(boundary.shape(), boundary.dtype());
+  for (Buffer& buffer : offloaded_) buffer.tensor = offloaded.take(slot.shape(), slot.dtype());
 }
 
 BlockRange StageRunner::resolved(BlockRange blocks) const {
@@ -152,12 +157,12 @@ void StageRunner::backward(Context& context, const Batch& batch, int microbatch,
   if (blocks.first == 0) release(slot_of(microbatch));
 }
 
-void StageRunner::offload(int microbatch) {
+void StageRunner::offload(Context& context, int microbatch) {
   Buffer& slot = slot_of(microbatch);
   wait(slot.sent, waited_.sends);
   Buffer& host = take(offloaded_, microbatch, "host buffer");
   const Tensor memory = stage_.slot_memory(static_cast<int>(&slot - slots_.data()));
-  std::memcpy(host.tensor.data(), memory.data(), memory.bytes());
+  copy(context, memory, host.tensor);
   release(slot);
 }
 
@@ -167,7 +172,7 @@ void StageRunner::fetch(Context& context, const Batch& batch, int microbatch) {
                 fmt::format("microbatch {} of stage {} was not offloaded", microbatch, stage_.index()));
   const int slot = static_cast<int>(&take(slots_, microbatch, "slot") - slots_.data());
   const Tensor memory = stage_.slot_memory(slot);
-  std::memcpy(memory.data(), host->tensor.data(), memory.bytes());
+  copy(context, host->tensor, memory);
   stage_.slot_restored(context, batch, slot);
   release(*host);
 }

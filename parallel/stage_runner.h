@@ -21,9 +21,10 @@ class StageRunner {
   };
   StageRunner(Stage& stage, const Wiring& wiring);
 
-  // Bytes that the buffers take, and their taking.
-  static int64_t buffer_bytes(Stage& stage, const Wiring& wiring);
-  void take_buffers(Arena& arena);
+  // Bytes that the buffers take, where the activations lie and on the host, and their taking.
+  static int64_t message_bytes(Stage& stage, const Wiring& wiring);
+  static int64_t offload_bytes(Stage& stage, const Wiring& wiring);
+  void take_buffers(Arena& messages, Arena& offloaded);
 
   Stage& stage() { return stage_; }
   // Of the whole stage: BlockRange's default.
@@ -42,7 +43,7 @@ class StageRunner {
   void backward_weight(Context& context, const Batch& batch, int microbatch, BlockRange blocks);
   // backward_input and backward_weight, where nothing lies between them.
   void backward(Context& context, const Batch& batch, int microbatch, BlockRange blocks);
-  void offload(int microbatch);
+  void offload(Context& context, int microbatch);
   void fetch(Context& context, const Batch& batch, int microbatch);
   // Forward only: nothing is kept but the output, until the next microbatch or its send is over.
   double evaluate(Context& context, const Batch& batch, int microbatch, BlockRange blocks, double loss_scale);

@@ -31,7 +31,7 @@ Context::~Context() = default;
 
 void Context::synchronize() const {
   if constexpr (kHasCuda) {
-    if (device_ == Device::Cuda) cuda_->stream().synchronize();
+    if (device_ == Device::Cuda) cuda_->wait();
   }
 }
 

@@ -29,7 +29,7 @@ run() {  # PRESET, ctest's options ...
   ctest --test-dir "build/$1" --output-on-failure --parallel 2 "${@:2}"
 }
 
-# What nvcc makes of the kernels, compiled and linked for one kind of GPU; where there is none (or no toolkit) the kernels
+# The program and what nvcc makes of the kernels, compiled and linked for one kind of GPU; where there is none (or no toolkit) the kernels
 # are tested by tensor_grid_test, on the host.
 nvcc_build() {
   if ! PATH=$PATH:/usr/local/cuda/bin command -v nvcc >/dev/null; then
@@ -37,8 +37,8 @@ nvcc_build() {
     return
   fi
   cmake --preset cuda-release -B build/cuda-90 -DCMAKE_CUDA_ARCHITECTURES=90-real -DTESSERA_TESTS=ON -DTESSERA_BENCH=ON
-  cmake --build build/cuda-90 --parallel "$(nproc)" --target tensor_gpu_test gpu_bench
-  ctest --test-dir build/cuda-90 --output-on-failure --tests-regex '^tensor_gpu$'
+  cmake --build build/cuda-90 --parallel "$(nproc)" --target tensor_gpu_test gpu_bench tessera
+  ctest --test-dir build/cuda-90 --output-on-failure --tests-regex '^(tensor_gpu|program_with_cuda)$'
 }
 
 nvcc_build

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "tensor/copy.h"
 #include "tensor/ops/gemm.h"
 #include "tensor/random.h"
 
@@ -15,16 +16,16 @@ double measure_gemm(Context& context, DType compute, int64_t size) {
   // Not zeros, which run faster than real numbers on some processors; and a cheap generator, as this is no proof.
   for (const Tensor& x : {a, b}) fill_normal(context, x.rows(0, 64), RandomStream(1, "gemm peak"), 0, 1.0);
   for (const Tensor& x : {a, b}) {
-    char* bytes = static_cast<char*>(x.data());
-    const int64_t part = 64 * size * size_of(compute);
-    for (int64_t offset = part; offset < x.bytes(); offset += part) std::copy_n(bytes, part, bytes + offset);
+    for (int64_t row = 64; row < size; row += 64) copy(context, x.rows(0, 64), x.rows(row, row + 64));
   }
   gemm(context, a, b, c, {});
+  context.synchronize();
   double best = 0;
   const int runs = static_cast<int>(std::clamp<int64_t>(8 * 1024 * 1024 / (size * size), 1, 8));
   for (int run = 0; run < runs + 1; ++run) {
     const auto start = std::chrono::steady_clock::now();
     gemm(context, a, b, c, {});
+    context.synchronize();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     best = std::max(best, static_cast<double>(gemm_flops(size, size, size)) / seconds.count());
   }

@@ -42,7 +42,7 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
     config.mutable_data()->set_global_batch_size(config.parallel().dp() * config.data().micro_batch_size() *
                                                  arguments.microbatches);
   }
-  Assembly parts(config, world, session.threads);
+  Assembly parts(config, session);
   const ModelShape& shape = parts.shape();
   SyntheticSource source({.vocab = shape.vocab,
                           .sequence_length = config.data().sequence_length(),

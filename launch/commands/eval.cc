@@ -11,6 +11,7 @@
 #include "launch/commands/command.h"
 #include "launch/config/override.h"
 #include "launch/config/resolve.h"
+#include "launch/gpu.h"
 #include "launch/run.pb.h"
 #include "launch/saved_run.h"
 #include "launch/session.h"
@@ -50,16 +51,19 @@ int run_eval(const EvalArguments& arguments) {
     CheckpointInfo info;
     const std::string checkpoint = find_checkpoint(session.world, arguments.checkpoint);
     read_checkpoint_config(checkpoint, config, info);
-    config.clear_parallel();  // the layout of the run that saved it does not matter here
+    config.clear_parallel();  // the layout and the device of the run that saved it do not matter here
+    config.mutable_run()->set_device(RunSection::AUTO);
     Origins origins;
     Problems problems;
     for (const std::string& text : arguments.overrides) apply_override(text, config, origins, problems);
     problems.throw_if_any();
-    resolve(config, origins, {.world_size = session.world.size()});
+    Surroundings surroundings{.world_size = session.world.size()};
+    find_gpus(surroundings);
+    resolve(config, origins, surroundings);
     if (config.data().validation_size() == 0) {
       throw UsageError("the config has no data.validation: give one with --set data.validation=PATH");
     }
-    Assembly parts(config, session.world, session.threads);
+    Assembly parts(config, session);
     load_weights(session.world, checkpoint, parts);
     const std::string fingerprint =
         config.data().has_tokenizer() ? open_tokenizer(config.data().tokenizer()).fingerprint() : "";

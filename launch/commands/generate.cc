@@ -9,11 +9,13 @@
 
 #include "launch/commands/command.h"
 #include "launch/config/resolve.h"
+#include "launch/gpu.h"
 #include "launch/run.pb.h"
 #include "launch/sampler.h"
 #include "launch/saved_run.h"
 #include "launch/session.h"
 #include "launch/tokenizer_file.h"
+#include "tensor/copy.h"
 
 namespace tessera {
 namespace {
@@ -31,8 +33,12 @@ class NextToken {
   NextToken(Assembly& parts, int64_t capacity)
       : parts_(parts), tokens_(capacity), targets_(capacity, -1), position_(capacity), document_(capacity) {
     const int64_t vocab = parts.shape().vocab;
-    logits_ = Arena("logits", Device::Cpu, Arena::bytes({1, vocab}, parts.shape().accumulation()));
-    row_ = logits_.take({1, vocab}, parts.shape().accumulation());
+    const DType dtype = parts.shape().accumulation();
+    const Device device = parts.context().device();
+    logits_ = Arena("logits", device, Arena::bytes({1, vocab}, dtype));
+    host_logits_ = Arena("logits", Device::Cpu, logits_.capacity());
+    row_ = logits_.take({1, vocab}, dtype);
+    host_row_ = host_logits_.take({1, vocab}, dtype);
     values_.resize(vocab);
   }
 
@@ -47,8 +53,9 @@ class NextToken {
     const Segment segment{0, static_cast<int32_t>(used), 0, 0};
     const Batch batch{tokens_, targets_, position_, document_, {&segment, 1}};
     parts_.stage(0).logits(parts_.context(), batch, static_cast<int64_t>(used) - 1, row_);
+    copy(parts_.context(), row_, host_row_);
     dispatch_float(row_.dtype(), [&]<class T>(T) {
-      for (size_t i = 0; i < values_.size(); ++i) values_[i] = static_cast<double>(row_.as<T>()[i]);
+      for (size_t i = 0; i < values_.size(); ++i) values_[i] = static_cast<double>(host_row_.as<T>()[i]);
     });
     return values_;
   }
@@ -56,8 +63,8 @@ class NextToken {
  private:
   Assembly& parts_;
   std::vector<int32_t> tokens_, targets_, position_, document_;
-  Arena logits_;
-  Tensor row_;
+  Arena logits_, host_logits_;
+  Tensor row_, host_row_;
   std::vector<double> values_;
 };
 
@@ -81,9 +88,12 @@ int run_generate(const GenerateArguments& arguments) {
     const std::string checkpoint = find_checkpoint(session.world, arguments.checkpoint);
     read_checkpoint_config(checkpoint, config, info);
     config.clear_parallel();
+    config.mutable_run()->set_device(RunSection::AUTO);
     config.mutable_data()->set_micro_batch_size(1);
     config.mutable_data()->set_global_batch_size(1);
-    resolve(config, {}, {.world_size = 1, .data = Surroundings::Data::NotNeeded});
+    Surroundings surroundings{.world_size = 1, .data = Surroundings::Data::NotNeeded};
+    find_gpus(surroundings);
+    resolve(config, {}, surroundings);
     const std::string tokenizer_name = !arguments.tokenizer.empty() ? arguments.tokenizer : config.data().tokenizer();
     if (tokenizer_name.empty()) throw UsageError("the run names no data.tokenizer: give one with --tokenizer");
     const Tokenizer tokenizer = open_tokenizer(tokenizer_name);
@@ -92,7 +102,7 @@ int run_generate(const GenerateArguments& arguments) {
     if (text.empty()) throw UsageError("the prompt is empty: give some text with --prompt");
 
     Sampler sampler(arguments.sampler);
-    Assembly parts(config, session.world, session.threads);
+    Assembly parts(config, session);
     load_weights(session.world, checkpoint, parts);
     NextToken model(parts, config.data().sequence_length());
     std::string pending = arguments.prompt, all;

@@ -5,6 +5,7 @@
 
 #include "data/token_dataset.h"
 #include "launch/config/read.h"
+#include "launch/gpu.h"
 #include "launch/run.pb.h"
 #include "launch/tokenizer_file.h"
 
@@ -35,10 +36,13 @@ int run_with_config(const RunArguments& arguments, Surroundings::Data data,
   Origins origins;
   read_config(arguments.config, arguments.overrides, config, origins);
   const SessionOptions options{.threads = config.run().threads(), .local_ranks = arguments.local_ranks};
-  const int64_t vocabulary = tokenizer_vocabulary(config, data);
+  Surroundings surroundings{.tokenizer_vocab_size = tokenizer_vocabulary(config, data), .data = data};
+  find_gpus(surroundings);
   return run_session(options, [&](Session& session) {
     RunConfig resolved = config;
-    resolve(resolved, origins, {.world_size = session.world.size(), .tokenizer_vocab_size = vocabulary, .data = data});
+    Surroundings here = surroundings;
+    here.world_size = session.world.size();
+    resolve(resolved, origins, here);
     return body(resolved, session);
   });
 }

@@ -59,6 +59,7 @@ std::vector<Layout> read_layouts(const VerifyArguments& arguments, const RunConf
 
 void prepare(RunConfig& config, const Origins& origins) {
   config.mutable_run()->set_compute_dtype(RunSection::F64);
+  config.mutable_run()->set_device(RunSection::CPU);
   config.mutable_data()->clear_train();
   config.mutable_data()->clear_validation();
   config.mutable_data()->clear_tokenizer();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "launch/config/problems.h"
 
@@ -18,6 +19,7 @@ struct Surroundings {
   int64_t tokenizer_vocab_size = 0;  // of data.tokenizer, else of the token shards; 0: there is neither
   Data data = Data::Needed;
   Cuda cuda = Cuda::NotBuilt;
+  std::string cuda_reason = {};  // why not Present
 };
 
 // Sets every field that is not set: to the schema's default, or to what follows from the others (run.dir, run.device,

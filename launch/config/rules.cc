@@ -238,7 +238,8 @@ void check_context(const RunConfig& config, Rules& rules) {
       {"parallel.context_exchange", "parallel.cp", "model.num_attention_heads", "model.num_key_value_heads"}, [&] {
         const auto exchanges =
             context_exchange_plan(parallel.context_exchange(), static_cast<int>(model.num_hidden_layers()));
-        if (model.num_key_value_heads() % tp != 0) return;  // said above
+        if (model.num_key_value_heads() % tp != 0 || model.num_attention_heads() % model.num_key_value_heads() != 0)
+          return;  // said above
         for (const ContextExchange& exchange : exchanges)
           check_exchange(exchange, parallel.cp(), model.num_attention_heads() / tp, model.num_key_value_heads() / tp);
       });
@@ -318,6 +319,9 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
   const std::string& wire = parallel.gradient_wire();
   rules.require(std::find(wires.begin(), wires.end(), wire) != wires.end(), {"parallel.gradient_wire"},
                 fmt::format("parallel.gradient_wire = {}: unknown; {}", wire, did_you_mean(wire, wires)));
+  rules.require(wire != "bf16" || config.run().device() != RunSection::CUDA, {"parallel.gradient_wire", "run.device"},
+                "parallel.gradient_wire = bf16: its sums are made on the CPU alone so far, and run.device = CUDA; "
+                "choose full, or run.device = CPU");
 
   static const std::vector<std::string> schedules = {
       "gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-v", "dualpipe-v", "v-half", "v-min", "file:PATH", "search"};
@@ -331,7 +335,12 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
     rules.require(false, {"run.device"},
                   surroundings.cuda == Surroundings::Cuda::NotBuilt
                       ? "run.device = CUDA: this build has no CUDA; choose CPU or AUTO, or build with TESSERA_CUDA=ON"
-                      : "run.device = CUDA: this machine has no GPU that can be used; choose CPU or AUTO");
+                      : fmt::format("run.device = CUDA: {}; choose CPU or AUTO", surroundings.cuda_reason));
+  static const std::vector<std::string> transports = {"auto", "nccl", "staged"};
+  const std::string& transport = parallel.gpu_transport();
+  rules.require(
+      std::find(transports.begin(), transports.end(), transport) != transports.end(), {"parallel.gpu_transport"},
+      fmt::format("parallel.gpu_transport = {}: unknown; {}", transport, did_you_mean(transport, transports)));
 }
 
 void check_relations(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,

@@ -1,8 +1,19 @@
 #include "tensor/cuda/runtime.h"
 
+#include <thread>
+
 namespace tessera::cuda {
 
 Runtime::Runtime(int ordinal)
     : device_(use_device(ordinal)), uploads_(stream_), partials_(Device::Cuda, kPartialBytes), result_(kPartialBytes) {}
+
+void Runtime::wait() {
+  if (!watch_) return stream_.synchronize();
+  reached_.record(stream_);
+  while (!reached_.done()) {
+    watch_();
+    std::this_thread::yield();
+  }
+}
 
 }  // namespace tessera::cuda

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "tensor/cuda/device.h"
 #include "tensor/cuda/stream.h"
@@ -20,6 +22,8 @@ class Runtime {
 
   const DeviceInfo& device() const { return device_; }
   const Stream& stream() const { return stream_; }
+  // For copies that other threads ask for, beside stream().
+  const Stream& side_stream() const { return side_stream_; }
   Uploads& uploads() { return uploads_; }
 
   // Device memory for the partial results of one reduction; the next one may overwrite it.
@@ -33,15 +37,20 @@ class Runtime {
   }
   // Waits for what was queued and copies device memory to `to`, a part of result().
   template <class T>
-  void fetch(const T* from, std::span<T> to) const {
+  void fetch(const T* from, std::span<T> to) {
     stream_.copy_to_host(to.data(), from, static_cast<int64_t>(to.size_bytes()));
-    stream_.synchronize();
+    wait();
   }
   template <class T>
-  T fetch(const T* from) const {
+  T fetch(const T* from) {
     fetch(from, result<T>().first(1));
     return result<T>()[0];
   }
+
+  // Blocks the host until all that is queued on the stream is done, calling the watch all the while: it throws when
+  // waiting is in vain (a communicator has failed). One watch at a time; empty: none.
+  void wait();
+  void set_watch(std::function<void()> watch) { watch_ = std::move(watch); }
 
   std::shared_ptr<MatrixState>& matrix_state() { return matrix_state_; }
 
@@ -51,10 +60,13 @@ class Runtime {
  private:
   DeviceInfo device_;
   Stream stream_;
+  Stream side_stream_;
   Uploads uploads_;
   Buffer partials_;
   PinnedBuffer result_;
   std::shared_ptr<MatrixState> matrix_state_;
+  Event reached_;
+  std::function<void()> watch_;
 };
 
 }  // namespace tessera::cuda

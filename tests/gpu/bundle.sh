@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a folder that runs on a machine with a GPU and its driver and nothing else installed: the tests of the operations
-# on a GPU, their benchmark, the program, and the shared libraries that these need apart from the driver, cuBLAS and the
-# C library. On the other machine: FOLDER/run.sh
+# on a GPU, their benchmark, the program with a text to train on, mpirun, and the shared libraries that these need apart
+# from the driver, cuBLAS, NCCL and the C library. On the other machine: FOLDER/run.sh
 #
 #   tests/gpu/bundle.sh [FOLDER]      build/gpu-bundle by default
 # TESSERA_GPU_ARCHITECTURES: for which GPUs, as CMake writes them; those of the cuda-release preset by default.
@@ -13,24 +13,41 @@ options=()
 if [[ -n ${TESSERA_GPU_ARCHITECTURES:-} ]]; then
   options+=("-DCMAKE_CUDA_ARCHITECTURES=$TESSERA_GPU_ARCHITECTURES")
 fi
-programs=(tests/tensor_gpu_test bench/gpu_bench)
+programs=(tests/tensor_gpu_test bench/gpu_bench tessera)
 
 # Not this machine's instruction set.
 build=build/cuda-bundle
 cmake --preset cuda-release -B "$build" -DTESSERA_ARCH=x86-64-v3 -DTESSERA_TESTS=ON -DTESSERA_BENCH=ON "${options[@]}"
-cmake --build "$build" --parallel "$(nproc)" --target tensor_gpu_test gpu_bench
+cmake --build "$build" --parallel "$(nproc)" --target tensor_gpu_test gpu_bench tessera
 
 rm -rf "$folder"
 mkdir -p "$folder/bin" "$folder/lib"
 for program in "${programs[@]}"; do
   cp "$build/$program" "$folder/bin/"
 done
-strip --strip-debug "$folder"/bin/*
-cp tests/gpu/run.sh "$folder/"
+cp tests/gpu/run.sh tests/gpu/on_own_host.sh configs/demo.textproto "$folder/"
+
+# Something to learn: the project's own texts, a document each.
+mkdir "$folder/text"
+while read -r file; do cp "$file" "$folder/text/${file//\//_}.txt"; done < <(git ls-files '*.md' '*.h' '*.cc' '*.cu')
+"$build/tessera" data build --input "$folder/text" --tokenizer bytes --output "$folder/data" --validation-fraction 0.05
+rm -r "$folder/text"
+
+# mpirun, its daemon and plugins, as Debian has them.
+mpi=$(ompi_info --parsable --path pkglibdir | cut -d: -f3)
+cp -L "$(command -v orterun)" "$folder/bin/mpirun"
+cp -L "$(command -v orted)" "$folder/bin/"
+mkdir -p "$folder/openmpi/etc" "$folder/openmpi/share"
+cp -rL "$mpi" "$folder/openmpi/plugins"
+cp -rL /usr/share/openmpi "$folder/openmpi/share/"
+for pmix in /usr/lib/*/pmix2/lib/pmix /usr/lib/*/pmix2/lib/pmix2; do
+  if [[ -d $pmix ]]; then cp -rL "$pmix" "$folder/openmpi/pmix"; fi
+done
+strip --strip-debug "$folder"/bin/* "$folder"/openmpi/plugins/*.so
 git rev-parse HEAD >"$folder/version" 2>/dev/null || echo unknown >"$folder/version"
 
 # The C library stays the other machine's, since its driver's libraries are made for it.
-ldd "$folder"/bin/* | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
+ldd "$folder"/bin/* "$folder"/openmpi/plugins/*.so | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
   grep -Ev '/(libc|libm|libdl|librt|libpthread|libcuda|libcublas|libcublasLt|libnccl)\.so' |
   while read -r library; do cp -L "$library" "$folder/lib/"; done
 

@@ -1,39 +1,147 @@
 #!/usr/bin/env bash
 # Runs on the GPU machine, from the folder that bundle.sh made: every operation against the references in double on
-# random operands with poisoned outputs, then the table of speeds. The last line says whether all is well.
+# random operands with poisoned outputs; the demo trained on the GPU and on the CPU; several ranks on one GPU, through
+# host memory and by NCCL; checkpoints from one to the other; then the tables of speeds. The last line says whether all
+# is well.
 #
 #   run.sh [RESULTS]      folder for the logs, . by default
+# TESSERA_RUN_ARGUMENTS: more arguments of every `tessera train` (a smaller model, fewer steps).
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-results=${1:-.}
-mkdir -p "$results"
+mkdir -p "${1:-.}"
+results=$(cd "${1:-.}" && pwd)
 
-# cuBLAS: where the loader finds it, or a toolkit, or a Python wheel.
-cublas=$(ldconfig -p 2>/dev/null | awk '/libcublasLt\.so\.13/ {print $NF; exit}')
-if [[ -z $cublas ]]; then
-  cublas=$(find /usr/local /opt /usr/lib /root "${HOME:-/root}" -name 'libcublasLt.so.13*' 2>/dev/null | head -1)
-fi
-export LD_LIBRARY_PATH="$here/lib${cublas:+:$(dirname "$cublas")}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+# cuBLAS and NCCL: where the loader finds them, or a toolkit, or Python wheels.
+folder_of() {  # LIBRARY
+  local found
+  found=$(ldconfig -p 2>/dev/null | awk -v name="$1" 'index($1, name) == 1 {print $NF; exit}')
+  if [[ -z $found ]]; then
+    found=$(find /usr/local /opt /usr/lib /root "${HOME:-/root}" -name "$1*" 2>/dev/null | head -1)
+  fi
+  if [[ -n $found ]]; then dirname "$found"; fi
+}
+cublas=$(folder_of libcublasLt.so.13)
+nccl=$(folder_of libnccl.so.2)
+export LD_LIBRARY_PATH="$here/lib${cublas:+:$cublas}${nccl:+:$nccl}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+
+# The bundle's own mpirun, wherever the bundle lies.
+export OPAL_PREFIX="$here/openmpi" OPAL_LIBDIR="$here/lib" OPAL_PKGLIBDIR="$here/openmpi/plugins"
+export OPAL_DATADIR="$here/openmpi/share" OPAL_PKGDATADIR="$here/openmpi/share/openmpi"
+export OPAL_BINDIR="$here/bin" OPAL_SYSCONFDIR="$here/openmpi/etc" PATH="$here/bin:$PATH"
+export PMIX_INSTALL_PREFIX="$here/openmpi" PMIX_MCA_mca_base_component_path="$here/openmpi/pmix"
+export OMPI_MCA_mca_base_component_path="$here/openmpi/plugins" OMPI_MCA_btl=self,vader,tcp OMPI_MCA_plm=isolated
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+
+tessera="$here/bin/tessera"
+failed=()
+table=()
+note() { table+=("$(printf '%-44s%s' "$1" "$2")"); }  # WHAT RESULT
+check() {  # WHAT, and whether the last command succeeded
+  if [[ $2 -eq 0 ]]; then note "$1" "good${3:+  $3}"; else note "$1" "FAILED${3:+  $3}"; failed+=("$1"); fi
+}
 
 {
   echo "version $(cat "$here/version")"
   nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader 2>&1
-  echo "cuBLASLt: ${cublas:-not found}"
+  echo "cuBLASLt in: ${cublas:-not found}; NCCL in: ${nccl:-not found}"
 } | tee "$results/machine.txt"
 
-failed=()
-"$here/bin/tensor_gpu_test" >"$results/operations.txt" 2>&1 || failed+=(operations)
-grep -E '^\[  (PASSED|FAILED)|^no GPU|^GPU' "$results/operations.txt"
-if command -v compute-sanitizer >/dev/null; then
-  for tool in memcheck racecheck; do
-    compute-sanitizer --tool "$tool" --error-exitcode 1 "$here/bin/tensor_gpu_test" \
-      --gtest_filter='*Attention*NumberOfTokens*:Norm.*:CrossEntropy.*' >"$results/$tool.txt" 2>&1 || failed+=("$tool")
-    tail -2 "$results/$tool.txt"
-  done
+# --- Operations.
+if [[ -x $here/bin/tensor_gpu_test ]]; then
+  "$here/bin/tensor_gpu_test" >"$results/operations.txt" 2>&1
+  check "operations" $? "$(grep -E '^\[  (PASSED|FAILED)|^no GPU' "$results/operations.txt" | head -1)"
+  if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck; do
+      compute-sanitizer --tool "$tool" --error-exitcode 1 "$here/bin/tensor_gpu_test" \
+        --gtest_filter='*Attention*NumberOfTokens*:Norm.*:CrossEntropy.*' >"$results/$tool.txt" 2>&1
+      check "compute-sanitizer $tool" $? "$(tail -1 "$results/$tool.txt")"
+    done
+  fi
 fi
-"$here/bin/gpu_bench" >"$results/speeds.txt" 2>&1 || failed+=(speeds)
-cat "$results/speeds.txt"
 
+# --- Training.
+train() {  # NAME STEPS ARGUMENTS ...   its own run directory, log and result
+  local name=$1 steps=$2
+  shift 2
+  # shellcheck disable=SC2086
+  ${LAUNCH:-} "$tessera" train "$here/demo.textproto" --set "run.dir=$results/$name" --set "run.steps=$steps" \
+    --set "data.train=$here/data/train" --set "data.validation=$here/data/validation" --set data.tokenizer=bytes \
+    --set parallel.tp=1 --set logging.tensorboard=false --set checkpoint.every_steps=25 ${TESSERA_RUN_ARGUMENTS:-} "$@" \
+    >"$results/$name.txt" 2>&1
+}
+# The largest relative difference of the losses of two runs, over the steps that both have.
+difference() {  # NAME OTHER
+  awk -F'"loss":' '
+    function loss(text) { sub(/[,}].*/, "", text); return text + 0 }
+    function step(line) { sub(/.*"step":/, "", line); sub(/[,}].*/, "", line); return line + 0 }
+    NF < 2 { next }
+    FNR == NR { first[step($0)] = loss($2); next }
+    step($0) in first {
+      a = first[step($0)]; b = loss($2); d = (a > b ? a - b : b - a) / (a == 0 ? 1 : a)
+      if (d > most) most = d
+      n++
+    }
+    END { if (n == 0) print "1e9"; else printf "%.2e", most }' "$results/$1/metrics.jsonl" "$results/$2/metrics.jsonl"
+}
+# Checks that a run ended well and has the losses of another, within a bound.
+compare() {  # WHAT CODE NAME OTHER BOUND
+  local apart
+  if [[ $2 -ne 0 ]]; then
+    check "$1" 1 "$(grep -v '^$' "$results/$3.txt" | tail -1)"
+    return
+  fi
+  apart=$(difference "$3" "$4")
+  awk -v d="$apart" -v bound="$5" 'BEGIN { exit !(d <= bound) }'
+  check "$1" $? "losses differ by $apart of $4's (at most $5)"
+}
+
+steps=${TESSERA_RUN_STEPS:-50}
+# Twice F32: products are summed in other orders, and fifty steps multiply what that changes.
+train cpu "$steps" --set run.device=CPU
+check "demo on the CPU" $? "$(tail -1 "$results/cpu.txt")"
+train gpu "$steps" --set run.device=CUDA
+compare "demo on the GPU" $? gpu cpu 0.02
+train gpu_again "$steps" --set run.device=CUDA
+compare "the same bits again" $? gpu_again gpu 0
+train gpu_bf16 "$steps" --set run.device=CUDA --set run.compute_dtype=BF16
+compare "demo on the GPU in BF16" $? gpu_bf16 cpu 0.05
+
+# --- Several ranks on one GPU, as threads and as processes, through host memory.
+for layout in tp=2 dp=2 pp=2; do
+  train "threads_$layout" "$steps" --set run.device=CUDA --set "parallel.$layout" --set parallel.gpu_transport=staged --local-ranks 2
+  compare "threads, $layout, staged" $? "threads_$layout" gpu 0.02
+done
+if "$here/bin/mpirun" -np 1 true >"$results/mpirun.txt" 2>&1; then
+  LAUNCH="$here/bin/mpirun -np 4" train "mpi_tp2_pp2" "$steps" --set run.device=CUDA --set parallel.tp=2 --set parallel.pp=2 --set parallel.gpu_transport=staged
+  compare "mpirun, tp=2 pp=2, staged" $? mpi_tp2_pp2 gpu 0.02
+  # NCCL takes ranks with an identity of their own for different hosts, which may then share a GPU's number.
+  if [[ -n $nccl ]]; then
+    for layout in tp=2 dp=2 pp=2; do
+      LAUNCH="$here/bin/mpirun -np 2 $here/on_own_host.sh" train "nccl_$layout" "$steps" --set run.device=CUDA --set "parallel.$layout" --set parallel.gpu_transport=nccl
+      compare "mpirun, $layout, NCCL over loopback" $? "nccl_$layout" gpu 0.02
+    done
+  fi
+else
+  check "mpirun" 1 "$(tail -1 "$results/mpirun.txt")"
+fi
+
+# --- Checkpoints from one device to the other: half the steps on each.
+half=$((steps / 2))
+train cpu_to_gpu "$half" --set run.device=CPU --set lr_schedule.decay_end_step=400 &&
+  train cpu_to_gpu "$steps" --set run.device=CUDA
+compare "a CPU's checkpoint on the GPU" $? cpu_to_gpu cpu 0.02
+train gpu_to_cpu "$half" --set run.device=CUDA --set lr_schedule.decay_end_step=400 &&
+  train gpu_to_cpu "$steps" --set run.device=CPU
+compare "a GPU's checkpoint on the CPU" $? gpu_to_cpu gpu 0.02
+
+# --- Speeds.
+if [[ -x $here/bin/gpu_bench ]]; then
+  "$here/bin/gpu_bench" >"$results/speeds.txt" 2>&1
+  check "speeds of operations" $?
+  cat "$results/speeds.txt"
+fi
+printf '%s\n' '' "${table[@]}" | tee "$results/table.txt"
 if ((${#failed[@]})); then
   echo "FAILED: ${failed[*]}"
   exit 1

@@ -33,7 +33,9 @@ TEST(LaunchedRank, ByHandIsAJobOfOne) {
 
 TEST(LaunchedRank, OpenMpi) {
   const LaunchedRank launched = launched_rank(
-      fake({{"OMPI_COMM_WORLD_RANK", "5"}, {"OMPI_COMM_WORLD_SIZE", "8"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"}}));
+      fake({{"OMPI_COMM_WORLD_RANK", "5"}, {"OMPI_COMM_WORLD_SIZE", "8"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
+            {"OMPI_COMM_WORLD_LOCAL_RANK", "2"}}));
+  EXPECT_EQ(launched.local_rank, 2);
   EXPECT_TRUE(launched.launched);
   EXPECT_EQ(launched.rank, 5);
   EXPECT_EQ(launched.size, 8);
@@ -53,6 +55,7 @@ TEST(LaunchedRank, SlurmTask) {
       fake({{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "9"}, {"SLURM_NTASKS", "16"}, {"SLURM_NTASKS_PER_NODE", "8"}}));
   EXPECT_TRUE(launched.launched);
   EXPECT_EQ(launched.rank, 9);
+  EXPECT_EQ(launched.local_rank, 1);  // not told: hosts are filled in order
   EXPECT_EQ(launched.size, 16);
   EXPECT_EQ(launched.local_ranks, 8);
 }

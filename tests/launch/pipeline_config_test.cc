@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "launch/layout_proof.h"
+#include "launch/run.pb.h"
 #include "parallel/schedule_generate.h"
 #include "parallel/schedule_text.h"
 #include "parallel/schedule_verify.h"

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "launch/layout_proof.h"
+#include "launch/run.pb.h"
 #include "tests/launch/small_pipeline.h"
 #include "tests/support/ranks.h"
 

@@ -125,7 +125,7 @@ TEST(Traffic, OfContextParallelRanksIsTheFormula) {
   for (const MeshShape mesh : {MeshShape{.cp = 4}, MeshShape{.cp = 2, .tp = 2}}) {
     for (const char* recompute : {"none", "selective", "full"}) {
       run_ranks(mesh.size(), [&](Comm& world) {
-        RunConfig config = config_of(s, mesh, recompute);
+        RunConfig config = config_of(s, mesh, recompute, true);
         config.mutable_parallel()->set_context_exchange("ulysses");
         Assembly parts(config, world, 1);
         SyntheticSource source({.vocab = s.vocab, .sequence_length = s.sequence, .global_batch_size = s.batch});

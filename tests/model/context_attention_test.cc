@@ -146,7 +146,7 @@ void attend(Comm& comm, const Problem& problem, const ContextExchange& exchange,
   Context context({.threads = threads});
   context.resize_workspace(layer.workspace(context));
   Arena arena("test", Device::Cpu, 1 << 24);
-  MicrobatchPlan microbatch(shape, arena);
+  MicrobatchPlan microbatch(shape, arena, arena);
   microbatch.make(shape, context, batch);
   ContextGroup group(comm, 2 * (shape.heads + 2 * shape.kv_heads));
   const LayerRun run{context, comm, &group};

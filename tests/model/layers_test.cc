@@ -144,7 +144,7 @@ TEST_P(LayerTest, Attention) {
       Attention::Saved saved;
       layer.allocate_projected(arena_, saved);
       layer.allocate_attended(arena_, saved);
-      MicrobatchPlan plan(sizes, arena_);
+      MicrobatchPlan plan(sizes, arena_, arena_);
       plan.make(sizes, run.context, batch_.view());
       const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
       const Tensor dx = random_tensor(run.context, {kSlots, 32}, "dx");
@@ -171,7 +171,7 @@ TEST_P(LayerTest, Block) {
     layer.add_parameters(parameters);
     ParameterMemory memory(run.context, parameters, DType::F64);
     const Block::Saved saved = layer.allocate(arena_, Block::Portion::Kept);
-    MicrobatchPlan plan(shape(), arena_);
+    MicrobatchPlan plan(shape(), arena_, arena_);
     plan.make(shape(), run.context, batch_.view());
     const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
     const Probe probe({kSlots, 32}, kChain);

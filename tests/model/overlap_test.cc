@@ -183,7 +183,7 @@ TEST_P(OverlapTest, WorkspaceIsExactlyWhatIsStated) {
       const Shape residual{shape.local_slots(), shape.hidden};
       const Tensor x0 = arena.take(residual, shape.compute), x2 = arena.take(residual, shape.compute);
       fill_normal(context, x0, RandomStream(11, "x"), 0, 1.0);
-      MicrobatchPlan plan(shape, arena);
+      MicrobatchPlan plan(shape, arena, arena);
       plan.make(shape, context, batch_.view());
       block.prepare(context);
       const LayerRun run{context, world};

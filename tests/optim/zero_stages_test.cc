@@ -221,7 +221,7 @@ TEST(ZeroStages, TheStatementOfBytesIsWhatIsTaken) {
           // In multiples of an arena's unit: what is owned, what is whole, what the only block has in each area.
           const int64_t element = size_of(compute), sum = size_of(accumulation_dtype(compute));
           const auto unit = [](int64_t bytes) { return (bytes + 255) / 256 * 256; };
-          int64_t state = unit(8 * 5), weights = 0, kept = 0, turns = 0, gathered = 0;
+          int64_t state = 0, weights = 0, kept = 0, turns = 0, gathered = 0;
           for (const Parameter* p : model.parameters) {
             const bool split = !p->replicas.has(Axis::Tp);
             const int n = (shape.zero_group > 0 ? shape.zero_group : shape.dp) * shape.cp * (split ? 1 : shape.tp);

@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "parallel/shard.h"
+#include "tests/support/device.h"
 #include "tests/support/ranks.h"
 
 namespace tessera {
 namespace {
 
+using testing::kDevice;
 using testing::run_ranks;
 
 constexpr DType kReducible[] = {DType::F64, DType::F32, DType::BF16, DType::I32, DType::U32};
@@ -25,7 +27,7 @@ class Array {
  public:
   Array(const Shape& shape, DType dtype) : shape_(shape), dtype_(dtype), bytes_(shape.size() * size_of(dtype)) {}
 
-  Tensor tensor() { return {bytes_.data(), shape_, dtype_}; }
+  Tensor tensor() { return {bytes_.data(), shape_, dtype_, kDevice}; }
   int64_t size() const { return shape_.size(); }
 
   void set(int64_t i, double value) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "parallel/comm.h"
+#include "tests/support/device.h"
 #include "tests/support/ranks.h"
 
 namespace tessera {
@@ -12,7 +13,9 @@ namespace {
 
 using testing::run_ranks;
 
-Tensor view(std::vector<int32_t>& x) { return Tensor(std::span<int32_t>(x), Shape{static_cast<int64_t>(x.size())}); }
+Tensor view(std::vector<int32_t>& x) {
+  return {x.data(), Shape{static_cast<int64_t>(x.size())}, DType::I32, testing::kDevice};
+}
 
 std::vector<int32_t> pattern(int64_t size, int from, int number) {
   std::vector<int32_t> x(size);

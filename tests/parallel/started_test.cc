@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "parallel/comm.h"
+#include "tests/support/device.h"
 #include "tests/support/ranks.h"
 
 namespace tessera {
@@ -34,7 +35,7 @@ std::vector<T> values(int rank, int64_t count, int salt = 0) {
 
 template <class T>
 Tensor view(std::vector<T>& x) {
-  return Tensor(std::span<T>(x), Shape{static_cast<int64_t>(x.size())});
+  return {x.data(), Shape{static_cast<int64_t>(x.size())}, dtype_of<T>(), testing::kDevice};
 }
 
 template <class T>

@@ -13,8 +13,9 @@
 namespace tessera::testing {
 namespace {
 
-// The one global of the tests: set by main before any test runs.
+// The globals of the tests: set by main before any test runs.
 MpiSession* mpi = nullptr;
+std::function<void(Comm&, const std::function<void(Comm&)>&)> around;
 
 // Waits until all processes have come here. After a failure of its own a rank waits some seconds only: a peer that
 // stays away is waiting for it in a collective, for ever.
@@ -60,11 +61,14 @@ void run_over_mpi(int n, const std::function<void(Comm& world)>& body) {
 }  // namespace
 
 void run_ranks(int n, const std::function<void(Comm& world)>& body) {
+  const auto wrapped = [&](Comm& world) { around ? around(world, body) : body(world); };
   if (mpi == nullptr)
-    tessera::run_ranks(n, body);
+    tessera::run_ranks(n, wrapped);
   else
-    run_over_mpi(n, body);
+    run_over_mpi(n, wrapped);
 }
+
+void wrap_ranks(std::function<void(Comm&, const std::function<void(Comm&)>&)> wrap) { around = std::move(wrap); }
 
 bool under_mpi() { return mpi != nullptr; }
 

@@ -20,6 +20,9 @@ namespace tessera::testing {
 // the body's end.
 void run_ranks(int n, const std::function<void(Comm& world)>& body);
 
+// For main: all later bodies run within this, on each rank.
+void wrap_ranks(std::function<void(Comm& world, const std::function<void(Comm& world)>& body)> wrap);
+
 // True when the test was started by mpirun. Tests of threads alone skip themselves then.
 bool under_mpi();
 

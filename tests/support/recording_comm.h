@@ -26,9 +26,8 @@ class RecordingComm final : public Comm {
   const std::vector<Event>& events() const { return events_; }
   void clear() { events_.clear(); }
 
-  std::unique_ptr<Comm> split(int color, const std::string& name) override { return inner_.split(color, name); }
-
  protected:
+  std::unique_ptr<Comm> do_split(int color, const std::string& name) override { return inner_.split(color, name); }
   void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override {
     note("all_gather", in);
     inner_.all_gather(bytes(in, block_bytes), bytes(out, size() * block_bytes));

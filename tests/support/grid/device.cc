@@ -1,44 +1,165 @@
-// The emulated device: tensor/cuda's memory, streams and device on the host. All work is done when it is queued.
+// The emulated device: tensor/cuda's memory, streams and device on the host. Work is done when it is queued, but for
+// what was deferred (memory.h).
 #include "tensor/cuda/device.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
 #include <new>
+#include <thread>
 
+#include "tensor/check.h"
 #include "tensor/cuda/memory.h"
 #include "tensor/cuda/stream.h"
 #include "tensor/ops/gemm_cuda.h"
 #include "tests/support/grid/grid.h"
+#include "tests/support/grid/memory.h"
 
-namespace tessera::cuda {
+namespace tessera {
+namespace {
 
-void* allocate_device(int64_t bytes) {
+struct DeviceHeap {
+  static constexpr size_t kBytes = size_t{4} << 30;
+
+  DeviceHeap() {
+    void* range = mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    TESSERA_CHECK(range != MAP_FAILED, "addresses for the emulated device's memory");
+    base = static_cast<char*>(range);
+    free[0] = kBytes;
+    struct sigaction action {};
+    action.sa_sigaction = [](int, siginfo_t* info, void*) { heap().explain(info->si_addr); };
+    action.sa_flags = SA_SIGINFO | SA_RESETHAND | SA_ONSTACK;
+    sigaction(SIGSEGV, &action, nullptr);
+  }
+
+  static DeviceHeap& heap() {
+    static DeviceHeap instance;
+    return instance;
+  }
+
+  // The fault comes again when the handler returns, and then ends the process.
+  void explain(const void* address) const {
+    const char* at = static_cast<const char*>(address);
+    if (at < base || at >= base + kBytes) return;
+    constexpr char kText[] = "host code touches device memory\n";
+    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kText, sizeof(kText) - 1);
+  }
+
+  void* allocate(size_t bytes) {
+    constexpr size_t kPage = 4096;
+    const size_t need = (bytes + kPage - 1) / kPage * kPage + kPage;  // and a page between it and the next
+    const std::lock_guard lock(mutex);
+    for (auto& [begin, size] : free) {
+      if (size < need) continue;
+      const size_t at = begin, rest = size - need;
+      free.erase(at);
+      if (rest > 0) free[at + need] = rest;
+      taken[at] = need;
+      return base + at;
+    }
+    throw IoError("the emulated device has no " + std::to_string(bytes) + " bytes left");
+  }
+
+  void release(void* data) {
+    const std::lock_guard lock(mutex);
+    const auto found = taken.find(static_cast<size_t>(static_cast<char*>(data) - base));
+    if (found == taken.end()) std::abort();
+    madvise(data, found->second, MADV_DONTNEED);  // zeros again
+    auto place = free.emplace(found->first, found->second).first;
+    taken.erase(found);
+    const auto join = [&](auto first, auto second) {
+      if (first->first + first->second != second->first) return false;
+      first->second += second->second;
+      free.erase(second);
+      return true;
+    };
+    if (const auto next = std::next(place); next != free.end()) join(place, next);
+    if (place != free.begin()) join(std::prev(place), place);
+  }
+
+  void open(bool more) {
+    const std::lock_guard lock(mutex);
+    accesses += more ? 1 : -1;
+    if (accesses == (more ? 1 : 0)) mprotect(base, kBytes, more ? PROT_READ | PROT_WRITE : PROT_NONE);
+  }
+
+  std::mutex mutex;
+  char* base = nullptr;
+  int accesses = 0;
+  std::map<size_t, size_t> free, taken;  // begin and size
+};
+
+struct StreamState {
+  std::mutex mutex;
+  std::deque<std::function<bool()>> deferred;
+
+  bool done() {
+    const std::lock_guard lock(mutex);
+    while (!deferred.empty() && deferred.front()()) deferred.pop_front();  // one after another
+    return deferred.empty();
+  }
+};
+
+StreamState& state_of(void* handle) { return *static_cast<StreamState*>(handle); }
+
+}  // namespace
+
+namespace grid {
+
+DeviceAccess::DeviceAccess() { DeviceHeap::heap().open(true); }
+DeviceAccess::~DeviceAccess() { DeviceHeap::heap().open(false); }
+
+void defer(void* stream, std::function<bool()> done) {
+  StreamState& state = state_of(stream);
+  const std::lock_guard lock(state.mutex);
+  state.deferred.push_back(std::move(done));
+}
+
+}  // namespace grid
+
+namespace cuda {
+
+void* allocate_device(int64_t bytes) { return DeviceHeap::heap().allocate(static_cast<size_t>(bytes)); }
+void free_device(void* data) noexcept { DeviceHeap::heap().release(data); }
+void* allocate_pinned(int64_t bytes) {
   void* data = std::aligned_alloc(256, static_cast<size_t>((bytes + 255) / 256 * 256));
   if (data == nullptr) throw std::bad_alloc();
-  return std::memset(data, 0, static_cast<size_t>(bytes));
+  return data;
 }
-void free_device(void* data) noexcept { std::free(data); }
-void* allocate_pinned(int64_t bytes) { return allocate_device(bytes); }
 void free_pinned(void* data) noexcept { std::free(data); }
 
-Stream::Stream(Priority) {}
-Stream::~Stream() = default;
-void Stream::synchronize() const {}
-void Stream::wait(const Event&) const {}
+Stream::Stream(Priority) : handle_(new StreamState) {}
+Stream::~Stream() { delete static_cast<StreamState*>(handle_); }
+void Stream::synchronize() const {
+  while (!state_of(handle_).done()) std::this_thread::yield();
+}
+void Stream::wait(const Event& event) const { event.synchronize(); }
 void Stream::copy_to_device(void* to, const void* from, int64_t bytes) const {
+  const grid::DeviceAccess access;
   if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 void Stream::copy_to_host(void* to, const void* from, int64_t bytes) const { copy_to_device(to, from, bytes); }
 void Stream::copy_on_device(void* to, const void* from, int64_t bytes) const { copy_to_device(to, from, bytes); }
 void Stream::zero(void* data, int64_t bytes) const {
+  const grid::DeviceAccess access;
   if (bytes > 0) std::memset(data, 0, static_cast<size_t>(bytes));
 }
 
+// An event's handle is the stream that it was recorded on, and everything deferred there by now must be done: more than
+// by then, which only waits longer.
 Event::Event() = default;
 Event::~Event() = default;
-void Event::record(const Stream&) {}
-bool Event::done() const { return true; }
-void Event::synchronize() const {}
+void Event::record(const Stream& stream) { handle_ = stream.handle(); }
+bool Event::done() const { return handle_ == nullptr || state_of(handle_).done(); }
+void Event::synchronize() const {
+  while (!done()) std::this_thread::yield();
+}
 
 Devices find_devices() { return {.count = 1, .reason = {}}; }
 
@@ -56,6 +177,7 @@ DeviceInfo use_device(int) {
 void gemm(Context&, const GemmShape& shape, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
           const GemmOptions& options, const ConstTensor& bias, GemmCall call) {
   if (call == GemmCall::PrepareOnly) return;
+  const grid::DeviceAccess access;
   const auto at = [](const ConstTensor& x, Transpose stored, int64_t row, int64_t column) {
     return stored == Transpose::No ? row * x.dim(1) + column : column * x.dim(1) + row;
   };
@@ -78,4 +200,5 @@ void gemm(Context&, const GemmShape& shape, const ConstTensor& a, const ConstTen
   });
 }
 
-}  // namespace tessera::cuda
+}  // namespace cuda
+}  // namespace tessera

@@ -5,11 +5,13 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "tensor/check.h"
 #include "tests/support/grid/fiber.h"
+#include "tests/support/grid/memory.h"
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -144,6 +146,10 @@ void run_block(const std::string& name) {
 }  // namespace
 
 void run(const std::string& name, dim3 blocks, dim3 threads, int64_t shared_bytes, FunctionRef<void()> body) {
+  // Ranks that are threads take turns; one that comes again from inside a kernel is told below.
+  static std::recursive_mutex turn;
+  const std::lock_guard lock(turn);
+  const DeviceAccess access;
   Machine& m = machine();
   const int64_t size = int64_t{threads.x} * threads.y * threads.z;
   TESSERA_CHECK(m.current == nullptr, "a kernel starts no kernel");

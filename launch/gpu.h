@@ -1,0 +1,32 @@
+// The GPUs of a run: whether this build and this machine have any, and which one a rank takes.
+#pragma once
+
+#include <string>
+
+#include "launch/config/resolve.h"
+#include "launch/session.h"
+#include "parallel/device_link.h"
+
+namespace tessera {
+
+class RunConfig;  // launch/run.proto
+
+// Sets what a config is resolved against: surroundings.cuda and cuda_reason.
+void find_gpus(Surroundings& surroundings);
+
+struct RankGpu {
+  int ordinal = 0;  // among those that this process sees
+  DeviceTransport transport = DeviceTransport::Staged;
+};
+
+// GPU and transport of a rank where a host has `devices` GPUs: its number on the host, counted round. `transport` is
+// parallel.gpu_transport: auto is nccl for ranks that are processes, and staged for ranks that are threads. Throws
+// UsageError when nccl would have two ranks on one GPU, unless hosts_apart: the user has told NCCL that these ranks are
+// on different hosts (NCCL_HOSTID).
+RankGpu choose_gpu(const std::string& transport, const LocalRank& local, int world_size, int devices,
+                   bool hosts_apart = false);
+
+// The same for a resolved config on this machine; the default where it runs on the CPU.
+RankGpu choose_gpu(const RunConfig& config, const Session& session);
+
+}  // namespace tessera

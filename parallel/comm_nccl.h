@@ -1,0 +1,25 @@
+// Tensors on GPUs, moved by NCCL: a GPU for each rank.
+//
+// A group's communicator is made at its first call, which all its ranks make; each pair of ranks that exchange messages
+// has one for each direction and tag, made beside what else runs when the first message is posted. Every communicator
+// has a stream of high priority of its own: a call waits there for what the context's stream has by then, and the
+// context's stream waits for the call (a started one: when it is waited for). The host waits for neither; while it waits
+// for the GPU it asks every communicator for errors (cuda::Runtime::wait), and what makes communicators has a deadline.
+//
+// Sums are made in NCCL's order and arithmetic: BF16 is added in BF16's own precision at each hop, so they differ by
+// rounding from those of comm_staged, and from layout to layout. That is the fast path; comm_staged is the exact one.
+#pragma once
+
+#include <memory>
+
+#include "parallel/comm.h"
+#include "tensor/context.h"
+
+namespace tessera {
+
+// On the device of `context`, which must outlive it, as the group must. Opens the library by its name (libnccl.so.2).
+// Throws UsageError when it is missing, older than what this build was made for, or not the same on every rank.
+// Collective over the group.
+std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm& group, const Context& context);
+
+}  // namespace tessera

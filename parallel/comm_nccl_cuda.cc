@@ -1,0 +1,354 @@
+#include "parallel/comm_nccl.h"
+#include "tensor/check.h"
+
+#if __has_include(<nccl.h>)
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "parallel/nccl_library.h"
+#include "tensor/cuda/runtime.h"
+
+namespace tessera {
+namespace {
+
+using nccl::Communicator;
+using nccl::Library;
+
+class NcclExchange;
+
+// What the exchanges of all groups of a rank share.
+struct Job {
+  explicit Job(const Context& context_) : library(Library::open()), context(context_) {
+    context.cuda().set_watch([this] { watch(); });
+  }
+  ~Job() { context.cuda().set_watch({}); }
+  void watch();
+  void progress();
+  bool all_queued() const;
+
+  const Library& library;
+  const Context& context;
+  std::set<NcclExchange*> exchanges;
+};
+
+ncclDataType_t type_of(DType dtype) {
+  switch (dtype) {
+    case DType::F64:
+      return ncclFloat64;
+    case DType::F32:
+      return ncclFloat32;
+    case DType::BF16:
+      return ncclBfloat16;
+    case DType::I32:
+      return ncclInt32;
+    case DType::U32:
+      return ncclUint32;
+    case DType::U16:
+      break;
+  }
+  throw InternalError(std::string("no reduction over ranks for ") + name(dtype));
+}
+
+struct Channel;
+
+// A collective that was started, or a message.
+struct Pending final : Request::Pending {
+  explicit Pending(NcclExchange& exchange_) : exchange(exchange_) {}
+  void wait() override;
+  void abandon() noexcept override;
+  void release() noexcept override { busy = false; }
+
+  NcclExchange& exchange;
+  bool busy = false;
+  bool queued = false;         // in its stream
+  Channel* channel = nullptr;  // of a message
+  std::byte* data = nullptr;
+  int64_t bytes = 0;
+  cuda::Event posted, done;
+};
+
+// Messages of one tag from one rank to another, in order. The sender is rank 0 of the communicator; it sends the
+// communicator's id through host memory.
+struct Channel {
+  bool sends = false;
+  ncclUniqueId id{};
+  Request id_moves;
+  Request::Pending* id_arrives = nullptr;  // the same, where it is received
+  std::string name;
+  std::optional<Communicator> communicator;
+  std::deque<Pending*> waiting;  // not queued yet
+};
+
+class NcclExchange final : public DeviceExchange {
+ public:
+  NcclExchange(std::shared_ptr<Job> job, Comm& group)
+      : job_(std::move(job)), group_(group), stream_(job_->context.cuda().stream()) {
+    job_->exchanges.insert(this);
+  }
+  ~NcclExchange() override { job_->exchanges.erase(this); }
+
+  std::unique_ptr<DeviceExchange> for_group(Comm& group) override {
+    return std::make_unique<NcclExchange>(job_, group);
+  }
+  void copy(const std::byte* from, std::byte* to, int64_t bytes) override { stream_.copy_on_device(to, from, bytes); }
+
+  void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override {
+    finish(gather(in, out, block_bytes));
+  }
+  void do_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count, DType dtype) override {
+    finish(scatter(in, out, count, dtype));
+  }
+  Request::Pending* do_start_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override {
+    return &gather(in, out, block_bytes);
+  }
+  Request::Pending* do_start_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count,
+                                                DType dtype) override {
+    return &scatter(in, out, count, dtype);
+  }
+  void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) override {
+    finish(queue("all_to_all", [&](ncclComm_t comm, cudaStream_t stream) {
+      return job_->library.all_to_all(in, out, static_cast<size_t>(block_bytes), ncclUint8, comm, stream);
+    }));
+  }
+  void do_all_reduce(std::byte* x, int64_t count, DType dtype, Reduction reduction) override {
+    finish(queue("all_reduce", [&](ncclComm_t comm, cudaStream_t stream) {
+      return job_->library.all_reduce(x, x, static_cast<size_t>(count), type_of(dtype),
+                                      reduction == Reduction::Sum ? ncclSum : ncclMax, comm, stream);
+    }));
+  }
+  void do_broadcast(std::byte* x, int64_t bytes, int root) override {
+    finish(queue("broadcast", [&](ncclComm_t comm, cudaStream_t stream) {
+      return job_->library.broadcast(x, x, static_cast<size_t>(bytes), ncclUint8, root, comm, stream);
+    }));
+  }
+  Request::Pending* do_send(const std::byte* x, int64_t bytes, int to, int tag) override {
+    return post(const_cast<std::byte*>(x), bytes, to, tag, true);
+  }
+  Request::Pending* do_receive(std::byte* x, int64_t bytes, int from, int tag) override {
+    return post(x, bytes, from, tag, false);
+  }
+
+  // Makes channels ready as far as their peers have come, and queues what waits for them.
+  void progress() {
+    for (auto& [key, channel] : channels_) progress(channel);
+  }
+  bool all_queued() const {
+    return std::all_of(channels_.begin(), channels_.end(), [](const auto& c) { return c.second.waiting.empty(); });
+  }
+  void look_for_errors() {
+    if (communicator_) communicator_->ready();
+    for (auto& [key, channel] : channels_) {
+      if (channel.communicator) channel.communicator->ready();
+    }
+  }
+  // A message that is withdrawn.
+  void forget(Pending& pending) {
+    if (pending.channel != nullptr) std::erase(pending.channel->waiting, &pending);
+    for (auto& [key, messages] : to_self_) std::erase(messages, &pending);
+  }
+  Job& job() { return *job_; }
+  const cuda::Stream& stream() const { return stream_; }
+
+ private:
+  using Key = std::tuple<int, bool, int>;  // peer, whether this rank sends, tag
+
+  Pending& take() {
+    for (Pending& pending : pending_) {
+      if (!pending.busy) return pending;
+    }
+    return pending_.emplace_back(*this);
+  }
+
+  Communicator& communicator() {
+    if (!communicator_) {
+      ncclUniqueId id{};
+      if (group_.rank() == 0) make_id(id);
+      group_.host_backend().do_broadcast(reinterpret_cast<std::byte*>(&id), sizeof(id), 0);
+      communicator_.emplace(job_->library, group_.name(), id, group_.rank(), group_.size());
+    }
+    return *communicator_;
+  }
+
+  void make_id(ncclUniqueId& id) const {
+    if (const ncclResult_t result = job_->library.get_unique_id(&id); result != ncclSuccess) {
+      throw IoError(fmt::format("NCCL, preparing a communicator of group {}: {}", group_.name(),
+                                job_->library.error_string(result)));
+    }
+  }
+
+  template <class Call>
+  Pending& queue(const char* what, Call&& call) {
+    job_->progress();
+    Pending& pending = take();
+    pending.channel = nullptr;
+    communicator().run(stream_, pending.done, what, call);
+    pending.busy = pending.queued = true;
+    return pending;
+  }
+  Pending& gather(const std::byte* in, std::byte* out, int64_t block_bytes) {
+    return queue("all_gather", [&](ncclComm_t comm, cudaStream_t stream) {
+      return job_->library.all_gather(in, out, static_cast<size_t>(block_bytes), ncclUint8, comm, stream);
+    });
+  }
+  Pending& scatter(const std::byte* in, std::byte* out, int64_t count, DType dtype) {
+    return queue("reduce_scatter", [&](ncclComm_t comm, cudaStream_t stream) {
+      return job_->library.reduce_scatter(in, out, static_cast<size_t>(count), type_of(dtype), ncclSum, comm, stream);
+    });
+  }
+  static void finish(Pending& pending) {
+    pending.wait();
+    pending.release();
+  }
+
+  Request::Pending* post(std::byte* data, int64_t bytes, int peer, int tag, bool sends) {
+    job_->progress();
+    Pending& pending = take();
+    pending.data = data;
+    pending.bytes = bytes;
+    pending.queued = false;
+    pending.posted.record(stream_);
+    if (peer == group_.rank()) {
+      pending.channel = nullptr;
+      meet_self(pending, tag, sends);
+    } else {
+      Channel& channel = channels_[{peer, sends, tag}];
+      if (channel.name.empty()) open(channel, peer, tag, sends);
+      pending.channel = &channel;
+      channel.waiting.push_back(&pending);
+      progress(channel);
+    }
+    pending.busy = true;
+    return &pending;
+  }
+
+  // A message to this rank itself: a copy, when both ends are there.
+  void meet_self(Pending& pending, int tag, bool sends) {
+    std::deque<Pending*>& peers = to_self_[{tag, !sends}];
+    if (peers.empty()) {
+      to_self_[{tag, sends}].push_back(&pending);
+      return;
+    }
+    Pending& other = *peers.front();
+    peers.pop_front();
+    TESSERA_CHECK_EQ(pending.bytes, other.bytes, "bytes of a message to the rank itself");
+    const Pending &from = sends ? pending : other, &to = sends ? other : pending;
+    stream_.copy_on_device(to.data, from.data, to.bytes);
+    for (Pending* both : {&pending, &other}) {
+      both->done.record(stream_);
+      both->queued = true;
+    }
+  }
+
+  void open(Channel& channel, int peer, int tag, bool sends) {
+    channel.sends = sends;
+    channel.name =
+        fmt::format("{}: {} to {}, {}", group_.name(), sends ? group_.rank() : peer, sends ? peer : group_.rank(), tag);
+    auto* bytes = reinterpret_cast<std::byte*>(&channel.id);
+    if (sends) {
+      make_id(channel.id);
+      channel.id_moves = Request(group_.host_backend().do_send(bytes, sizeof(channel.id), peer, tag));
+      channel.communicator.emplace(job_->library, channel.name, channel.id, 0, 2);
+    } else {
+      channel.id_arrives = group_.host_backend().do_receive(bytes, sizeof(channel.id), peer, tag);
+      channel.id_moves = Request(channel.id_arrives);
+    }
+  }
+
+  void progress(Channel& channel) {
+    if (channel.waiting.empty()) return;
+    if (!channel.communicator) {
+      if (!channel.id_arrives->over()) return;
+      channel.id_moves.wait();
+      channel.communicator.emplace(job_->library, channel.name, channel.id, 1, 2);
+    }
+    if (!channel.communicator->ready()) return;
+    channel.id_moves.wait();  // the peer has it
+    for (Pending* message : channel.waiting) {
+      channel.communicator->run(message->posted, message->done, channel.sends ? "send" : "receive",
+                                [&](ncclComm_t comm, cudaStream_t stream) {
+                                  const auto count = static_cast<size_t>(message->bytes);
+                                  return channel.sends
+                                             ? job_->library.send(message->data, count, ncclUint8, 1, comm, stream)
+                                             : job_->library.receive(message->data, count, ncclUint8, 0, comm, stream);
+                                });
+      message->queued = true;
+    }
+    channel.waiting.clear();
+  }
+
+  std::shared_ptr<Job> job_;
+  Comm& group_;
+  const cuda::Stream& stream_;
+  std::deque<Pending> pending_;  // all that were ever under way at once
+  std::optional<Communicator> communicator_;
+  std::map<Key, Channel> channels_;
+  std::map<std::pair<int, bool>, std::deque<Pending*>> to_self_;  // by tag, whether sent
+};
+
+void Pending::wait() {
+  // Only while channels are being made: a peer may wait for what this rank has not queued yet.
+  while (!queued || !(exchange.job().all_queued() || done.done())) {
+    exchange.job().progress();
+    std::this_thread::yield();
+  }
+  exchange.stream().wait(done);
+}
+
+// A failed rank's memory may go at any moment: nothing may be queued that touches it.
+void Pending::abandon() noexcept { exchange.forget(*this); }
+
+void Job::progress() {
+  for (NcclExchange* exchange : exchanges) exchange->progress();
+}
+
+bool Job::all_queued() const {
+  return std::all_of(exchanges.begin(), exchanges.end(), [](const NcclExchange* e) { return e->all_queued(); });
+}
+
+void Job::watch() {
+  progress();
+  for (NcclExchange* exchange : exchanges) exchange->look_for_errors();
+}
+
+}  // namespace
+
+std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm& group, const Context& context) {
+  auto job = std::make_shared<Job>(context);
+  const int version = job->library.version();
+  std::vector<int> versions(group.size(), version);
+  if (group.size() > 1) {
+    group.host_backend().do_all_gather(reinterpret_cast<const std::byte*>(&version),
+                                       reinterpret_cast<std::byte*>(versions.data()), sizeof(version));
+  }
+  const auto [oldest, newest] = std::minmax_element(versions.begin(), versions.end());
+  if (*newest != *oldest) {
+    throw UsageError(
+        fmt::format("NCCL is {} on some ranks and {} on others, {} here: the same one is needed everywhere",
+                    nccl::version_text(*oldest), nccl::version_text(*newest), nccl::version_text(version)));
+  }
+  return std::make_unique<NcclExchange>(std::move(job), group);
+}
+
+}  // namespace tessera
+
+#else
+
+namespace tessera {
+
+std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm&, const Context&) {
+  throw UsageError(
+      "this build has no NCCL (its header was not found): set parallel.gpu_transport = staged, or install NCCL's "
+      "development files and build again");
+}
+
+}  // namespace tessera
+
+#endif

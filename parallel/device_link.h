@@ -1,0 +1,30 @@
+// Lets the groups of a run move tensors on the device of its context.
+#pragma once
+
+#include <cstdint>
+
+#include "parallel/comm.h"
+#include "tensor/context.h"
+
+namespace tessera {
+
+enum class DeviceTransport : uint8_t {
+  Staged,  // parallel/comm_staged.h
+  Nccl,    // parallel/comm_nccl.h
+};
+
+// While it lives, `world` and the groups split from it move such tensors; nothing to do on the CPU. It is to be made
+// before the first group is split off, and to end after the last of them; context and world must outlive it. Throws
+// UsageError when the transport cannot be used here. Collective over the world.
+class DeviceLink {
+ public:
+  DeviceLink(Comm& world, const Context& context, DeviceTransport transport);
+  ~DeviceLink();
+  DeviceLink(const DeviceLink&) = delete;
+  DeviceLink& operator=(const DeviceLink&) = delete;
+
+ private:
+  Comm& world_;
+};
+
+}  // namespace tessera

@@ -1,0 +1,221 @@
+// Whole training steps with the model on the emulated device (support/grid), whose memory the host cannot touch,
+// against the same steps on the CPU: one rank, and several that share the device, over both transports.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "launch/assembly.h"
+#include "launch/bench/synthetic_source.h"
+#include "launch/config/resolve.h"
+#include "launch/host_state.h"
+#include "launch/run.pb.h"
+#include "parallel/comm_threads.h"
+#include "tensor/copy.h"
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kSteps = 3, kGlobalBatch = 2, kSequence = 32;
+
+RunConfig small_config(ModelConfig::Family family, RunSection::ComputeDtype dtype) {
+  RunConfig config;
+  config.mutable_run()->set_compute_dtype(dtype);
+  config.mutable_run()->set_device(RunSection::CUDA);
+  ModelConfig& model = *config.mutable_model();
+  model.set_family(family);
+  model.set_hidden_size(32);
+  model.set_num_hidden_layers(2);
+  model.set_num_attention_heads(4);
+  model.set_num_key_value_heads(2);
+  model.set_head_dim(8);
+  model.set_intermediate_size(32);
+  model.set_vocab_size(61);
+  model.set_max_position_embeddings(kSequence);
+  model.set_tie_word_embeddings(family == ModelConfig::GPT2);
+  model.set_initializer_range(0.1);
+  config.mutable_data()->set_sequence_length(kSequence);
+  config.mutable_data()->set_global_batch_size(kGlobalBatch);
+  config.mutable_data()->set_micro_batch_size(1);
+  config.mutable_optimizer()->set_max_grad_norm(1.0);
+  return config;
+}
+
+std::vector<double> on_host(const Context& context, const ConstTensor& x) {
+  Buffer memory(Device::Cpu, std::max<int64_t>(1, x.bytes()));
+  const Tensor host(memory.data(), x.shape(), x.dtype());
+  copy(context, x, host);
+  std::vector<double> values(x.size());
+  dispatch_float(x.dtype(), [&]<class T>(T) {
+    for (int64_t i = 0; i < x.size(); ++i) values[i] = static_cast<double>(host.as<T>()[i]);
+  });
+  return values;
+}
+
+// What rank 0 sees; tensors are those that one rank holds whole.
+struct Curve {
+  std::vector<double> losses, norms;
+  double evaluation = 0;
+  std::map<std::string, std::vector<double>> gradients, state;
+};
+
+Curve train(RunConfig config, int ranks = 1, DeviceTransport transport = DeviceTransport::Staged) {
+  Surroundings surroundings{
+      .world_size = ranks, .data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present};
+  resolve(config, {}, surroundings);
+  Curve curve;
+  run_ranks(ranks, [&](Comm& world) {
+    Assembly parts(config, world, 1, {.ordinal = 0, .transport = transport});
+    const SyntheticSource::Options options{.vocab = config.model().vocab_size(),
+                                           .sequence_length = kSequence,
+                                           .global_batch_size = kGlobalBatch,
+                                           .mean_document = 10,
+                                           .dp = parts.mesh().extent(Axis::Dp),
+                                           .dp_rank = parts.mesh().coordinate(Axis::Dp)};
+    SyntheticSource source(options), other(options);
+    const std::unique_ptr<Pipeline> pipeline = parts.training(source), evaluation = parts.evaluation(other);
+    for (int64_t step = 1; step <= kSteps; ++step) {
+      const StepResult result = pipeline->step(parts.context(), (step - 1) * kGlobalBatch, 1e-2, step);
+      if (world.rank() != 0) continue;
+      curve.losses.push_back(result.loss);
+      curve.norms.push_back(result.gradient_norm);
+      if (step > 1 || ranks > 1) continue;
+      for (const Parameter* p : parts.parameters()) curve.gradients[p->name] = on_host(parts.context(), p->gradient);
+    }
+    const double loss = evaluation->evaluate(parts.context(), 100, 1, kGlobalBatch).loss;
+    if (world.rank() != 0) return;
+    curve.evaluation = loss;
+    if (ranks > 1) return;
+    for (const StateSlice& slice : parts.optimizer().state())
+      curve.state[slice.name] = on_host(parts.context(), slice.data);
+  });
+  return curve;
+}
+
+Curve on_cpu(RunConfig config) {
+  config.mutable_run()->set_device(RunSection::CPU);
+  return train(config);
+}
+
+double distance(const std::vector<double>& a, const std::vector<double>& b) {
+  double difference = 0, size = 0;
+  EXPECT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    difference += (a[i] - b[i]) * (a[i] - b[i]);
+    size += b[i] * b[i];
+  }
+  return std::sqrt(difference / std::max(size, 1e-300));
+}
+
+void expect_near(const std::vector<double>& a, const std::vector<double>& b, double relative) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], relative * std::abs(b[i])) << i;
+}
+
+void expect_same_curve(const Curve& a, const Curve& b, double relative) {
+  expect_near(a.losses, b.losses, relative);
+  expect_near(a.norms, b.norms, relative);
+  expect_near({a.evaluation}, {b.evaluation}, relative);
+}
+
+constexpr double kF64 = 1e-9;
+
+class DeviceTraining : public ::testing::TestWithParam<ModelConfig::Family> {};
+INSTANTIATE_TEST_SUITE_P(Families, DeviceTraining, ::testing::Values(ModelConfig::LLAMA, ModelConfig::GPT2),
+                         [](const auto& family) { return ModelConfig::Family_Name(family.param); });
+
+TEST_P(DeviceTraining, IsThatOfTheCpuInF64) {
+  const RunConfig config = small_config(GetParam(), RunSection::F64);
+  const Curve device = train(config), cpu = on_cpu(config);
+  expect_same_curve(device, cpu, kF64);
+  EXPECT_EQ(device.gradients.size(), cpu.gradients.size());
+  for (const auto& [name, gradient] : device.gradients)
+    EXPECT_LT(distance(gradient, cpu.gradients.at(name)), kF64) << name;
+  EXPECT_EQ(device.state.size(), cpu.state.size());
+  for (const auto& [name, values] : device.state) EXPECT_LT(distance(values, cpu.state.at(name)), 1e-7) << name;
+}
+
+// Tensor cores: products and attention in BF16. Each number is rounded at other places, so the first step's gradients
+// differ by a few roundings (2^-9 each) relative to their norm.
+TEST_P(DeviceTraining, IsNearTheCpuInBf16) {
+  const RunConfig config = small_config(GetParam(), RunSection::BF16);
+  const Curve device = train(config), cpu = on_cpu(config);
+  EXPECT_NEAR(device.losses[0], cpu.losses[0], std::ldexp(cpu.losses[0], -9));
+  for (const auto& [name, gradient] : device.gradients)
+    EXPECT_LT(distance(gradient, cpu.gradients.at(name)), std::ldexp(8.0, -9)) << name;
+}
+
+TEST_P(DeviceTraining, RecomputesOffloadsAndFollowsOtherSchedules) {
+  RunConfig config = small_config(GetParam(), RunSection::F64);
+  const Curve cpu = on_cpu(config);
+  config.mutable_parallel()->set_recompute("full");
+  expect_same_curve(train(config), cpu, kF64);
+  config.mutable_parallel()->set_recompute("selective");
+  config.mutable_parallel()->set_schedule("gpipe");
+  expect_same_curve(train(config), cpu, kF64);
+}
+
+struct Layout {
+  const char* name;
+  int tp, dp, pp;
+  const char* schedule;
+};
+
+class DeviceLayouts : public ::testing::TestWithParam<std::tuple<Layout, DeviceTransport>> {};
+constexpr Layout kLayouts[] = {
+    {"tp2", 2, 1, 1, "1f1b"}, {"dp2", 1, 2, 1, "1f1b"}, {"pp2", 1, 1, 2, "1f1b"}, {"pp2_zbv", 1, 1, 2, "zb-v"}};
+INSTANTIATE_TEST_SUITE_P(Layouts, DeviceLayouts,
+                         ::testing::Combine(::testing::ValuesIn(kLayouts),
+                                            ::testing::Values(DeviceTransport::Staged, DeviceTransport::Nccl)),
+                         [](const auto& at) {
+                           return std::string(std::get<0>(at.param).name) +
+                                  (std::get<1>(at.param) == DeviceTransport::Nccl ? "_nccl" : "_staged");
+                         });
+
+TEST_P(DeviceLayouts, AreOneCpu) {
+  const auto& [layout, transport] = GetParam();
+  RunConfig config = small_config(ModelConfig::GPT2, RunSection::F64);
+  if (layout.pp > 1) config.mutable_model()->set_num_hidden_layers(4);
+  const Curve cpu = on_cpu(config);
+  config.mutable_parallel()->set_tp(layout.tp);
+  config.mutable_parallel()->set_dp(layout.dp);
+  config.mutable_parallel()->set_pp(layout.pp);
+  config.mutable_parallel()->set_schedule(layout.schedule);
+  expect_same_curve(train(config, layout.tp * layout.dp * layout.pp, transport), cpu, kF64);
+}
+
+// State goes from the device to the host and back as a checkpoint does.
+TEST(DeviceState, GoesThroughHostMemory) {
+  RunConfig config = small_config(ModelConfig::LLAMA, RunSection::BF16);
+  resolve(config, {}, {.data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present});
+  run_ranks(1, [&](Comm& world) {
+    Assembly parts(config, world, 1);
+    State state;
+    state.slices = parts.optimizer().state();
+    const StateSlice first = state.slices.front();
+    const std::vector<double> before = on_host(parts.context(), first.data);
+    std::vector<std::byte> bytes(first.data.bytes());
+    host_copy(parts.context())(first.data, 0, bytes);
+    EXPECT_EQ(static_cast<double>(reinterpret_cast<const float*>(bytes.data())[5]), before[5]);
+
+    HostState host(parts.context(), state);
+    for (StateSlice& slice : host.state().slices) {
+      ASSERT_EQ(slice.data.device(), Device::Cpu);
+      std::fill_n(slice.data.as<float>(), slice.data.size(), 0.25F);
+    }
+    host.send(parts.context());
+    parts.optimizer().state_loaded(parts.context());
+    EXPECT_EQ(on_host(parts.context(), first.data), std::vector<double>(before.size(), 0.25));
+    EXPECT_EQ(on_host(parts.context(), parts.parameters().front()->value)[0], 0.25);
+  });
+}
+
+TEST(DeviceMemory, IsClosedToTheHost) {
+  const Context context({.device = Device::Cuda});
+  const Buffer memory(Device::Cuda, 4096);
+  EXPECT_DEATH(static_cast<char*>(memory.data())[17] = 1, "host code touches device memory");
+}
+
+}  // namespace
+}  // namespace tessera

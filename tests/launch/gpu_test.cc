@@ -1,0 +1,84 @@
+#include "launch/gpu.h"
+
+#include <gtest/gtest.h>
+
+#include "launch/run.pb.h"
+#include "tensor/check.h"
+#include "tensor/device.h"
+
+namespace tessera {
+namespace {
+
+std::string refusal(const std::string& transport, const LocalRank& local, int world, int devices) {
+  try {
+    choose_gpu(transport, local, world, devices);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Gpu, EachRankOfAHostTakesOne) {
+  for (int rank = 0; rank < 4; ++rank) {
+    const RankGpu gpu = choose_gpu("auto", {.rank = rank, .ranks = 4, .threads = false}, 16, 4);
+    EXPECT_EQ(gpu.ordinal, rank);
+    EXPECT_EQ(gpu.transport, DeviceTransport::Nccl);
+  }
+  EXPECT_EQ(choose_gpu("staged", {.rank = 3, .ranks = 4, .threads = false}, 4, 2).ordinal, 1);
+}
+
+TEST(Gpu, RanksThatAreThreadsGoThroughHostMemory) {
+  const RankGpu gpu = choose_gpu("auto", {.rank = 1, .ranks = 2, .threads = true}, 2, 1);
+  EXPECT_EQ(gpu.ordinal, 0);
+  EXPECT_EQ(gpu.transport, DeviceTransport::Staged);
+}
+
+TEST(Gpu, TwoRanksOnOneAreRefusedUnlessStagedIsAskedFor) {
+  const LocalRank local{.rank = 2, .ranks = 3, .threads = false};
+  for (const char* transport : {"auto", "nccl"}) {
+    const std::string message = refusal(transport, local, 3, 2);
+    EXPECT_NE(message.find("3 ranks on this host and 2 GPUs"), std::string::npos) << message;
+    EXPECT_NE(message.find("ranks 0 and 2 of it"), std::string::npos) << message;
+    EXPECT_NE(message.find("parallel.gpu_transport = staged"), std::string::npos) << message;
+  }
+  EXPECT_EQ(refusal("staged", local, 3, 2), "");
+  EXPECT_EQ(choose_gpu("nccl", local, 3, 2, true).transport, DeviceTransport::Nccl);
+}
+
+TEST(Gpu, ARankAloneNeedsNoTransport) { EXPECT_EQ(choose_gpu("auto", {}, 1, 1).transport, DeviceTransport::Staged); }
+
+// Where there is none, or no kernels for it, the config that asks for it is refused with the reason.
+TEST(Gpu, WhatIsMissingIsSaid) {
+  Surroundings surroundings{.data = Surroundings::Data::NotNeeded};
+  find_gpus(surroundings);
+  if (surroundings.cuda == Surroundings::Cuda::Present) GTEST_SKIP() << "there is a GPU";
+  EXPECT_EQ(surroundings.cuda, kHasCuda ? Surroundings::Cuda::NoGpu : Surroundings::Cuda::NotBuilt);
+  ASSERT_FALSE(surroundings.cuda_reason.empty());
+  surroundings.cuda = Surroundings::Cuda::NoGpu;
+  RunConfig config;
+  config.mutable_model()->set_vocab_size(100);
+  config.mutable_run()->set_device(RunSection::CUDA);
+  try {
+    resolve(config, {}, surroundings);
+    FAIL() << "run.device = CUDA without a GPU";
+  } catch (const UsageError& error) {
+    EXPECT_NE(std::string(error.what()).find("run.device = CUDA: " + surroundings.cuda_reason), std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(Gpu, TransportsAreKnown) {
+  RunConfig config;
+  config.mutable_model()->set_vocab_size(100);
+  config.mutable_parallel()->set_gpu_transport("ncl");
+  try {
+    resolve(config, {}, {.data = Surroundings::Data::NotNeeded});
+    FAIL() << "a transport that there is not";
+  } catch (const UsageError& error) {
+    EXPECT_NE(std::string(error.what()).find("parallel.gpu_transport = ncl"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("nccl"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace tessera
