@@ -9,7 +9,7 @@ folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
 mkdir "$folder/text"
 seq 20000 >"$folder/text/numbers.txt"
-"$tessera" data build --input "$folder/text" --tokenizer bytes --output "$folder/data" >/dev/null
+"$tessera" data build --input "$folder/text" --tokenizer bytes --output "$folder/data" --validation-fraction 0 >/dev/null
 cat >"$folder/run.textproto" <<CONFIG
 run { steps: 2 dir: "$folder/run" }
 model { hidden_size: 32 num_hidden_layers: 1 num_attention_heads: 2 }

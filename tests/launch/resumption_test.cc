@@ -20,40 +20,41 @@
 namespace tessera::testing {
 namespace {
 
-constexpr int64_t kSaved = 3, kFurther = 10;
-constexpr int64_t kGlobalBatch = 24, kSequence = 16;  // dp 3 divides it, too
+constexpr int64_t kSaved = 2, kFurther = 10;
+constexpr int64_t kGlobalBatch = 12;  // dp 3 divides it, too
+constexpr int64_t kSequence = 128;    // a tile of attention for each of two context-parallel ranks
 
 struct Layout {
   int tp, pp, dp;
   const char* schedule;
-  int zero_stage = 0, zero_group = 0;
+  int zero_stage = 0, zero_group = 0, cp = 1;
 };
 constexpr Layout kLayouts[] = {
-    {1, 1, 1, "1f1b"},       {2, 1, 1, "1f1b"},        {1, 1, 2, "1f1b"},       {1, 2, 1, "1f1b"},
-    {2, 1, 2, "1f1b"},       {1, 2, 2, "zb-h1"},       {2, 2, 1, "zb-v"},       {1, 4, 1, "gpipe"},
-    {4, 1, 1, "1f1b"},       {2, 2, 2, "interleaved"}, {1, 2, 1, "dualpipe-v"}, {1, 1, 4, "1f1b"},
-    {2, 1, 2, "1f1b", 1},    {1, 2, 2, "zb-v", 2},     {1, 1, 3, "1f1b", 3},    {2, 2, 2, "1f1b", 3},
-    {1, 1, 4, "1f1b", 2, 2},
+    {1, 1, 1, "1f1b"},       {2, 1, 1, "1f1b"},          {1, 1, 2, "1f1b"},           {1, 2, 1, "1f1b"},
+    {2, 1, 2, "1f1b"},       {1, 2, 2, "zb-h1"},         {2, 2, 1, "zb-v"},           {1, 4, 1, "gpipe"},
+    {4, 1, 1, "1f1b"},       {2, 2, 2, "interleaved"},   {1, 2, 1, "dualpipe-v"},     {1, 1, 4, "1f1b"},
+    {2, 1, 2, "1f1b", 1},    {1, 2, 2, "zb-v", 2},       {1, 1, 3, "1f1b", 3},        {2, 2, 2, "1f1b", 3},
+    {1, 1, 4, "1f1b", 2, 2}, {1, 1, 1, "1f1b", 0, 0, 2}, {1, 2, 1, "zb-h1", 3, 0, 2},
 };
 constexpr int kCount = static_cast<int>(std::size(kLayouts));
 
 std::string name_of(const Layout& layout) {
-  return fmt::format("tp{}_pp{}_dp{}_{}_zero{}_{}", layout.tp, layout.pp, layout.dp, layout.schedule, layout.zero_stage,
-                     layout.zero_group);
+  return fmt::format("tp{}_pp{}_cp{}_dp{}_{}_zero{}_{}", layout.tp, layout.pp, layout.cp, layout.dp, layout.schedule,
+                     layout.zero_stage, layout.zero_group);
 }
-int ranks_of(const Layout& layout) { return layout.tp * layout.pp * layout.dp; }
+int ranks_of(const Layout& layout) { return layout.tp * layout.pp * layout.cp * layout.dp; }
 
 RunConfig config_of(const Layout& layout) {
   RunConfig config;
   config.mutable_run()->set_compute_dtype(RunSection::F64);
   ModelConfig& model = *config.mutable_model();
   model.set_family(ModelConfig::GPT2);
-  model.set_hidden_size(32);
+  model.set_hidden_size(16);
   model.set_num_hidden_layers(4);
   model.set_num_attention_heads(4);
   model.set_num_key_value_heads(4);
-  model.set_head_dim(8);
-  model.set_intermediate_size(64);
+  model.set_head_dim(4);
+  model.set_intermediate_size(32);
   model.set_vocab_size(61);  // tp divides it nowhere
   model.set_max_position_embeddings(kSequence);
   model.set_tie_word_embeddings(true);
@@ -61,6 +62,7 @@ RunConfig config_of(const Layout& layout) {
   ParallelConfig& parallel = *config.mutable_parallel();
   parallel.set_tp(layout.tp);
   parallel.set_pp(layout.pp);
+  parallel.set_cp(layout.cp);
   parallel.set_dp(layout.dp);
   parallel.set_schedule(layout.schedule);
   parallel.set_zero_stage(layout.zero_stage);
@@ -129,15 +131,14 @@ class Rank {
 
 class Resumption : public ::testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    root_ = ::testing::TempDir() + fmt::format("resumption_{}", getpid());
-    for (int i = 0; i < kCount; ++i) written_[i] = write(kLayouts[i]);
-  }
+  static void SetUpTestSuite() { root_ = ::testing::TempDir() + fmt::format("resumption_{}", getpid()); }
   static void TearDownTestSuite() { std::filesystem::remove_all(root_); }
 
-  // Saves in this layout and goes on; returns the further curve.
-  static std::vector<double> write(const Layout& layout) {
-    std::vector<double> further;
+  // The further curve of a run that was saved in this layout; run when it is first asked for.
+  static const std::vector<double>& written(int number) {
+    std::vector<double>& further = written_[number];
+    if (!further.empty()) return further;
+    const Layout& layout = kLayouts[number];
     tessera::run_ranks(ranks_of(layout), [&](Comm& world) {
       Rank rank(layout, world);
       rank.train(1, kSaved);
@@ -149,16 +150,17 @@ class Resumption : public ::testing::Test {
   }
 
   static void expect_goes_on(int from, int to) {
+    const std::vector<double>& expected = written(from);
     const std::string pair = name_of(kLayouts[from]) + " -> " + name_of(kLayouts[to]);
     tessera::run_ranks(ranks_of(kLayouts[to]), [&](Comm& world) {
       Rank rank(kLayouts[to], world);
-      rank.load(root_ + "/" + name_of(kLayouts[from]) + "/step-00000003");
+      rank.load(root_ + "/" + name_of(kLayouts[from]) + "/step-00000002");
       const auto curve = rank.train(kSaved + 1, kSaved + kFurther);
       if (from == to) {
-        ASSERT_EQ(curve, written_[from]) << pair;
+        ASSERT_EQ(curve, expected) << pair;
         return;
       }
-      for (size_t i = 0; i < curve.size(); ++i) ASSERT_NEAR(curve[i], written_[from][i], 1e-9) << pair << " " << i;
+      for (size_t i = 0; i < curve.size(); ++i) ASSERT_NEAR(curve[i], expected[i], 1e-9) << pair << " " << i;
     });
   }
 
@@ -167,11 +169,11 @@ class Resumption : public ::testing::Test {
 };
 
 TEST_F(Resumption, GoesOnInAnotherLayout) {
-  for (int from = 0; from < kCount; ++from) expect_goes_on(from, (5 * from + 3) % kCount);
+  for (const int from : {0, 2, 3, 4, 5, 6, 9, 12, 13, 14, 17, 18}) expect_goes_on(from, (7 * from + 5) % kCount);
 }
 
 TEST_F(Resumption, GoesOnBitForBitInTheSameLayout) {
-  for (const int layout : {0, 4, 6, 9, 14, 15}) expect_goes_on(layout, layout);
+  for (const int layout : {4, 6, 14, 18}) expect_goes_on(layout, layout);
 }
 
 TEST_F(Resumption, DISABLED_GoesOnFromAnyLayoutInAnyOther) {
