@@ -73,6 +73,8 @@ GatheredWeights::GatheredWeights(Mesh& mesh, const Parameters& parameters, const
     shards_[shard.parameter] = shard;
     groups_[shard.parameter] = &mesh.group(shard.own.sharers);
   }
+  // A step allocates nothing.
+  for (Requests& requests : under_way_) requests.reserve(2 * shards.size());
 }
 
 std::byte* GatheredWeights::begin_of(const Gathering& gathering) const {
@@ -94,26 +96,35 @@ void GatheredWeights::gather(const Context& context, int stage, BlockRange block
                 fmt::format("{} bytes of gathered weights do not fit the {} stated", gathering.bytes + other.bytes,
                             memory_.bytes()));
   visit(blocks_, gathering, compute_, [&](const Reader& reader, int64_t offset) {
-    const Tensor whole = place(gathering, reader, offset);
-    fill(context, reader, whole);
-    reader.parameter->value = whole.rows(0, reader.parameter->rows.size());
+    start(context, reader, place(gathering, reader, offset), under_way_[&gathering - alive_.data()]);
   });
 }
 
-void GatheredWeights::fill(const Context& context, const Reader& reader, const Tensor& whole) const {
+void GatheredWeights::start(const Context& context, const Reader& reader, const Tensor& whole,
+                            Requests& requests) const {
   const Shard& shard = shards_.at(reader.source);
   Comm& group = *groups_.at(reader.source);
   const Ownership& own = shard.own;
   const int64_t part_rows = whole.dim(0) / own.parts;
   const int64_t first = own.owner >= 0 ? 0 : own.part * part_rows;
-  if (!own.rows.empty()) {
-    const Tensor mine = whole.rows(first, first + own.rows.size());
-    copy(context, shard.rows, mine);
-  }
+  if (!own.rows.empty()) copy(context, shard.rows, whole.rows(first, first + own.rows.size()));
   if (own.owner >= 0) {
     group.broadcast(whole.rows(0, reader.parameter->rows.size()), own.owner);
   } else {
-    group.all_gather(whole.rows(first, first + part_rows), whole);
+    requests.push_back(group.start_all_gather(whole.rows(first, first + part_rows), whole));
+  }
+}
+
+void GatheredWeights::needed(int stage, BlockRange blocks) {
+  for (size_t i = 0; i < alive_.size(); ++i) {
+    const BlockRange& held = alive_[i].blocks;
+    if (alive_[i].stage != stage || held.first >= blocks.last || blocks.first >= held.last) continue;
+    for (Request& request : under_way_[i]) request.wait();
+    under_way_[i].clear();
+    // Also again: a table tied within its stage may have been read by another block meanwhile.
+    visit(blocks_, alive_[i], compute_, [&](const Reader& reader, int64_t offset) {
+      reader.parameter->value = place(alive_[i], reader, offset).rows(0, reader.parameter->rows.size());
+    });
   }
 }
 
@@ -122,15 +133,9 @@ void GatheredWeights::release(int stage, BlockRange blocks) {
     return gathering.stage == stage && gathering.blocks == blocks;
   });
   TESSERA_CHECK(found != alive_.end(), "RELEASE follows a GATHER of the same blocks");
+  needed(stage, blocks);  // nobody may have read them
   visit(blocks_, *found, compute_, [](const Reader& reader, int64_t) { reader.parameter->value = {}; });
   *found = {};
-  // A table tied within its stage may still be there for its other block.
-  for (const Gathering& other : alive_) {
-    if (other.stage < 0) continue;
-    visit(blocks_, other, compute_, [&](const Reader& reader, int64_t offset) {
-      reader.parameter->value = place(other, reader, offset).rows(0, reader.parameter->rows.size());
-    });
-  }
 }
 
 void GatheredWeights::reset() {

@@ -35,11 +35,14 @@ GradientWire::GradientWire(WireFormat format, DType accumulation, int ranks, Are
   incoming_ = arena.take({kElements}, DType::BF16);
 }
 
-void GradientWire::reduce_parts(const Context& context, Comm& group, const Tensor& x) const {
-  if (group.size() == 1) return;
-  if (format_ == WireFormat::Bf16) return reduce_bf16(context, group, x);
+Request GradientWire::start(const Context& context, Comm& group, const Tensor& x) const {
+  if (group.size() == 1) return {};
+  if (format_ == WireFormat::Bf16) {
+    reduce_bf16(context, group, x);
+    return {};
+  }
   const int64_t rows = x.dim(0) / group.size();
-  group.reduce_scatter_sum(x, x.rows(group.rank() * rows, (group.rank() + 1) * rows));
+  return group.start_reduce_scatter_sum(x, x.rows(group.rank() * rows, (group.rank() + 1) * rows));
 }
 
 void GradientWire::reduce_bf16(const Context& context, Comm& group, const Tensor& x) const {

@@ -21,11 +21,11 @@ class GradientWire {
   // Scratch for groups of at most `ranks`, and gradients of `accumulation` dtype, in the arena (a tally states it).
   GradientWire(WireFormat format, DType accumulation, int ranks, Arena& arena);
 
-  // x [n * rows, ...] (accumulation dtype): part group.rank() becomes the ranks' sum, the other parts are left as they
-  // are or hold nothing of use.
-  void reduce_parts(const Context& context, Comm& group, const Tensor& x) const;
+  // x [n * rows, ...] (accumulation dtype): part group.rank() becomes the ranks' sum when the request has been waited
+  // for, the other parts hold nothing of use. A reduce-scatter goes on beside what comes next, BF16 ends at once.
+  [[nodiscard]] Request start(const Context& context, Comm& group, const Tensor& x) const;
 
-  // Bytes that reduce_parts sends from this rank.
+  // Bytes that start() sends from this rank.
   static int64_t sent(WireFormat format, DType accumulation, int64_t part_elements, int ranks);
 
  private:

@@ -21,7 +21,8 @@ void Gradients::set_shares(Mesh& mesh, const std::vector<GradientShare>& shares)
   }
 }
 
-void Gradients::join(Context& context) const {
+void Gradients::join(Context& context) {
+  finish(context);
   for (const auto& [part, whole] : tied_) add(context, whole, part, whole);
   for (const auto& [group, sum] : ends_) group->all_reduce_sum(sum);
 }

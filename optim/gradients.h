@@ -28,16 +28,20 @@ class Gradients {
 
   // Zeroes all of them.
   virtual void clear(Context& context) = 0;
+  // See Reducer::gradients_needed.
+  virtual void needed(Context& context, int stage, BlockRange blocks) = 0;
   // See Reducer::reduce.
   virtual void reduce(Context& context, int stage, BlockRange blocks, bool last) = 0;
-  // Adds up the parts of tied tables; after all reductions.
-  void join(Context& context) const;
+  // Ends the reductions, and adds up the parts of tied tables.
+  void join(Context& context);
 
   // Of every parameter but parts of tied tables (Parameter::tied_to), in the model's order.
   const std::vector<GradientShare>& shares() const { return shares_; }
   const Arena& arena() const { return arena_; }
 
  protected:
+  // Waits for the reductions that are under way.
+  virtual void finish(Context& context) = 0;
   // Of every parameter, tied parts included; their sums must have their memory.
   void set_shares(Mesh& mesh, const std::vector<GradientShare>& shares);
 

@@ -45,26 +45,31 @@ std::vector<ShardedGradients::Piece> ShardedGradients::pieces_of(const Parameter
   return pieces;
 }
 
-Tensor ShardedGradients::lay_out(std::vector<Piece>& pieces, DType dtype, Arena& arena) {
+std::array<Tensor, ShardedGradients::kAreas> ShardedGradients::lay_out(std::vector<Piece>& pieces, DType dtype,
+                                                                       Arena& arena) {
   std::map<std::pair<int, int>, std::vector<Piece*>> in_turns;  // by stage and block
   for (Piece& piece : pieces) {
     const Parameter& parameter = *piece.parameter;
     if (piece.kept) {
-      piece.whole = arena.take(parameter.padded_shape(), dtype);
-      piece.sum = owned_of(piece.whole, piece.own);
+      piece.whole.fill(arena.take(parameter.padded_shape(), dtype));
+      piece.sum = owned_of(piece.whole[0], piece.own);
     } else {
       piece.sum = arena.take(parameter.global_shape.with_rows(piece.own.rows.size()), dtype);
       in_turns[{parameter.stage, parameter.block}].push_back(&piece);
     }
   }
-  int64_t most = 0;
-  for (const auto& [where, block] : in_turns) {
-    ArenaScope same_memory(arena);
-    const int64_t before = arena.used();
-    for (Piece* piece : block) piece->whole = arena.take(piece->parameter->padded_shape(), dtype);
-    most = std::max(most, arena.used() - before);
+  std::array<Tensor, kAreas> areas;
+  for (int i = 0; i < kAreas; ++i) {
+    int64_t most = 0;
+    for (const auto& [where, block] : in_turns) {
+      ArenaScope same_memory(arena);
+      const int64_t before = arena.used();
+      for (Piece* piece : block) piece->whole[i] = arena.take(piece->parameter->padded_shape(), dtype);
+      most = std::max(most, arena.used() - before);
+    }
+    areas[i] = arena.take({most / size_of(DType::U32)}, DType::U32);
   }
-  return arena.take({most / size_of(DType::U32)}, DType::U32);
+  return areas;
 }
 
 GradientWire ShardedGradients::make_wire(const std::vector<Piece>& pieces, const Options& options, Arena& arena) {
@@ -84,41 +89,69 @@ int64_t ShardedGradients::bytes(const Parameters& parameters, const MeshShape& m
 ShardedGradients::ShardedGradients(Mesh& mesh, const Parameters& parameters, const Options& options, Device device)
     : pieces_(pieces_of(parameters, mesh.shape(), mesh.world().rank(), options.zero_stage)) {
   arena_ = Arena("gradients", device, bytes(parameters, mesh.shape(), mesh.world().rank(), options));
-  area_ = lay_out(pieces_, accumulation_dtype(options.compute), arena_);
+  areas_ = lay_out(pieces_, accumulation_dtype(options.compute), arena_);
   wire_.emplace(make_wire(pieces_, options, arena_));
   std::vector<GradientShare> shares;
   for (Piece& piece : pieces_) {
-    piece.parameter->gradient = piece.whole.rows(0, piece.parameter->rows.size());
+    piece.parameter->gradient = piece.whole[0].rows(0, piece.parameter->rows.size());
     piece.sharers = &mesh.group(piece.own.sharers);
     TESSERA_CHECK_EQ(piece.sharers->rank(), piece.own.part, "the order of ranks in " + piece.own.sharers.str());
     if (piece.own.copies.has(Axis::Far)) piece.far = &mesh.group({Axis::Far});
     shares.push_back({piece.parameter, piece.own, piece.sum});
   }
   set_shares(mesh, shares);
+  // A step allocates nothing.
+  under_way_.pieces.reserve(pieces_.size());
+  under_way_.requests.reserve(pieces_.size());
 }
 
 void ShardedGradients::clear(Context& context) {
-  for (const Piece& piece : pieces_) zero(context, piece.kept ? piece.whole : piece.sum);
-  zero(context, area_);
+  finish(context);  // what a step that threw has left
+  for (const Piece& piece : pieces_) zero(context, piece.kept ? piece.whole[0] : piece.sum);
+  for (const Tensor& area : areas_) zero(context, area);
+}
+
+void ShardedGradients::needed(Context&, int stage, BlockRange blocks) {
+  for (const Piece& piece : pieces_) {
+    Parameter& parameter = *piece.parameter;
+    const bool among = parameter.stage == stage && blocks.first <= parameter.block && parameter.block < blocks.last;
+    if (piece.kept || !among) continue;
+    TESSERA_CHECK_EQ(blocks.last - blocks.first, 1, "blocks whose gradients are made at once");
+    parameter.gradient = piece.whole[area_].rows(0, parameter.rows.size());
+  }
 }
 
 void ShardedGradients::reduce(Context& context, int stage, BlockRange blocks, bool last) {
+  finish(context);  // the area that the next block fills
+  under_way_.area = area_;
+  under_way_.last = last;
+  area_ = (area_ + 1) % kAreas;
   for (int block = blocks.last; block-- > blocks.first;) {
     for (const Piece& piece : pieces_) {
-      if (piece.parameter->stage == stage && piece.parameter->block == block) reduce(context, piece, last);
+      if (piece.parameter->stage != stage || piece.parameter->block != block || (piece.kept && !last)) continue;
+      under_way_.pieces.push_back(&piece);
+      under_way_.requests.push_back(wire_->start(context, *piece.sharers, piece.whole[under_way_.area]));
     }
   }
 }
 
-void ShardedGradients::reduce(Context& context, const Piece& piece, bool last) const {
-  if (piece.kept && !last) return;
-  wire_->reduce_parts(context, *piece.sharers, piece.whole);
-  if (piece.own.owner >= 0) collect(piece.whole, piece.own, *piece.sharers);
-  if (!piece.kept) {
-    add(context, piece.sum, owned_of(piece.whole, piece.own), piece.sum);
-    zero(context, piece.whole);
+void ShardedGradients::finish(Context& context) {
+  for (size_t i = 0; i < under_way_.pieces.size(); ++i) {
+    under_way_.requests[i].wait();
+    end(context, *under_way_.pieces[i]);
   }
-  if (last && piece.far != nullptr) piece.far->all_reduce_sum(piece.sum);
+  under_way_.pieces.clear();
+  under_way_.requests.clear();
+}
+
+void ShardedGradients::end(Context& context, const Piece& piece) const {
+  const Tensor& whole = piece.whole[under_way_.area];
+  if (piece.own.owner >= 0) collect(whole, piece.own, *piece.sharers);
+  if (!piece.kept) {
+    add(context, piece.sum, owned_of(whole, piece.own), piece.sum);
+    zero(context, whole);
+  }
+  if (under_way_.last && piece.far != nullptr) piece.far->all_reduce_sum(piece.sum);
 }
 
 }  // namespace tessera

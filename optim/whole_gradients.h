@@ -35,8 +35,12 @@ class WholeGradients : public Gradients {
   WholeGradients(Mesh& mesh, const Parameters& parameters, DType compute, Device device);
 
   void clear(Context& context) override;
+  void needed(Context&, int, BlockRange) override {}
   // The blocks' last REDUCE counts.
   void reduce(Context& context, int stage, BlockRange blocks, bool last) override;
+
+ protected:
+  void finish(Context&) override {}
 
  private:
   struct Reduction {

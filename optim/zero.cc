@@ -137,6 +137,14 @@ void ZeroOptimizer::gather(Context& context, int stage, BlockRange blocks, bool 
   gathered_->gather(context, stage, blocks, for_forward);
 }
 
+void ZeroOptimizer::weights_needed(Context&, int stage, BlockRange blocks) {
+  if (gathered_) gathered_->needed(stage, blocks);
+}
+
+void ZeroOptimizer::gradients_needed(Context& context, int stage, BlockRange blocks) {
+  gradients_->needed(context, stage, blocks);
+}
+
 void ZeroOptimizer::release(Context&, int stage, BlockRange blocks) {
   TESSERA_CHECK(gathered_.has_value(), "weights are whole before stage 3: no RELEASE");
   gathered_->release(stage, blocks);

@@ -168,6 +168,7 @@ void Pipeline::run(Context& context, size_t at, Step& step) {
     case ActionKind::Step:
       return timed(times.optimizer, times, [&] { reducer_->step(context, step.learning_rate, step.number); });
     default: {
+      timed(times.optimizer, times, [&] { ready(context, at); });
       timed(times.compute, times, [&] { run_on_stage(context, at, step); });
       // What the runner waited is neither.
       const StageRunner::Waited waited = runner(action.stage).take_waited();
@@ -177,6 +178,17 @@ void Pipeline::run(Context& context, size_t at, Step& step) {
       return;
     }
   }
+}
+
+void Pipeline::ready(Context& context, size_t at) {
+  if (reducer_ == nullptr) return;
+  const Action& action = actions_[at];
+  const BlockRange blocks = runner(action.stage).resolved(action.blocks);
+  const bool weights = action.kind == ActionKind::Forward || action.kind == ActionKind::Recompute ||
+                       action.kind == ActionKind::BackwardInput;
+  if (weights) reducer_->weights_needed(context, action.stage, blocks);
+  if (action.kind == ActionKind::BackwardWeight || backward_in_a_row(at))
+    reducer_->gradients_needed(context, action.stage, blocks);
 }
 
 void Pipeline::run_on_weights(Context& context, size_t at) {
@@ -247,6 +259,7 @@ EvaluationResult Pipeline::evaluate(Context& context, int64_t first_sample, int6
           run_on_weights(context, i);
           break;
         case ActionKind::Forward:
+          ready(context, i);
           sum += stage.evaluate(context, source_.batch(m), m, action.blocks, 1.0);
           break;
         case ActionKind::SendForward:

@@ -76,6 +76,8 @@ class Pipeline {
   void run_on_stage(Context& context, size_t at, Step& step);
   // Whether the action at `at` is a BACKWARD_INPUT whose BACKWARD_WEIGHT comes next.
   bool backward_in_a_row(size_t at) const;
+  // Weights and gradients of a compute action, which may be under way.
+  void ready(Context& context, size_t at);
   // GATHER, RELEASE or REDUCE.
   void run_on_weights(Context& context, size_t at);
   template <class Work>

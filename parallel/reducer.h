@@ -20,14 +20,19 @@ class Reducer {
     (void)context, (void)stage, (void)microbatch;
   }
 
-  // GATHER: the weights of blocks [first, last) of a stage, whole in Parameter::value until RELEASE. for_forward:
-  // FORWARD reads them before that; tables are not needed otherwise. The pipeline gathers no blocks twice at once.
+  // GATHER: the weights of blocks [first, last) of a stage, whole in Parameter::value from weights_needed() until
+  // RELEASE, and under way before. for_forward: FORWARD reads them; tables are not needed otherwise. The pipeline
+  // gathers no blocks twice at once.
   virtual void gather(Context& context, int stage, BlockRange blocks, bool for_forward) = 0;
+  virtual void weights_needed(Context& context, int stage, BlockRange blocks) = 0;
   virtual void release(Context& context, int stage, BlockRange blocks) = 0;
 
-  // REDUCE: adds the gradients of blocks [first, last) of a stage over the ranks that hold the same rows. In the same
-  // order on the ranks of a group. A reducer of sharded gradients takes those of each microbatch and lets go of their
-  // memory, others take all of them once; last: no more come in this step.
+  // Before BACKWARD_WEIGHT adds to the gradients of blocks: they have memory.
+  virtual void gradients_needed(Context& context, int stage, BlockRange blocks) = 0;
+
+  // REDUCE: adds the gradients of blocks [first, last) of a stage over the ranks that hold the same rows; it may go on
+  // beside other actions. In the same order on the ranks of a group. A reducer of sharded gradients takes those of each
+  // microbatch and lets go of their memory, others take all of them once; last: no more come in this step.
   virtual void reduce(Context& context, int stage, BlockRange blocks, bool last) = 0;
 
   // Global L2 norm of the gradient, each element counted once, the same on every rank. After all reduce() of this rank;

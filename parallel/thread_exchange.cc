@@ -8,8 +8,9 @@ using Abort = ThreadWorld::Abort;
 
 ThreadExchanges::ThreadExchanges(ThreadWorld& world, const std::vector<int>& world_ranks)
     : world_(world), world_ranks_(world_ranks), numbers_(world_ranks.size()) {
-  // A rank may be ahead of another by as many as it starts before it waits; more than this are rare.
-  constexpr int kUsual = 8;
+  // A rank may be ahead of another by as many as it starts before it waits: with ZeRO, one for each parameter of two
+  // blocks, gathered and reduced. More than this are rare.
+  constexpr int kUsual = 48;
   for (int i = 0; i < kUsual; ++i) add();
 }
 

@@ -128,7 +128,13 @@ class ReducerBetween : public Reducer {
   void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override {
     reducer_.gather(context, stage, blocks, for_forward);
   }
+  void weights_needed(Context& context, int stage, BlockRange blocks) override {
+    reducer_.weights_needed(context, stage, blocks);
+  }
   void release(Context& context, int stage, BlockRange blocks) override { reducer_.release(context, stage, blocks); }
+  void gradients_needed(Context& context, int stage, BlockRange blocks) override {
+    reducer_.gradients_needed(context, stage, blocks);
+  }
   void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
     reducer_.reduce(context, stage, blocks, last);
   }

@@ -277,7 +277,7 @@ TEST(ZeroMemory, IsTheFormulas) {
                         unit(4 * (elements - (2 * s.layers + 1) * s.hidden)) + unit(4 * (2 * s.layers + 1) * s.hidden))
                   << what;
             } else {
-              EXPECT_EQ(lines["gradients"], kept + most_in_turns) << what;
+              EXPECT_EQ(lines["gradients"], kept + 2 * most_in_turns) << what;
             }
           });
         }

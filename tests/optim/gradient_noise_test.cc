@@ -49,7 +49,9 @@ class NoisyGradients : public Reducer {
   }
   static double truth(int64_t i) { return 0.1 * static_cast<double>(i % 7) - 0.2; }
   void gather(Context&, int, BlockRange, bool) override {}
+  void weights_needed(Context&, int, BlockRange) override {}
   void release(Context&, int, BlockRange) override {}
+  void gradients_needed(Context&, int, BlockRange) override {}
   void reduce(Context&, int, BlockRange, bool) override {
     mesh_.group(parameter.replicas).all_reduce_sum(parameter.gradient);
   }

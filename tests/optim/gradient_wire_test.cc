@@ -28,7 +28,7 @@ TEST(GradientWire, PartsAreSumsInRankOrder) {
           EXPECT_EQ(arena.used(), arena.capacity());
           std::vector<float> x(static_cast<size_t>(n * part));
           for (int64_t i = 0; i < n * part; ++i) x[i] = gradient(world.rank(), i);
-          wire.reduce_parts(context, world, Tensor(std::span<float>(x), Shape{n, part}));
+          wire.start(context, world, Tensor(std::span<float>(x), Shape{n, part})).wait();
           for (int64_t i = world.rank() * part; i < (world.rank() + 1) * part; ++i) {
             float sum = 0;
             for (int r = 0; r < n; ++r) {
@@ -54,7 +54,7 @@ TEST(GradientWire, SumsOfBf16HaveTheErrorOfOneRoundingAnElement) {
     const GradientWire wire(WireFormat::Bf16, DType::F32, kRanks, arena);
     std::vector<float> x(kRanks * kPart);
     for (size_t i = 0; i < x.size(); ++i) x[i] = gradient(world.rank(), static_cast<int64_t>(i));
-    wire.reduce_parts(context, world, Tensor(std::span<float>(x), Shape{kRanks * kPart}));
+    wire.start(context, world, Tensor(std::span<float>(x), Shape{kRanks * kPart})).wait();
     for (int64_t i = world.rank() * kPart; i < (world.rank() + 1) * kPart; ++i) {
       double sum = 0, sizes = 0;
       for (int r = 0; r < kRanks; ++r) {

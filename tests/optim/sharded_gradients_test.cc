@@ -40,12 +40,24 @@ void add(const Parameter& p, float x) {
   for (float& g : p.gradient.span<float>()) g += x;
 }
 
-TEST(ShardedGradients, BlocksTakeOneAreaInTurns) {
+TEST(ShardedGradients, BlocksTakeTwoAreasInTurns) {
   run_ranks(2, [](Comm& world) {
-    const Fixture whole(world, 1), shared(world, 2);
+    Fixture whole(world, 1), f(world, 2);
     EXPECT_NE(whole.low.gradient.data(), whole.high.gradient.data());
-    EXPECT_EQ(shared.low.gradient.data(), shared.high.gradient.data());
-    EXPECT_NE(shared.norm.gradient.data(), shared.high.gradient.data());
+    std::vector<void*> areas;
+    for (int block = 4; block-- > 0;) {
+      const Parameter& p = block % 2 == 1 ? f.high : f.low;
+      f.gradients->needed(f.context, 0, {block % 2, block % 2 + 1});
+      areas.push_back(p.gradient.data());
+      for (const float g : p.gradient.span<float>()) EXPECT_EQ(g, 0.0f) << "is zeroed for the next block";
+      add(p, 1);
+      f.gradients->reduce(f.context, 0, {block % 2, block % 2 + 1}, block < 2);
+    }
+    EXPECT_NE(areas[0], areas[1]) << "one is filled while the other one is summed";
+    EXPECT_EQ(areas[0], areas[2]);
+    EXPECT_EQ(areas[1], areas[3]);
+    EXPECT_THROW(f.gradients->needed(f.context, 0, {0, 2}), InternalError);
+    f.gradients->join(f.context);
   });
 }
 
@@ -61,8 +73,10 @@ TEST(ShardedGradients, SumsOverMicrobatchesAndRanks) {
           for (int m = 0; m < 3; ++m) {
             const bool last = m == 2;
             add(f.norm, 100 * mine);  // BACKWARD_INPUT, before the other block's REDUCE
+            if (stage > 1) f.gradients->needed(f.context, 0, {1, 2});
             add(f.high, mine + static_cast<float>(m));
             if (stage > 1 || last) f.gradients->reduce(f.context, 0, {1, 2}, last);
+            if (stage > 1) f.gradients->needed(f.context, 0, {0, 1});
             add(f.low, 10 * mine);
             if (stage > 1 || last) f.gradients->reduce(f.context, 0, {0, 1}, last);
           }

@@ -88,6 +88,7 @@ void train(Context& context, Mesh& mesh, SmallModel& model, ZeroOptimizer& optim
   for (int64_t step = first; step <= last; ++step) {
     optimizer.begin_step(context);
     for (int microbatch = 0; microbatch < 2; ++microbatch) {
+      optimizer.gradients_needed(context, 0, kBlock);
       model.accumulate_gradients(mesh, step);
       optimizer.reduce(context, 0, kBlock, microbatch == 1);
     }
@@ -117,6 +118,7 @@ Outcome run(const Case& c) {
       for (const Parameter* p : model.parameters)
         EXPECT_EQ(p->value.data(), nullptr) << "only between GATHER and RELEASE";
       optimizer.gather(context, 0, kBlock, true);
+      optimizer.weights_needed(context, 0, kBlock);
     }
     const std::lock_guard lock(mutex);
     outcome.sent[world.rank()] = after - before;
@@ -216,7 +218,7 @@ TEST(ZeroStages, TheStatementOfBytesIsWhatIsTaken) {
           EXPECT_EQ(optimizer.bytes().weights, stated.weights);
           EXPECT_EQ(optimizer.bytes().gathered, stated.gathered);
 
-          // In multiples of an arena's unit: what is owned, what is whole, what the only block has in turns.
+          // In multiples of an arena's unit: what is owned, what is whole, what the only block has in each area.
           const int64_t element = size_of(compute), sum = size_of(accumulation_dtype(compute));
           const auto unit = [](int64_t bytes) { return (bytes + 255) / 256 * 256; };
           int64_t state = 0, weights = 0, kept = 0, turns = 0, gathered = 0;
@@ -238,7 +240,7 @@ TEST(ZeroStages, TheStatementOfBytesIsWhatIsTaken) {
           EXPECT_EQ(stated.state, state) << c.str();
           EXPECT_EQ(stated.weights, weights) << c.str();
           EXPECT_EQ(stated.gathered, gathered) << c.str();
-          EXPECT_EQ(stated.gradients, kept + turns) << c.str();
+          EXPECT_EQ(stated.gradients, kept + 2 * turns) << c.str();
         });
       }
     }
@@ -282,6 +284,7 @@ TEST(ZeroStages, TiedTablesAreOneParameter) {
         ZeroOptimizer optimizer(context, mesh, parameters, {}, {.compute = DType::F64, .zero_stage = stage});
         optimizer.begin_step(context);
         for (Parameter* p : parameters) {
+          optimizer.gradients_needed(context, p->stage, kBlock);
           for (double& g : p->gradient.span<double>()) g += (p == &first ? 3.0 : 1.0) / shape.dp;
           optimizer.reduce(context, p->stage, kBlock, true);
         }

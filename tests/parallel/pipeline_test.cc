@@ -127,7 +127,13 @@ class FakeReducer : public Reducer {
   void gather(Context&, int stage, BlockRange blocks, bool for_forward) override {
     log_("gather " + range(stage, blocks) + (for_forward ? " for forward" : ""));
   }
+  void weights_needed(Context&, int stage, BlockRange blocks) override {
+    if (tells_needs) log_("weights " + range(stage, blocks));
+  }
   void release(Context&, int stage, BlockRange blocks) override { log_("release " + range(stage, blocks)); }
+  void gradients_needed(Context&, int stage, BlockRange blocks) override {
+    if (tells_needs) log_("gradients " + range(stage, blocks));
+  }
   void reduce(Context&, int stage, BlockRange blocks, bool last) override {
     log_("reduce " + range(stage, blocks) + (last ? "" : " not last"));
   }
@@ -141,6 +147,8 @@ class FakeReducer : public Reducer {
   std::vector<StateSlice> state() override { return {}; }
   std::vector<StateSlice> gradients() override { return {}; }
   void state_loaded(Context&) override {}
+
+  bool tells_needs = false;
 
  private:
   static std::string range(int stage, BlockRange blocks) {
@@ -210,6 +218,28 @@ TEST(Pipeline, GathersReleasesAndReduces) {
     evaluation.evaluate(context, 0, 1, 2);
     EXPECT_EQ(std::count(log.lines.begin(), log.lines.end(), "gather 0:1-2 for forward"), 2);
     EXPECT_THROW(Pipeline(mesh, {&stage}, source, nullptr, forward_only_schedule({0}, 2, 1, blocks)), InternalError);
+  });
+}
+
+// What GATHER and REDUCE have under way is asked for right before the actions that need it.
+TEST(Pipeline, WaitsForWeightsAndGradientsWhereTheyAreNeeded) {
+  testing::run_ranks(1, [](Comm& world) {
+    Log log;
+    Mesh mesh(world, {});
+    FakeSource source(log, 1, 1);
+    FakeStage stage(log, source, 0, 1, 1, 3.0);
+    FakeReducer reducer(log, 0.5);
+    reducer.tells_needs = true;
+    Pipeline pipeline(mesh, {&stage}, source, &reducer, alone(1, "G:0-1 G:1- F0 X:0-1 C0:1- B0:1- W0:1- X:1- G:0-1 "
+                                                                 "B0:0-1 X:0-1 W0:0-1 R N S"));
+    Context context({});
+    pipeline.step(context, 0, 0.0, 1);
+    EXPECT_EQ(std::vector<std::string>(log.lines.begin() + 2, log.lines.end() - 3),
+              (std::vector<std::string>{
+                  "gather 0:0-1 for forward", "gather 0:1-2 for forward", "weights 0:0-2", "F0 slot 0", "release 0:0-1",
+                  "weights 0:1-2", "C0:1-2 slot 0", "weights 0:1-2", "gradients 0:1-2", "B0:1-2 slot 0",
+                  "W0:1-2 slot 0", "gradients 0:1-2", "release 0:1-2", "gather 0:0-1", "weights 0:0-1", "B0:0-1 slot 0",
+                  "release 0:0-1", "gradients 0:0-1", "W0:0-1 slot 0"}));
   });
 }
 
