@@ -86,7 +86,8 @@ TEST_F(RecordingTest, ThinsLongCurvesByPowersOfTwo) {
   const int64_t steps = 3 * Recording::kMostPoints;
   for (int64_t step = 1; step <= steps; ++step) r.observe(metrics(step));
   r.write_finished(1, 1);
-  const auto& curve = read().curve();
+  const TrainingRecord record = read();
+  const auto& curve = record.curve();
   EXPECT_EQ(curve.stride(), 4);
   EXPECT_EQ(curve.step(0), 1);
   for (int i = 1; i < curve.step_size(); ++i) EXPECT_EQ(curve.step(i), 4 * i);

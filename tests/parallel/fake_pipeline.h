@@ -1,0 +1,163 @@
+// A source, stages and a reducer that only write down what a pipeline asks of them.
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "parallel/pipeline.h"
+#include "parallel/schedule_blocks.h"
+#include "parallel/schedule_generate.h"
+#include "parallel/schedule_passes.h"
+#include "parallel/schedule_text.h"
+#include "parallel/schedule_verify.h"
+
+namespace tessera {
+
+struct Log {
+  std::vector<std::string> lines;
+  void operator()(const std::string& line) { lines.push_back(line); }
+};
+
+// Microbatch m has `slots` tokens, whose targets are counted.
+class FakeSource : public Source {
+ public:
+  FakeSource(Log& log, int microbatches, int64_t targets) : log_(log), batches_(microbatches), targets_(targets) {}
+  void load(int64_t first_sample) override { log_("load " + std::to_string(first_sample)); }
+  int microbatches() const override { return static_cast<int>(batches_.size()); }
+  const Batch& batch(int m) const override { return batches_.at(m); }
+  int64_t targets() const override { return targets_; }
+  int index_of(const Batch& batch) const { return static_cast<int>(&batch - batches_.data()); }
+
+ private:
+  Log& log_;
+  std::vector<Batch> batches_;
+  int64_t targets_;
+};
+
+// Forward: output = 10 * input + stage + 1 (the first stage's input is the microbatch), so that microbatch 3 leaves
+// stage 1 as 312. Backward: the gradient of the input = the gradient of the output + 1, the last stage's being 1000 *
+// output.
+class FakeStage : public Stage {
+ public:
+  FakeStage(Log& log, const FakeSource& source, int index, int stages, int slots, double loss)
+      : log_(log),
+        source_(source),
+        index_(index),
+        last_(index == stages - 1),
+        loss_(loss),
+        arena_("fake", Device::Cpu, 1 << 16) {
+    for (int i = 0; i < slots; ++i) output_.push_back(arena_.take({1}, DType::F64));
+  }
+  int index() const override { return index_; }
+  int blocks() const override { return 2; }
+  int slots() const override { return static_cast<int>(output_.size()); }
+  Tensor output(int slot) override { return output_.at(slot); }
+  Tensor slot_memory(int slot) override { return {output_.at(slot).data(), {2}, DType::U32}; }
+  void slot_restored(Context&, const Batch& batch, int slot) override { note("restored", batch, slot, {0, 2}); }
+  double forward(Context&, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override {
+    note("F", batch, place.slot, blocks);
+    if (blocks.last < 2) return 0;
+    run(batch, place);
+    return last_ ? loss_ * loss_scale : 0;
+  }
+  void recompute(Context&, const Batch& batch, const Place& place, BlockRange blocks) override {
+    note("C", batch, place.slot, blocks);
+  }
+  void backward_input(Context&, const Batch& batch, const Place& place, BlockRange blocks) override {
+    note("B", batch, place.slot, blocks);
+    if (blocks.first > 0) return;
+    double& gradient = *output_.at(place.slot).as<double>();
+    if (last_) gradient *= 1000;
+    gradients.push_back(gradient);
+    if (index_ > 0) *place.input.as<double>() = gradient + 1;
+  }
+  void backward_weight(Context&, const Batch& batch, const Place& place, BlockRange blocks) override {
+    note("W", batch, place.slot, blocks);
+    // Nothing may have written over the gradient since.
+    if (blocks.first == 0) weight_gradients.push_back(*output_.at(place.slot).as<double>());
+  }
+  void backward(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override {
+    ++in_a_row;
+    Stage::backward(context, batch, place, blocks);
+  }
+  double evaluate(Context&, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override {
+    note("E", batch, place.slot, blocks);
+    if (blocks.last < 2) return 0;
+    run(batch, place);
+    if (last_) gradients.push_back(*output_.at(place.slot).as<double>());
+    return last_ ? loss_ * loss_scale : 0;
+  }
+  Parameters& parameters() override { return parameters_; }
+
+  std::vector<double> gradients, weight_gradients;  // of the output, by microbatch
+  int in_a_row = 0;                                 // calls of backward
+
+ private:
+  void run(const Batch& batch, const Place& place) {
+    const double input = index_ == 0 ? source_.index_of(batch) : *place.input.as<double>();
+    *output_.at(place.slot).as<double>() = 10 * input + index_ + 1;
+  }
+  void note(const char* what, const Batch& batch, int slot, BlockRange blocks) {
+    std::string line = what + std::to_string(source_.index_of(batch));
+    if (index_ > 0) line += "@" + std::to_string(index_);
+    if (blocks != BlockRange{0, 2}) line += ":" + std::to_string(blocks.first) + "-" + std::to_string(blocks.last);
+    log_(line + " slot " + std::to_string(slot));
+  }
+
+  Log& log_;
+  const FakeSource& source_;
+  int index_;
+  bool last_;
+  double loss_;  // summed over a microbatch's targets
+  Arena arena_;
+  std::vector<Tensor> output_;
+  Parameters parameters_;
+};
+
+class FakeReducer : public Reducer {
+ public:
+  FakeReducer(Log& log, double norm) : log_(log), norm_(norm) {}
+  void begin_step(Context&) override { log_("begin"); }
+  void gather(Context&, int stage, BlockRange blocks, bool for_forward) override {
+    log_("gather " + range(stage, blocks) + (for_forward ? " for forward" : ""));
+  }
+  void weights_needed(Context&, int stage, BlockRange blocks) override {
+    if (tells_needs) log_("weights " + range(stage, blocks));
+  }
+  void release(Context&, int stage, BlockRange blocks) override { log_("release " + range(stage, blocks)); }
+  void gradients_needed(Context&, int stage, BlockRange blocks) override {
+    if (tells_needs) log_("gradients " + range(stage, blocks));
+  }
+  void reduce(Context&, int stage, BlockRange blocks, bool last) override {
+    log_("reduce " + range(stage, blocks) + (last ? "" : " not last"));
+  }
+  double norm(Context&) override {
+    log_("norm");
+    return norm_;
+  }
+  void step(Context&, double learning_rate, int64_t step) override {
+    log_("step " + std::to_string(step) + " rate " + std::to_string(learning_rate));
+  }
+  std::vector<StateSlice> state() override { return {}; }
+  std::vector<StateSlice> gradients() override { return {}; }
+  void state_loaded(Context&) override {}
+
+  bool tells_needs = false;
+
+ private:
+  static std::string range(int stage, BlockRange blocks) {
+    return std::to_string(stage) + ":" + std::to_string(blocks.first) + "-" + std::to_string(blocks.last);
+  }
+
+  Log& log_;
+  double norm_;
+};
+
+inline PipelineSchedule alone(int microbatches, const std::string& list) {
+  return {.microbatches = microbatches, .rank_of_stage = {0}, .ranks = {parse_schedule(list)}};
+}
+PipelineSchedule accumulation(int microbatches) { return generate({.ranks = 1, .microbatches = microbatches}); }
+
+}  // namespace tessera
