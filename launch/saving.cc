@@ -9,6 +9,7 @@
 #include "checkpoint/names.h"
 #include "launch/host.h"
 #include "launch/signals.h"
+#include "parallel/reducer_between.h"
 
 namespace tessera {
 namespace {
@@ -18,37 +19,15 @@ double seconds_between(std::chrono::steady_clock::time_point a, std::chrono::ste
 }
 
 // Only step() changes the weights.
-class Guard : public Reducer {
+class Guard : public ReducerBetween {
  public:
-  Guard(Reducer& reducer, Saver& saver) : reducer_(reducer), saver_(saver) {}
-  void begin_step(Context& context) override { reducer_.begin_step(context); }
-  void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override {
-    reducer_.gather(context, stage, blocks, for_forward);
-  }
-  void weights_needed(Context& context, int stage, BlockRange blocks) override {
-    reducer_.weights_needed(context, stage, blocks);
-  }
-  void release(Context& context, int stage, BlockRange blocks) override { reducer_.release(context, stage, blocks); }
-  void gradients_needed(Context& context, int stage, BlockRange blocks) override {
-    reducer_.gradients_needed(context, stage, blocks);
-  }
-  void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
-    reducer_.reduce(context, stage, blocks, last);
-  }
-  void weight_done(Context& context, int stage, int microbatch) override {
-    reducer_.weight_done(context, stage, microbatch);
-  }
-  double norm(Context& context) override { return reducer_.norm(context); }
+  Guard(Reducer& reducer, Saver& saver) : ReducerBetween(reducer), saver_(saver) {}
   void step(Context& context, double learning_rate, int64_t step) override {
     saver_.state_may_change();
     reducer_.step(context, learning_rate, step);
   }
-  std::vector<StateSlice> state() override { return reducer_.state(); }
-  std::vector<StateSlice> gradients() override { return reducer_.gradients(); }
-  void state_loaded(Context& context) override { reducer_.state_loaded(context); }
 
  private:
-  Reducer& reducer_;
   Saver& saver_;
 };
 

@@ -10,7 +10,7 @@ namespace tessera {
 
 GradientNoise::GradientNoise(Reducer& reducer, Mesh& mesh, const Parameters& parameters, const Source& source,
                              int64_t every, int64_t next_step)
-    : reducer_(reducer), mesh_(mesh), source_(source), every_(every), next_step_(next_step) {
+    : ReducerBetween(reducer), mesh_(mesh), source_(source), every_(every), next_step_(next_step) {
   const bool split = mesh.extent(Axis::Tp) > 1;
   for (Parameter* parameter : parameters) {
     if (parameter->tied_to == nullptr && !(split && parameter->replicas.has(Axis::Tp)))

@@ -16,12 +16,12 @@
 #include <optional>
 
 #include "parallel/parameter.h"
-#include "parallel/reducer.h"
+#include "parallel/reducer_between.h"
 #include "parallel/source.h"
 
 namespace tessera {
 
-class GradientNoise : public Reducer {
+class GradientNoise : public ReducerBetween {
  public:
   struct Measurement {
     double square = 0, noise = 0;
@@ -39,24 +39,8 @@ class GradientNoise : public Reducer {
 
   void begin_step(Context& context) override;
   void weight_done(Context& context, int stage, int microbatch) override;
-  void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override {
-    reducer_.gather(context, stage, blocks, for_forward);
-  }
-  void weights_needed(Context& context, int stage, BlockRange blocks) override {
-    reducer_.weights_needed(context, stage, blocks);
-  }
-  void release(Context& context, int stage, BlockRange blocks) override { reducer_.release(context, stage, blocks); }
-  void gradients_needed(Context& context, int stage, BlockRange blocks) override {
-    reducer_.gradients_needed(context, stage, blocks);
-  }
-  void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
-    reducer_.reduce(context, stage, blocks, last);
-  }
   double norm(Context& context) override;
   void step(Context& context, double learning_rate, int64_t step) override;
-  std::vector<StateSlice> state() override { return reducer_.state(); }
-  std::vector<StateSlice> gradients() override { return reducer_.gradients(); }
-  void state_loaded(Context& context) override { reducer_.state_loaded(context); }
 
   // Of the last step; nothing when it was none to measure at.
   const std::optional<Measurement>& measured() const { return measured_; }
@@ -66,7 +50,6 @@ class GradientNoise : public Reducer {
   // Of the gradients as they are, over this rank's rows, or the part of them that it counts among its replicas.
   double squares(Context& context, bool each_once) const;
 
-  Reducer& reducer_;
   Mesh& mesh_;
   Parameters parameters_;
   const Source& source_;

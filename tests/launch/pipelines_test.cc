@@ -6,6 +6,7 @@
 
 #include "launch/layout_proof.h"
 #include "launch/run.pb.h"
+#include "parallel/reducer_between.h"
 #include "tests/launch/small_pipeline.h"
 #include "tests/support/ranks.h"
 
@@ -119,33 +120,6 @@ class SourceBetween : public Source {
 
  protected:
   Source& source_;
-};
-
-class ReducerBetween : public Reducer {
- public:
-  explicit ReducerBetween(Reducer& reducer) : reducer_(reducer) {}
-  void begin_step(Context& context) override { reducer_.begin_step(context); }
-  void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override {
-    reducer_.gather(context, stage, blocks, for_forward);
-  }
-  void weights_needed(Context& context, int stage, BlockRange blocks) override {
-    reducer_.weights_needed(context, stage, blocks);
-  }
-  void release(Context& context, int stage, BlockRange blocks) override { reducer_.release(context, stage, blocks); }
-  void gradients_needed(Context& context, int stage, BlockRange blocks) override {
-    reducer_.gradients_needed(context, stage, blocks);
-  }
-  void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
-    reducer_.reduce(context, stage, blocks, last);
-  }
-  double norm(Context& context) override { return reducer_.norm(context); }
-  void step(Context& context, double rate, int64_t step) override { reducer_.step(context, rate, step); }
-  std::vector<StateSlice> state() override { return reducer_.state(); }
-  std::vector<StateSlice> gradients() override { return reducer_.gradients(); }
-  void state_loaded(Context& context) override { reducer_.state_loaded(context); }
-
- protected:
-  Reducer& reducer_;
 };
 
 // Leaves out the reduction of the last block of stage 1.
