@@ -7,22 +7,10 @@
 
 #include "data/data.pb.h"
 #include "tensor/check.h"
+#include "tensor/divisors.h"
 
 namespace tessera {
 namespace {
-
-// The divisors of n, as "1, 2, 4"; long lists are cut.
-std::string divisors(int64_t n) {
-  constexpr int kMost = 12;
-  std::string text;
-  int count = 0;
-  for (int64_t d = 1; d <= n; ++d) {
-    if (n % d != 0) continue;
-    if (++count > kMost) return text + ", ...";
-    text += fmt::format("{}{}", text.empty() ? "" : ", ", d);
-  }
-  return text;
-}
 
 LastSample last_sample(Order order) { return order == Order::Shuffled ? LastSample::Drop : LastSample::Pad; }
 

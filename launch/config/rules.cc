@@ -22,6 +22,7 @@
 #include "optim/adamw.h"
 #include "optim/lr_schedule.h"
 #include "parallel/context_plan.h"
+#include "tensor/divisors.h"
 #include "tensor/ops/attention.h"
 
 namespace tessera {
@@ -108,20 +109,6 @@ double number(const FieldRef& ref) {
     default:
       return 0;
   }
-}
-
-// "1, 2, 3, 4, 6, 12", at most sixteen, the largest last.
-std::string divisors(int64_t n) {
-  std::vector<int64_t> all;
-  for (int64_t d = 1; d * d <= n; ++d) {
-    if (n % d != 0) continue;
-    all.push_back(d);
-    if (d != n / d) all.push_back(n / d);
-  }
-  std::sort(all.begin(), all.end());
-  constexpr size_t kMost = 16;
-  if (all.size() > kMost) return fmt::format("{}, ..., {}", fmt::join(all.begin(), all.begin() + kMost - 1, ", "), n);
-  return fmt::format("{}", fmt::join(all, ", "));
 }
 
 // "12 or 16": the multiples of `of` around n.
