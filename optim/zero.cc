@@ -170,12 +170,7 @@ void ZeroOptimizer::step(Context& context, double learning_rate, int64_t step) {
 }
 
 StateSlice ZeroOptimizer::slice(const std::string& name, const Owned& owned, const Tensor& data) const {
-  return {.name = name,
-          .global_shape = owned.parameter->global_shape,
-          .rows = owned.own.rows,
-          .data = data,
-          .replica = owned.own.replica,
-          .replicas = owned.own.replicas};
+  return {.name = name, .global_shape = owned.parameter->global_shape, .rows = owned.own.rows, .data = data};
 }
 
 std::vector<StateSlice> ZeroOptimizer::state() {

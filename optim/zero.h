@@ -53,7 +53,6 @@ class ZeroOptimizer : public Reducer {
   // Needs norm() of this step's gradients when clipping is on; throws NumericalError, weights untouched, when it is not
   // finite.
   void step(Context& context, double learning_rate, int64_t step) override;
-  // The slices' replicas are the ranks that own the same rows.
   std::vector<StateSlice> state() override;
   std::vector<StateSlice> gradients() override;
   void state_loaded(Context& context) override;

@@ -15,10 +15,8 @@ namespace tessera {
 struct StateSlice {
   std::string name;  // global: "master/blocks.17.attention.qkv", "exp_avg/...", "exp_avg_sq/..."
   Shape global_shape;
-  Interval rows;     // this rank's rows of dim 0; may be empty
-  Tensor data;       // [rows, ...]
-  int replica = 0;   // this rank's number among those that hold exactly these rows
-  int replicas = 1;  // how many do: they share the writing, each a range of the rows
+  Interval rows;  // this rank's rows of dim 0; may be empty, and those of other ranks as well
+  Tensor data;    // [rows, ...]
 };
 
 // What is saved beside the tensors, the same on every rank: step, samples, tokens, data history as text.
