@@ -92,6 +92,7 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const Rank
   check_same(schedule_, world);
   const int rank = mesh_.coordinate(Axis::Pp);
   const ScheduleFigures figures = verify(schedule_);
+  evaluation_group_ = forward_only_group(schedule_.rank_of_stage, figures.stages);
   TESSERA_CHECK(zero_stage_ < 2 || figures.unreduced[rank] == 1, "a block's gradients at a time");
   const std::vector<Recompute> modes = recompute_plan(config.parallel().recompute(), static_cast<int>(shape_.layers));
   for (const StagePart& part : parts_) {
@@ -117,8 +118,8 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const Rank
   context_.resize_workspace(workspace);
   ZeroOptimizer::Options options{
       .seed = config.run().seed(), .compute = shape_.compute, .zero_stage = zero_stage_, .wire = wire_format(config)};
-  // However many microbatches an evaluation has, the third one's GATHERs are the second one's.
-  if (zero_stage_ == 3) options.lists = {schedule_.ranks[rank], evaluation_schedule(2).ranks[rank]};
+  // However many groups of microbatches an evaluation has, the third one's GATHERs are the second one's.
+  if (zero_stage_ == 3) options.lists = {schedule_.ranks[rank], evaluation_schedule(2 * evaluation_group_).ranks[rank]};
   optimizer_ = std::make_unique<ZeroOptimizer>(context_, mesh_, parameters_, config.optimizer(), options);
 
   int64_t elements = 0;  // each once, over all ranks
@@ -152,7 +153,7 @@ std::unique_ptr<Pipeline> Assembly::training(Source& whole, Reducer& reducer) {
 }
 
 PipelineSchedule Assembly::evaluation_schedule(int microbatches) const {
-  return forward_only_schedule(schedule_.rank_of_stage, microbatches, 1,
+  return forward_only_schedule(schedule_.rank_of_stage, microbatches, evaluation_group_,
                                zero_stage_ == 3 ? blocks_of(parts_) : std::vector<int>());
 }
 

@@ -68,6 +68,7 @@ class Assembly {
   ContextPlan::Options context_options_;
   std::vector<StagePart> parts_;  // of the whole pipeline
   PipelineSchedule schedule_;
+  int evaluation_group_ = 1;  // microbatches (parallel/schedule_passes.h)
   int zero_stage_;
   std::vector<std::unique_ptr<Transformer>> stages_;
   Parameters parameters_;

@@ -6,6 +6,7 @@
 
 #include "parallel/schedule_blocks.h"
 #include "parallel/schedule_insertions.h"
+#include "parallel/schedule_verify.h"
 #include "tensor/check.h"
 
 namespace tessera {
@@ -90,6 +91,18 @@ PipelineSchedule forward_only_schedule(std::vector<int> rank_of_stage, int micro
   }
   if (!blocks.empty()) schedule = insert_gathers(std::move(schedule), blocks);
   return insert_messages(std::move(schedule));
+}
+
+int forward_only_group(const std::vector<int>& rank_of_stage, const std::vector<StageFigures>& training) {
+  int group = *std::max_element(rank_of_stage.begin(), rank_of_stage.end()) + 1;
+  const auto fits = [&] {
+    // From the second group on all are alike.
+    const ScheduleFigures needs = verify(forward_only_schedule(rank_of_stage, 2 * group, group));
+    return std::equal(training.begin(), training.end(), needs.stages.begin(), needs.stages.end(),
+                      [](const StageFigures& has, const StageFigures& need) { return need.slots <= has.slots; });
+  };
+  while (group > 1 && !fits()) --group;
+  return group;
 }
 
 }  // namespace tessera

@@ -7,6 +7,8 @@
 
 namespace tessera {
 
+struct StageFigures;  // parallel/schedule_verify.h
+
 // Adds the messages between stages on different ranks to lists that have none. A send comes right after the compute
 // that made it. A receive is posted one compute action (whole stages, however they are split into blocks) before the
 // one that needs it, so that the message can hide behind that action; RECEIVE_BACKWARD never before SEND_FORWARD of the
@@ -24,5 +26,9 @@ PipelineSchedule append_step(PipelineSchedule schedule);
 // busy. blocks: of every stage where weights are sharded, with GATHER and RELEASE (schedule_blocks.h); else empty.
 PipelineSchedule forward_only_schedule(std::vector<int> rank_of_stage, int microbatches, int group = 1,
                                        const std::vector<int>& blocks = {});
+
+// The largest group up to the number of ranks for which a forward-only schedule needs no more slots of any stage than
+// training takes (verify's figures of its schedule): training's memory then serves evaluation.
+int forward_only_group(const std::vector<int>& rank_of_stage, const std::vector<StageFigures>& training);
 
 }  // namespace tessera

@@ -19,6 +19,7 @@ int backward_tag(int receiving_stage) { return 2 * receiving_stage + 1; }
 StageRunner::StageRunner(Stage& stage, const Wiring& wiring)
     : stage_(stage), wiring_(wiring), inputs_(wiring.inputs), slots_(stage.slots()), offloaded_(wiring.offloaded) {
   for (int slot = 0; slot < stage.slots(); ++slot) slots_[slot].tensor = stage.output(slot);
+  if (wiring.before != nullptr) wiring.before->read_here_ = true;
 }
 
 int64_t StageRunner::message_bytes(Stage& stage, const Wiring& wiring) {
@@ -181,17 +182,20 @@ double StageRunner::evaluate(Context& context, const Batch& batch, int microbatc
                              double loss_scale) {
   const BlockRange blocks = resolved(range);
   if (blocks.first == 0) {
-    // Whatever the slots held has been read or is being sent: the stage after, if on this rank, runs before this one
-    // comes again.
-    for (Buffer& slot : slots_) {
-      if (slot.microbatch >= 0) release(slot);
-    }
     take(slots_, microbatch, "slot");
     await_input(microbatch);
   }
   const double share = stage_.evaluate(context, batch, place_of(microbatch), blocks, loss_scale);
-  if (blocks.last == stage_.blocks() && wiring_.from >= 0) release(input_of(microbatch));
+  if (blocks.last < stage_.blocks()) return share;
+  if (wiring_.from >= 0) release(input_of(microbatch));
+  if (wiring_.before != nullptr) wiring_.before->release(wiring_.before->slot_of(microbatch));
+  if (wiring_.to < 0 && !read_here_) release(slot_of(microbatch));
   return share;
+}
+
+void StageRunner::hand_on(int microbatch) {
+  send_forward(microbatch);
+  release(slot_of(microbatch));  // take() waits for the send
 }
 
 void StageRunner::drain() {

@@ -45,8 +45,10 @@ class StageRunner {
   void backward(Context& context, const Batch& batch, int microbatch, BlockRange blocks);
   void offload(Context& context, int microbatch);
   void fetch(Context& context, const Batch& batch, int microbatch);
-  // Forward only: nothing is kept but the output, until the next microbatch or its send is over.
+  // Forward only: nothing is kept but the output, until the next stage on this rank has read it or hand_on() has sent
+  // it; the last stage's is free at once.
   double evaluate(Context& context, const Batch& batch, int microbatch, BlockRange blocks, double loss_scale);
+  void hand_on(int microbatch);
 
   // Waits until no send reads this stage's memory.
   void drain();
@@ -81,6 +83,7 @@ class StageRunner {
   std::vector<Buffer> slots_;      // by slot: tensor is the stage's output in it
   std::vector<Buffer> offloaded_;  // host copies of slots
   int64_t releases_ = 0;
+  bool read_here_ = false;  // the next stage is on this rank
   Waited waited_;
 };
 

@@ -55,5 +55,18 @@ TEST(SchedulePasses, ForwardOnlyGoesGroupByGroup) {
   }
 }
 
+TEST(SchedulePasses, ForwardOnlyTakesTheSlotsThatTrainingHas) {
+  const auto group = [](ScheduleKind kind, int ranks, int microbatches) {
+    const PipelineSchedule training = generate({.kind = kind, .ranks = ranks, .microbatches = microbatches});
+    return forward_only_group(training.rank_of_stage, verify(training).stages);
+  };
+  EXPECT_EQ(group(ScheduleKind::Interleaved, 4, 8), 4);
+  EXPECT_EQ(group(ScheduleKind::ZbV, 2, 4), 2);
+  EXPECT_EQ(group(ScheduleKind::OneForwardOneBackward, 1, 8), 1);
+  // The last stage reads what the one before has on the same rank, which needs a slot for each of the group.
+  EXPECT_EQ(forward_only_group(v_placement(2), {{.slots = 1}, {.slots = 2}, {.slots = 1}, {.slots = 1}}), 2);
+  EXPECT_EQ(forward_only_group(v_placement(2), {{.slots = 1}, {.slots = 1}, {.slots = 1}, {.slots = 1}}), 1);
+}
+
 }  // namespace
 }  // namespace tessera
