@@ -4,7 +4,9 @@
 //   mpirun -np 2 --bind-to none build/cpu-release/bench/layout_bench configs/demo.textproto 20
 //     parallel.overlap=true parallel.overlap=false parallel.tp=2
 //
-// Prints the median seconds of a step with each, and the median of the ratios of neighbouring steps, with its quartiles.
+// Prints the median seconds of a step with each, and the median of the ratios of neighbouring steps, with its
+// quartiles; for pipelines the ratio that the simulator makes of the times of the actions, which are measured in the
+// same process.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,11 +17,13 @@
 #include <vector>
 
 #include "launch/assembly.h"
+#include "launch/bench/stage_times.h"
 #include "launch/bench/synthetic_source.h"
 #include "launch/config/read.h"
 #include "launch/config/resolve.h"
 #include "launch/run.pb.h"
 #include "launch/session.h"
+#include "scaling/simulate.h"
 
 namespace tessera {
 namespace {
@@ -50,6 +54,16 @@ class Side {
     pipeline_->step(parts_->context(), steps_ * config_.data().global_batch_size(), 1e-3, steps_ + 1);
     ++steps_;
     return world_.max(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  bool is_pipeline() const { return parts_->schedule().stages() > 1; }
+  // Seconds of a step by the simulator.
+  double simulated() {
+    constexpr int kSteps = 3;
+    const StageTimes times =
+        measure_stage_times(parts_->context(), parts_->mesh(), *pipeline_, parts_->schedule().stages(), steps_ + 1,
+                            kSteps, config_.data().global_batch_size(), 1e-3);
+    steps_ += kSteps;
+    return simulate(parts_->schedule(), {.passes = {.stages = times.stages}}).makespan + times.rest;
   }
 
  private:
@@ -85,10 +99,16 @@ int run(int argc, char** argv) {
       }
       ratios.push_back(seconds[0].back() / seconds[1].back());
     }
+    const bool pipelines = sides[0]->is_pipeline() && sides[1]->is_pipeline();
+    double simulated[2] = {};
+    for (int i = 0; i < 2 && pipelines; ++i) simulated[i] = sides[i]->simulated();
     if (session.world.rank() == 0) {
       for (int i = 0; i < 2; ++i) fmt::print("{:<40}{:>10.4f} s a step\n", argv[3 + i], quantile(seconds[i], 0.5));
       fmt::print("{:<40}{:>10.4f}   quartiles {:.4f} and {:.4f}, {} pairs\n", "first / second", quantile(ratios, 0.5),
                  quantile(ratios, 0.25), quantile(ratios, 0.75), steps);
+      if (pipelines)
+        fmt::print("{:<40}{:>10.4f}   {:.4f} and {:.4f} s a step\n", "simulated", simulated[0] / simulated[1],
+                   simulated[0], simulated[1]);
     }
     return 0;
   });

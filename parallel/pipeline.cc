@@ -142,7 +142,7 @@ StepResult Pipeline::step(Context& context, int64_t first_sample, double learnin
 }
 
 bool Pipeline::backward_in_a_row(size_t at) const {
-  if (at + 1 >= actions_.size() || actions_[at].kind != ActionKind::BackwardInput) return false;
+  if (observer_ || at + 1 >= actions_.size() || actions_[at].kind != ActionKind::BackwardInput) return false;
   Action weight = actions_[at];
   weight.kind = ActionKind::BackwardWeight;
   return actions_[at + 1] == weight;
@@ -169,12 +169,17 @@ void Pipeline::run(Context& context, size_t at, Step& step) {
       return timed(times.optimizer, times, [&] { reducer_->step(context, step.learning_rate, step.number); });
     default: {
       timed(times.optimizer, times, [&] { ready(context, at); });
-      timed(times.compute, times, [&] { run_on_stage(context, at, step); });
+      const double before = times.compute;
+      timed(times.compute, times, [&] {
+        run_on_stage(context, at, step);
+        if (observer_) context.synchronize();
+      });
       // What the runner waited is neither.
       const StageRunner::Waited waited = runner(action.stage).take_waited();
       times.bubble += waited.receives;
       times.sends += waited.sends;
       times.compute -= waited.receives + waited.sends;
+      if (observer_) observer_(action, times.compute - before);
       return;
     }
   }
@@ -263,7 +268,7 @@ EvaluationResult Pipeline::evaluate(Context& context, int64_t first_sample, int6
           sum += stage.evaluate(context, source_.batch(m), m, action.blocks, 1.0);
           break;
         case ActionKind::SendForward:
-          stage.send_forward(m);
+          stage.hand_on(m);
           break;
         case ActionKind::ReceiveForward:
           stage.receive_forward(m);

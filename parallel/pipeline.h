@@ -7,6 +7,7 @@
 // list run as one (Stage::backward).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -59,6 +60,12 @@ class Pipeline {
   // for forward-only schedules. Throws NumericalError when it is not finite, DataError when there are no targets.
   EvaluationResult evaluate(Context& context, int64_t first_sample, int64_t batches, int64_t samples_per_batch);
 
+  // From the next step on tells the observer, after each action on one of this rank's stages, how long it computed.
+  // BACKWARD_INPUT and BACKWARD_WEIGHT then run apart even where they are in a row: each has a time, and bits stay what
+  // they were. Null: nobody.
+  using Observer = std::function<void(const Action& action, double seconds)>;
+  void observe(Observer observer) { observer_ = std::move(observer); }
+
   const Source& source() const { return source_; }  // what its stages get: of context-parallel ranks, their part
   // Memory of the boundary tensors that other ranks send to this one, and of slots in host memory.
   int64_t message_bytes() const { return buffers_.capacity() + offloaded_.capacity(); }
@@ -74,7 +81,7 @@ class Pipeline {
   StageRunner& runner(int stage);
   void run(Context& context, size_t at, Step& step);
   void run_on_stage(Context& context, size_t at, Step& step);
-  // Whether the action at `at` is a BACKWARD_INPUT whose BACKWARD_WEIGHT comes next.
+  // Whether the action at `at` is a BACKWARD_INPUT whose BACKWARD_WEIGHT comes next, to be run as one.
   bool backward_in_a_row(size_t at) const;
   // Weights and gradients of a compute action, which may be under way.
   void ready(Context& context, size_t at);
@@ -93,6 +100,7 @@ class Pipeline {
   std::vector<bool> qualifies_;  // by action: GATHER for_forward, REDUCE last (parallel/reducer.h)
   std::vector<int> runner_of_;   // by stage of the whole pipeline; -1: on another rank
   std::vector<std::unique_ptr<StageRunner>> runners_;
+  Observer observer_;
   Arena buffers_;    // messages between stages
   Arena offloaded_;  // slots in host memory
 };

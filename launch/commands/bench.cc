@@ -11,6 +11,7 @@
 #include "launch/assembly.h"
 #include "launch/bench/checkpoint_speed.h"
 #include "launch/bench/gemm_peak.h"
+#include "launch/bench/stage_times.h"
 #include "launch/bench/synthetic_source.h"
 #include "launch/commands/command.h"
 #include "launch/commands/run_arguments.h"
@@ -19,6 +20,7 @@
 #include "launch/run.pb.h"
 #include "model/cost.h"
 #include "parallel/pipeline.h"
+#include "scaling/simulate.h"
 
 namespace tessera {
 namespace {
@@ -34,6 +36,26 @@ double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const size_t n = values.size();
   return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
+}
+
+// What a microbatch costs on each stage, as parallel.times takes it, and the step that the simulator makes of it.
+void print_stage_times(const StageTimes& times, const PipelineSchedule& schedule, double step_seconds) {
+  SimulationCosts costs{.passes = {.stages = times.stages}};
+  double forward = 0, recompute = 0;
+  for (size_t stage = 0; stage < times.stages.size(); ++stage) {
+    forward += times.stages[stage].forward;
+    recompute += times.recompute[stage];
+  }
+  costs.recompute = recompute / forward;
+  const Simulation simulation = simulate(schedule, costs);
+  fmt::print(
+      "parallel.times {{ forward: \"{}\" backward_input: \"{}\" backward_weight: \"{}\" }}  # seconds, by stage\n",
+      times_of(times, &StageCosts::forward), times_of(times, &StageCosts::backward_input),
+      times_of(times, &StageCosts::backward_weight));
+  const double simulated = simulation.makespan + times.rest;
+  fmt::print("{:<34}{:>14.3f}\n", "simulated seconds a step", simulated);
+  fmt::print("{:<34}{:>14.3f}\n", "  of the measured step", simulated / step_seconds);
+  fmt::print("{:<34}{:>14.4f}\n", "  bubble", simulation.bubble);
 }
 
 int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session& session) {
@@ -69,6 +91,12 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
   const double gemm_peak = std::max(peak_before, peak());
   const auto pairs = static_cast<double>(parts.visible_pairs(*pipeline));
   const ProcessMemory memory = process_memory();
+  const int stages = parts.schedule().stages();
+  StageTimes stage_times;
+  if (stages > 1) {
+    stage_times = measure_stage_times(parts.context(), parts.mesh(), *pipeline, stages, arguments.steps + 2, 1,
+                                      config.data().global_batch_size(), config.lr_schedule().learning_rate());
+  }
   const auto used = static_cast<double>(memory.anonymous + memory.shared);
   if (world.rank() != 0) return 0;
 
@@ -89,6 +117,7 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
   fmt::print("{:<34}{:>14}\n", "arenas of rank 0", format_bytes(arenas));
   fmt::print("{:<34}{:>14}\n", "anonymous + shared memory", format_bytes(used));
   fmt::print("{:<34}{:>14.4f}\n", "loss of the last step", loss);
+  if (stages > 1) print_stage_times(stage_times, parts.schedule(), step_seconds);
   if (arguments.as_json) {
     fmt::print("{}\n", nlohmann::json{{"mfu", mfu},
                                       {"tokens_per_second", tokens / step_seconds},

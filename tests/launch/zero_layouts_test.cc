@@ -10,50 +10,14 @@
 
 #include "launch/assembly.h"
 #include "launch/bench/synthetic_source.h"
-#include "launch/config/override.h"
-#include "launch/config/resolve.h"
 #include "launch/layout_proof.h"
 #include "launch/run.pb.h"
 #include "parallel/comm_threads.h"
+#include "tests/launch/small_pipeline.h"
 #include "tests/support/ranks.h"
 
 namespace tessera::testing {
 namespace {
-
-constexpr int64_t kSteps = 3;
-
-struct Sizes {
-  int64_t hidden = 16, layers = 4, heads = 4, kv_heads = 2, ffn = 32, vocab = 37, sequence = 16, batch = 8;
-};
-
-RunConfig config_of(const Sizes& s, ModelConfig::Family family, bool tied, const std::vector<std::string>& fields,
-                    RunSection::ComputeDtype dtype = RunSection::F64) {
-  RunConfig config;
-  config.mutable_run()->set_compute_dtype(dtype);
-  ModelConfig& model = *config.mutable_model();
-  model.set_family(family);
-  model.set_hidden_size(s.hidden);
-  model.set_num_hidden_layers(s.layers);
-  model.set_num_attention_heads(s.heads);
-  model.set_num_key_value_heads(family == ModelConfig::LLAMA ? s.kv_heads : s.heads);
-  model.set_vocab_size(s.vocab);
-  model.set_intermediate_size(s.ffn);
-  model.set_max_position_embeddings(s.sequence);
-  model.set_tie_word_embeddings(tied);
-  model.set_initializer_range(0.1);
-  config.mutable_data()->set_sequence_length(s.sequence);
-  config.mutable_data()->set_global_batch_size(s.batch);
-  config.mutable_lr_schedule()->set_learning_rate(1e-2);
-  config.mutable_lr_schedule()->set_kind(LrScheduleConfig::CONSTANT);
-  Origins origins;
-  Problems problems;
-  for (const std::string& field : fields) apply_override("parallel." + field, config, origins, problems);
-  problems.throw_if_any();
-  const ParallelConfig& parallel = config.parallel();
-  const int ranks = parallel.tp() * parallel.pp() * std::max(1, parallel.dp());
-  resolve(config, origins, {.world_size = ranks, .data = Surroundings::Data::NotNeeded});
-  return config;
-}
 
 SyntheticSource source_for(const RunConfig& config, Assembly& parts) {
   return SyntheticSource({.vocab = config.model().vocab_size(),
@@ -69,7 +33,7 @@ SyntheticSource source_for(const RunConfig& config, Assembly& parts) {
 class ZeroLayouts : public ::testing::TestWithParam<std::tuple<ModelConfig::Family, bool>> {
  protected:
   RunConfig make(const std::vector<std::string>& fields) const {
-    return config_of({}, std::get<0>(GetParam()), std::get<1>(GetParam()), fields);
+    return config_of(std::get<0>(GetParam()), std::get<1>(GetParam()), fields, {.layers = 4});
   }
 };
 
@@ -205,7 +169,7 @@ struct Model {
   std::vector<Matrix> block, first, last;  // of every block; more of the first one; more of the last one
 };
 
-Model model_of(const Sizes& s) {
+Model model_of(const SmallSizes& s) {
   const int64_t head_dim = s.hidden / s.heads, group = s.heads / s.kv_heads;
   return {.block = {{s.hidden, 1, false, false},                                     // norm
                     {s.kv_heads, (group + 2) * head_dim * s.hidden, true, false},    // queries, keys and values
@@ -220,17 +184,18 @@ Model model_of(const Sizes& s) {
 int64_t unit(int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 // Sizes that divide nowhere, a vocabulary that rules and one that does not, more ranks than rows.
-const Sizes kSizes[] = {
-    {}, {.hidden = 24, .layers = 3, .heads = 3, .kv_heads = 3, .ffn = 40, .vocab = 501}, {.layers = 1}};
+const SmallSizes kSizes[] = {
+    {.layers = 4}, {.hidden = 24, .layers = 3, .heads = 3, .kv_heads = 3, .ffn = 40, .vocab = 501}, {.layers = 1}};
 
 TEST(ZeroMemory, IsTheFormulas) {
   if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
-  for (const Sizes& s : kSizes) {
+  for (const SmallSizes& s : kSizes) {
     for (const RunSection::ComputeDtype dtype : {RunSection::F32, RunSection::BF16}) {
       for (const int n : {1, 2, 4}) {
         for (const int stage : {0, 1, 2, 3}) {
-          const RunConfig config = config_of(s, ModelConfig::LLAMA, false,
-                                             {fmt::format("dp={}", n), fmt::format("zero_stage={}", stage)}, dtype);
+          RunConfig config =
+              config_of(ModelConfig::LLAMA, false, {fmt::format("dp={}", n), fmt::format("zero_stage={}", stage)}, s);
+          config.mutable_run()->set_compute_dtype(dtype);
           tessera::run_ranks(n, [&](Comm& world) {
             Assembly parts(config, world, 1);
             std::map<std::string, int64_t> lines;
@@ -288,14 +253,14 @@ TEST(ZeroMemory, IsTheFormulas) {
 
 TEST(ZeroTraffic, OfAStepIsTheFormulas) {
   if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
-  for (const Sizes& s : kSizes) {
+  for (const SmallSizes& s : kSizes) {
     for (const int n : {2, 4}) {
       for (const int stage : {1, 2, 3}) {
         for (const bool bf16 : {false, true}) {
-          const RunConfig config = config_of(s, ModelConfig::LLAMA, false,
-                                             {fmt::format("dp={}", n), fmt::format("zero_stage={}", stage),
-                                              bf16 ? "gradient_wire=bf16" : "gradient_wire=full"},
-                                             RunSection::BF16);
+          RunConfig config =
+              config_of(ModelConfig::LLAMA, false, {fmt::format("dp={}", n), fmt::format("zero_stage={}", stage)}, s);
+          config.mutable_run()->set_compute_dtype(RunSection::BF16);
+          config.mutable_parallel()->set_gradient_wire(bf16 ? "bf16" : "full");
           tessera::run_ranks(n, [&](Comm& world) {
             Assembly parts(config, world, 1);
             SyntheticSource source = source_for(config, parts);

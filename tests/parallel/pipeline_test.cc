@@ -123,6 +123,32 @@ TEST(Pipeline, BackwardsInARowAreOneCall) {
   }
 }
 
+// An observer hears of every action on a stage once, and has both gradients apart.
+TEST(Pipeline, TellsHowLongActionsTook) {
+  testing::run_ranks(1, [&](Comm& world) {
+    Log log;
+    Mesh mesh(world, {});
+    FakeSource source(log, 2, 1);
+    FakeStage stage(log, source, 0, 1, 2, 0.0);
+    FakeReducer reducer(log, 0.0);
+    Pipeline pipeline(mesh, {&stage}, source, &reducer, alone(2, "F0 F1 B0 W0 B1 W1 R N S"));
+    Context context({});
+    std::string heard;
+    pipeline.observe([&](const Action& action, double seconds) {
+      heard += to_string(Schedule{action}) + " ";
+      EXPECT_GE(seconds, 0);
+    });
+    pipeline.step(context, 0, 0.0, 1);
+    EXPECT_EQ(heard, "F0 F1 B0 W0 B1 W1 ");
+    EXPECT_EQ(stage.in_a_row, 0);
+    EXPECT_EQ(stage.weight_gradients, (std::vector<double>{1000, 11000}));
+    pipeline.observe(nullptr);
+    pipeline.step(context, 0, 0.0, 2);
+    EXPECT_EQ(heard, "F0 F1 B0 W0 B1 W1 ");
+    EXPECT_EQ(stage.in_a_row, 2);
+  });
+}
+
 TEST(Pipeline, AMicrobatchKeepsItsSlot) {
   testing::run_ranks(1, [](Comm& world) {
     Log log;
@@ -195,7 +221,7 @@ TEST(Pipeline, RefusesWhatCannotRun) {
 // writes to meanwhile.
 TEST(Pipeline, StagesHandOnTheirOutputsAndGradients) {
   std::vector<ScheduleSpec> specs;
-  for (const char* kind : {"gpipe", "1f1b", "interleaved"}) {
+  for (const char* kind : {"gpipe", "1f1b", "interleaved", "zb-v"}) {
     for (const int ranks : {2, 3, 4}) {
       for (const int microbatches : {1, 2, 5, 8}) {
         specs.push_back({.kind = parse_schedule_kind(kind), .ranks = ranks, .microbatches = microbatches});
@@ -219,7 +245,8 @@ TEST(Pipeline, StagesHandOnTheirOutputsAndGradients) {
       }
       Pipeline pipeline(mesh, stages, source, &reducer, schedule);
       Pipeline evaluation(mesh, stages, source, nullptr,
-                          forward_only_schedule(schedule.rank_of_stage, spec.microbatches));
+                          forward_only_schedule(schedule.rank_of_stage, spec.microbatches,
+                                                forward_only_group(schedule.rank_of_stage, figures.stages)));
       Context context({});
       const auto output_of = [&](int stage, int m) {
         double value = m;
