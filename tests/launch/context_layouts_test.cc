@@ -1,6 +1,6 @@
 // Any layout, one curve, for context parallelism: every exchange, packing and family over cp 2 and 4 against one rank,
-// and products with tp, pp, dp, schedules, recomputation, windows and exchanges by layer. In F64 every loss, gradient
-// norm and weight agrees to 1e-9. Ranks are threads; a subset runs again under mpirun.
+// and products with tp, pp, dp, ZeRO, schedules, recomputation, windows and exchanges by layer. In F64 every loss,
+// gradient norm and weight agrees to 1e-9. Ranks are threads; a subset runs again under mpirun.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -86,9 +86,11 @@ class PackedSource final : public Source {
 struct Layout {
   int tp = 1, pp = 1, dp = 1, cp = 1;
   std::string exchange = "gather", schedule = "1f1b", recompute = "none";
+  int zero_stage = 0;
   int ranks() const { return tp * pp * dp * cp; }
   std::string name() const {
-    return fmt::format("tp {} pp {} dp {} cp {} {} {} recompute {}", tp, pp, dp, cp, exchange, schedule, recompute);
+    return fmt::format("tp {} pp {} dp {} cp {} {} {} recompute {} ZeRO {}", tp, pp, dp, cp, exchange, schedule,
+                       recompute, zero_stage);
   }
 };
 
@@ -125,6 +127,7 @@ RunConfig config_of(const Model& m, const Layout& layout) {
   parallel.set_context_exchange(layout.exchange);
   parallel.set_schedule(layout.schedule);
   parallel.set_recompute(layout.recompute);
+  parallel.set_zero_stage(layout.zero_stage);
   config.mutable_data()->set_sequence_length(kSequence);
   config.mutable_data()->set_global_batch_size(4);
   config.mutable_data()->set_micro_batch_size(1);
@@ -214,6 +217,23 @@ TEST_P(ContextLayoutsTest, ProductsAreOneCurve) {
         Layout{.pp = 2, .cp = 2, .exchange = "ulysses", .schedule = "interleaved", .recompute = "full"},
         Layout{.tp = 2, .pp = 2, .cp = 2, .exchange = "gather", .schedule = "gpipe"},
         Layout{.tp = 2, .pp = 2, .dp = 2, .cp = 2}})
+    expect_one_curve(model, packing, one, layout);
+}
+
+// States are sharded over dp*cp ranks, of which those of one sample add to the same gradients.
+TEST_P(ContextLayoutsTest, ProductsWithShardedStatesAreOneCurve) {
+  const Model model{.family = GetParam(), .layers = 4};
+  const Packing& packing = packings().front();
+  const Curve one = train_alone(model, packing);
+  for (const Layout& layout :
+       {Layout{.cp = 2, .zero_stage = 1}, Layout{.cp = 2, .exchange = "ring", .zero_stage = 2},
+        Layout{.cp = 4, .exchange = "ulysses", .zero_stage = 3}, Layout{.dp = 2, .cp = 2, .zero_stage = 1},
+        Layout{.dp = 2, .cp = 2, .recompute = "full", .zero_stage = 3},
+        Layout{.tp = 2, .cp = 2, .exchange = "ulysses", .zero_stage = 2},
+        Layout{.pp = 2, .cp = 2, .schedule = "zb-h1", .zero_stage = 2},
+        Layout{.pp = 2, .cp = 2, .exchange = "ring", .schedule = "zb-v", .recompute = "selective", .zero_stage = 3},
+        Layout{.tp = 2, .pp = 2, .dp = 2, .cp = 2, .zero_stage = 1},
+        Layout{.tp = 2, .pp = 2, .dp = 2, .cp = 2, .schedule = "interleaved", .zero_stage = 3}})
     expect_one_curve(model, packing, one, layout);
 }
 

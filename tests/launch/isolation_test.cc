@@ -67,6 +67,7 @@ class Documents : public Source {
 
 struct Layout {
   int cp, pp;
+  const char* exchange = "gather";
 };
 
 RunConfig config_of(const Layout& layout, ModelConfig::Family family, RunSection::ComputeDtype dtype) {
@@ -89,6 +90,7 @@ RunConfig config_of(const Layout& layout, ModelConfig::Family family, RunSection
   model.add_layer_types("full_attention");
   config.mutable_parallel()->set_cp(layout.cp);
   config.mutable_parallel()->set_pp(layout.pp);
+  config.mutable_parallel()->set_context_exchange(layout.exchange);
   config.mutable_parallel()->set_dp(1);
   config.mutable_data()->set_sequence_length(kTokens);
   config.mutable_data()->set_global_batch_size(1);
@@ -140,12 +142,22 @@ TEST(Isolation, OtherDocumentsDoNotNoticeAChange) {
   using Case = std::pair<RunSection::ComputeDtype, ModelConfig::Family>;
   for (const auto& [dtype, family] :
        {Case{RunSection::F32, ModelConfig::LLAMA}, {RunSection::F64, ModelConfig::GPT2}}) {
-    for (const Layout& layout : {Layout{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}, {4, 2}}) {
+    for (const Layout& layout : {Layout{1, 1},
+                                 {2, 1},
+                                 {4, 1},
+                                 {1, 2},
+                                 {2, 2},
+                                 {4, 2},
+                                 {2, 1, "ring"},
+                                 {4, 2, "ring"},
+                                 {2, 1, "ulysses"},
+                                 {4, 2, "ulysses"},
+                                 {4, 1, "ulysses-ring:2"}}) {
       const RunConfig config = config_of(layout, family, dtype);
       // The long document's middle, which others' tiles and ranks share.
       const int64_t changed = 97;
-      SCOPED_TRACE(fmt::format("{} {} cp {} pp {}", RunSection::ComputeDtype_Name(dtype),
-                               ModelConfig::Family_Name(family), layout.cp, layout.pp));
+      SCOPED_TRACE(fmt::format("{} {} cp {} pp {} {}", RunSection::ComputeDtype_Name(dtype),
+                               ModelConfig::Family_Name(family), layout.cp, layout.pp, layout.exchange));
       std::vector<int64_t> tokens;
       for (int64_t i = 0; i < kTokens; ++i)
         if (targets[i] >= 0 && (documents.document(i) != documents.document(changed) || i % 16 == 0))
