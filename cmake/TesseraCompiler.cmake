@@ -23,6 +23,6 @@ endif()
 target_include_directories(tessera_compiler INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
 if(TESSERA_SANITIZE)
   target_compile_options(tessera_compiler INTERFACE
-    $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer -g>)
+    $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer -g1>)
   target_link_options(tessera_compiler INTERFACE -fsanitize=${TESSERA_SANITIZE})
 endif()

@@ -21,7 +21,7 @@ done
 source launch/mpi_env.sh
 
 build() {  # PRESET [TARGET ...]
-  cmake --preset "$1" -DTESSERA_TESTS=ON -DTESSERA_BENCH=ON
+  cmake --preset "$1" -DTESSERA_TESTS=ON
   cmake --build --preset "$1" --parallel "$(nproc)" ${2:+--target "${@:2}"}
 }
 
