@@ -26,3 +26,10 @@ if(TESSERA_SANITIZE)
     $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer -g1>)
   target_link_options(tessera_compiler INTERFACE -fsanitize=${TESSERA_SANITIZE})
 endif()
+
+# For code that computes little: under sanitizers the optimiser takes most of the time of its build.
+function(tessera_compile_quickly TARGET)
+  if(TESSERA_SANITIZE)
+    target_compile_options(${TARGET} PRIVATE -O0)
+  endif()
+endfunction()
