@@ -19,6 +19,7 @@ int64_t local_row(int32_t index, int64_t first_row, int64_t rows) {
 void cpu::embedding(const Context& context, std::span<const int32_t> index, const ConstTensor& table, int64_t first_row,
                     const Tensor& y) {
   const int64_t rows = table.dim(0), row_bytes = y.dim(1) * size_of(y.dtype());
+  if (row_bytes == 0) return;  // there may be no memory behind the pointers
   const char* from = static_cast<const char*>(table.data());
   char* to = static_cast<char*>(y.data());
   parallel_for(context, y.dim(0), token_grain(y.dim(1)), [=](int64_t begin, int64_t end) {

@@ -47,7 +47,8 @@ TEST(ShardFile, HoldsTheBytesWhereTheIndexSaysThem) {
     EXPECT_EQ(boxes[i].tensor, kTensors[i].name);
     EXPECT_EQ(boxes[i].offset % 4096, 0);
     ASSERT_EQ(boxes[i].bytes, pieces[i].data.bytes());
-    EXPECT_EQ(std::memcmp(file.data() + boxes[i].offset, pieces[i].data.data(), boxes[i].bytes), 0) << boxes[i].tensor;
+    const char* const data = static_cast<const char*>(pieces[i].data.data());
+    EXPECT_TRUE(std::equal(data, data + boxes[i].bytes, file.data() + boxes[i].offset)) << boxes[i].tensor;
     for (size_t b = 0; b < boxes[i].blocks.size(); ++b) {
       const int64_t begin = static_cast<int64_t>(b) * kBlockBytes;
       const int64_t size = std::min(kBlockBytes, boxes[i].bytes - begin);

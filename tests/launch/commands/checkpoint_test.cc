@@ -183,7 +183,8 @@ TEST(CheckpointCommand, InspectShowsHistograms) {
   save_filled(folder, 10, 1, {});
   const Output output = run({"inspect", folder, "--histogram", "--json"});
   EXPECT_TRUE(output.has("2^")) << output.out;
-  for (const auto& tensor : output.last_line().at("tensors")) {
+  const auto line = output.last_line();
+  for (const auto& tensor : line.at("tensors")) {
     int64_t counted = tensor.at("zeros").get<int64_t>() + tensor.at("non_finite").get<int64_t>(), elements = 1;
     for (const auto& bin : tensor.at("magnitudes")) counted += bin[1].get<int64_t>();
     for (const auto& dim : tensor.at("shape")) elements *= dim.get<int64_t>();
