@@ -23,7 +23,6 @@
 #include "launch/config/resolve.h"
 #include "launch/run.pb.h"
 #include "launch/session.h"
-#include "scaling/simulate.h"
 
 namespace tessera {
 namespace {
@@ -63,7 +62,7 @@ class Side {
         measure_stage_times(parts_->context(), parts_->mesh(), *pipeline_, parts_->schedule().stages(), steps_ + 1,
                             kSteps, config_.data().global_batch_size(), 1e-3);
     steps_ += kSteps;
-    return simulate(parts_->schedule(), {.passes = {.stages = times.stages}}).makespan + times.rest;
+    return simulate(parts_->schedule(), costs_of(times)).makespan + times.rest;
   }
 
  private:

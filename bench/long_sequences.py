@@ -6,7 +6,7 @@
 A step takes a n + b n^2 for n tokens: a from the matrix products, b from attention. The table has the exponent between
 neighbouring lengths, which goes from 1 to 2; below it a and b as fitted by least squares on relative errors, the length
 at which both parts are equal, and the one exponent of a power law through the lengths from 16k on. A small Llama, so
-that 65,536 tokens take minutes: about twenty of them for the whole table on two free cores.
+that 65,536 tokens take minutes.
 """
 
 import argparse

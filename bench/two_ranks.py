@@ -4,7 +4,7 @@
     bench/two_ranks.py [--tessera build/cpu-release/tessera] [CASE ...]
 
 Before and after each case the one rank runs, and the case is compared with the mean of the two, as a machine's speed
-drifts. Sequences of 256 tokens in 16 microbatches; of 1,024 in 4 for cp. About ten minutes for all on two free cores.
+drifts. Sequences of 256 tokens in 16 microbatches; of 1,024 in 4 for cp. About half an hour for all on two free cores.
 """
 
 import argparse

@@ -6,30 +6,21 @@
 #include <map>
 #include <tuple>
 
+#include "launch/bench/median.h"
 #include "parallel/mesh.h"
 #include "parallel/pipeline.h"
 
 namespace tessera {
-namespace {
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-}  // namespace
-
 StageTimes measure_stage_times(Context& context, Mesh& mesh, Pipeline& pipeline, int stages, int64_t first_step,
                                int steps, int64_t samples, double learning_rate) {
   // A stage's pass may be cut into actions of a few blocks each, which add up.
   std::map<std::tuple<int, ActionKind, int64_t, int>, double> passes;  // stage, kind, step, microbatch
   std::vector<double> rests;
-  for (int64_t step = first_step; step < first_step + steps; ++step) {
-    pipeline.observe([&](const Action& action, double seconds) {
-      passes[{action.stage, action.kind, step, action.microbatch}] += seconds;
-    });
+  int64_t step = first_step;
+  pipeline.observe([&](const Action& action, double seconds) {
+    passes[{action.stage, action.kind, step, action.microbatch}] += seconds;
+  });
+  for (; step < first_step + steps; ++step) {
     const StepTimes times = pipeline.step(context, (step - 1) * samples, learning_rate, step).times;
     rests.push_back(times.data + times.optimizer);
   }
@@ -54,6 +45,15 @@ StageTimes measure_stage_times(Context& context, Mesh& mesh, Pipeline& pipeline,
   }
   found.rest = world.max(median(rests));
   return found;
+}
+
+SimulationCosts costs_of(const StageTimes& times) {
+  double forward = 0, recompute = 0;
+  for (size_t stage = 0; stage < times.stages.size(); ++stage) {
+    forward += times.stages[stage].forward;
+    recompute += times.recompute[stage];
+  }
+  return {.passes = {.stages = times.stages}, .recompute = recompute / forward};
 }
 
 std::string times_of(const StageTimes& times, double StageCosts::*part) {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/schedule_costs.h"
+#include "scaling/simulate.h"
 
 namespace tessera {
 
@@ -24,6 +24,10 @@ struct StageTimes {
 // rank.
 StageTimes measure_stage_times(Context& context, Mesh& mesh, Pipeline& pipeline, int stages, int64_t first_step,
                                int steps, int64_t samples, double learning_rate);
+
+// What the simulator makes a step of, but for `rest`. RECOMPUTE is the same share of FORWARD on all stages there: the
+// mean.
+SimulationCosts costs_of(const StageTimes& times);
 
 // "0.011,0.012,0.011": one part of all stages, as parallel.times and `tessera schedule` take it.
 std::string times_of(const StageTimes& times, double StageCosts::*part);

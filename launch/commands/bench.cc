@@ -11,6 +11,7 @@
 #include "launch/assembly.h"
 #include "launch/bench/checkpoint_speed.h"
 #include "launch/bench/gemm_peak.h"
+#include "launch/bench/median.h"
 #include "launch/bench/stage_times.h"
 #include "launch/bench/synthetic_source.h"
 #include "launch/commands/command.h"
@@ -32,22 +33,9 @@ struct BenchTrainArguments {
   bool as_json = false;
 };
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
-}
-
 // What a microbatch costs on each stage, as parallel.times takes it, and the step that the simulator makes of it.
 void print_stage_times(const StageTimes& times, const PipelineSchedule& schedule, double step_seconds) {
-  SimulationCosts costs{.passes = {.stages = times.stages}};
-  double forward = 0, recompute = 0;
-  for (size_t stage = 0; stage < times.stages.size(); ++stage) {
-    forward += times.stages[stage].forward;
-    recompute += times.recompute[stage];
-  }
-  costs.recompute = recompute / forward;
-  const Simulation simulation = simulate(schedule, costs);
+  const Simulation simulation = simulate(schedule, costs_of(times));
   fmt::print(
       "parallel.times {{ forward: \"{}\" backward_input: \"{}\" backward_weight: \"{}\" }}  # seconds, by stage\n",
       times_of(times, &StageCosts::forward), times_of(times, &StageCosts::backward_input),

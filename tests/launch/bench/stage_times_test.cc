@@ -46,6 +46,12 @@ TEST(StageTimes, AreThoseOfEveryStageOnEveryRank) {
   }
 }
 
+TEST(StageTimes, AreWhatTheSimulatorTakes) {
+  const SimulationCosts costs = costs_of({.stages = {{1, 2, 3}, {3, 4, 5}}, .recompute = {0, 2}});
+  EXPECT_EQ(costs.passes.stage(1).backward_input, 4);
+  EXPECT_EQ(costs.recompute, 0.5);
+}
+
 TEST(StageTimes, AreWrittenAsTheConfigTakesThem) {
   const StageTimes times{.stages = {{0.0111111, 0.5, 1}, {2, 0.25, 3}}, .recompute = {0, 0}};
   EXPECT_EQ(times_of(times, &StageCosts::forward), "0.01111,2");
