@@ -20,7 +20,8 @@ struct Plot {
   std::string title, x_label, y_label;
   bool log_x = false, log_y = false;
   bool powers_x = false;          // 10^18, not 1E
-  std::string key = "top right";  // gnuplot's words; "off"
+  // gnuplot's words; "off". Above the picture: within it it would hide points.
+  std::string key = "tmargin center horizontal";
   std::vector<Series> series = {};
 };
 

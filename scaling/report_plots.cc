@@ -146,10 +146,7 @@ Plot residual_plot(const Form& form, const std::vector<Sample>& samples, const s
 
 Plot predicted_plot(const Form& form, const std::vector<Sample>& samples, const std::vector<Prediction>& held_out,
                     std::span<const double> theta) {
-  Plot plot{.title = "Predicted against measured",
-            .x_label = "measured loss",
-            .y_label = "predicted loss",
-            .key = "top left"};
+  Plot plot{.title = "Predicted against measured", .x_label = "measured loss", .y_label = "predicted loss"};
   Series points = series("runs fitted", Series::Style::Points, 0);
   Series held = series(held_out.empty() ? "" : "held out, with intervals", Series::Style::ErrorBars, 1);
   Series line = series("", Series::Style::Dashed, 5);
