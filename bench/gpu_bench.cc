@@ -100,13 +100,14 @@ void elements(Bench& b) {
   const double n = static_cast<double>(kTokens * kHidden);
   const Tensor x = b.random({kTokens, kHidden}, DType::BF16), y = b.random({kTokens, kHidden}, DType::BF16);
   const Tensor z = b.random({kTokens, kHidden}, DType::BF16), wide = b.random({kTokens, kHidden}, DType::F32);
+  const Tensor sum = b.random({1}, DType::F64);
   const Tensor row = b.random({kHidden}, DType::BF16), sums = b.random({kHidden}, DType::F32);
   b.memory("copy", 4 * n, [&] { c.cuda().stream().copy_on_device(y.data(), x.data(), x.bytes()); });
   b.memory("add", 6 * n, [&] { add(c, x, y, z); });
   b.memory("cast F32 to BF16", 6 * n, [&] { cast(c, wide, z); });
   b.memory("add_bias", 4 * n, [&] { add_bias(c, row, z); });
   b.memory("zero", 4 * n, [&] { zero(c, wide); });
-  b.memory("sum_of_squares F32", 4 * n, [&] { sum_of_squares(c, wide); });
+  b.memory("sum_of_squares F32", 4 * n, [&] { sum_of_squares(c, wide, sum); });
   b.memory("add_column_sums", 2 * n, [&] { add_column_sums(c, x, sums); });
   b.memory("gelu", 4 * n, [&] { gelu(c, x, z); });
   b.memory("gelu_backward", 6 * n, [&] { gelu_backward(c, x, y, z); });
@@ -199,10 +200,13 @@ void attend(Bench& b, int64_t tokens, int64_t head_dim) {
   const AttentionTileCapacity capacity = attention_tile_capacity(tokens, tokens);
   std::vector<int32_t> offset(capacity.offsets), key_tile(capacity.pairs);
   std::vector<uint8_t> full(capacity.pairs);
-  const AttentionProblem problem = {.scale = 1 / std::sqrt(static_cast<double>(head_dim)),
-                                    .queries = places,
-                                    .keys = places,
-                                    .tiles = make_attention_tiles(places, places, 0, offset, key_tile, full)};
+  AttentionProblem problem = {.scale = 1 / std::sqrt(static_cast<double>(head_dim)),
+                              .queries = places,
+                              .keys = places,
+                              .tiles = make_attention_tiles(places, places, 0, offset, key_tile, full)};
+  const Buffer lists(Device::Cuda, attention_list_words(Device::Cuda, tokens, tokens) * size_of(DType::I32));
+  send_attention_lists(c, problem,
+                       Tensor(lists.data(), {lists.bytes() / size_of(DType::I32)}, DType::I32, Device::Cuda));
   const Tensor q = b.random({heads, tokens, head_dim}, DType::BF16), k = b.random(q.shape(), DType::BF16);
   const Tensor v = b.random(q.shape(), DType::BF16), out = b.random({tokens, heads, head_dim}, DType::BF16);
   const Tensor dout = b.random(out.shape(), DType::BF16), lse = b.random({heads, tokens}, DType::F32);

@@ -17,9 +17,9 @@ namespace tessera {
 // For layers of one kind: with one window and one exchange.
 class AttentionPlan {
  public:
-  AttentionPlan(const ModelShape& shape, const LayerAttention& kind, Arena& lists);
+  AttentionPlan(const ModelShape& shape, const LayerAttention& kind, Arena& arena, Arena& lists);
 
-  void make(const ModelShape& shape, const Batch& batch);
+  void make(const ModelShape& shape, const Context& context, const Batch& batch);
 
   const LayerAttention& kind() const { return kind_; }
   // This rank's queries against all keys that it holds or gathers; in a ring against its own.
@@ -30,12 +30,12 @@ class AttentionPlan {
   const RingRoutes& ring() const { return *ring_; }
 
  private:
-  // Memory for the tiles of one problem.
+  // Memory for the tiles of one problem, and for all its lists on a device.
   struct Tiles {
-    Tensor offset, key_tile, full;
+    Tensor offset, key_tile, full, sent;
   };
-  Tiles take_tiles(int64_t keys, Arena& arena) const;
-  void make_problem(int hops, const TokenPlaces& queries, const TokenPlaces& keys);
+  Tiles take_tiles(int64_t keys, Arena& arena, Arena& lists) const;
+  void make_problem(const Context& context, int hops, const TokenPlaces& queries, const TokenPlaces& keys);
 
   LayerAttention kind_;
   ContextUnits units_;
@@ -50,7 +50,7 @@ class AttentionPlan {
 class MicrobatchPlan {
  public:
   MicrobatchPlan() = default;
-  // The lists are the host's: operations send them to a device themselves.
+  // arena: on the context's device. The lists are the host's, and sent to a device once for all layers of a kind.
   MicrobatchPlan(const ModelShape& shape, Arena& arena, Arena& lists);
 
   void make(const ModelShape& shape, const Context& context, const Batch& batch);

@@ -41,8 +41,8 @@ void Head::scale_output(Context& context, const Tensor& h) const {
   if (shape_.output_scale != 1) scale(context, shape_.output_scale, h);
 }
 
-double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, const Saved& saved, double loss_scale,
-                     Mode mode) {
+void Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, const Saved& saved, double loss_scale,
+                   Mode mode, const Tensor& loss) {
   norm_.forward(run.context, x, saved.norm, saved.h);
   scale_output(run.context, saved.h);
   Arena& workspace = run.context.workspace();
@@ -55,11 +55,8 @@ double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, con
   const int64_t tile = tile_tokens(shape_);
   const int64_t columns = rows_.size();
   const DType sums_dtype = shape_.accumulation();
-  // Of every tile, so that a device is waited for once, at the end.
-  const Tensor all_sums = workspace.take({2 * shape_.slots}, sums_dtype);
-  const auto sums_of = [&](int64_t begin, int64_t end) {
-    return all_sums.rows(2 * begin, 2 * end).reshape({2, end - begin});
-  };
+  const Tensor of_batch = workspace.take({1}, DType::F64);  // scaled as a whole
+  zero(run.context, of_batch);
   for (int64_t begin = 0; begin < shape_.slots; begin += tile) {
     const int64_t end = std::min(shape_.slots, begin + tile);
     const std::span<const int32_t> target = batch.targets.subspan(begin, end - begin);
@@ -67,12 +64,13 @@ double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, con
     ArenaScope inner(workspace);
     const Tensor logits = workspace.take({end - begin, columns}, sums_dtype);
     const Tensor maximum = workspace.take({end - begin}, sums_dtype);
-    const Tensor sums = sums_of(begin, end);
+    const Tensor sums = workspace.take({2, end - begin}, sums_dtype);
     gemm(run.context, h, table().value, logits, kLogits);
     cross_entropy_maximum(run.context, logits, maximum);
     run.tp.all_reduce_max(maximum);
     cross_entropy_sums(run.context, logits, target, rows_.begin, maximum, sums);
     run.tp.all_reduce_sum(sums);
+    cross_entropy_loss(run.context, target, sums, of_batch);
     if (mode == Mode::Evaluate) continue;
 
     const Tensor dlogits =
@@ -82,12 +80,8 @@ double Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, con
     gemm(run.context, dlogits, table().value, h, kInput);
   }
   if (mode == Mode::Train) scatter_sum_tokens(run.context, run.tp, all, saved.h);
-  double loss = 0;
-  for (int64_t begin = 0; begin < shape_.slots; begin += tile) {
-    const int64_t end = std::min(shape_.slots, begin + tile);
-    loss += cross_entropy_loss(run.context, batch.targets.subspan(begin, end - begin), sums_of(begin, end));
-  }
-  return loss * loss_scale;
+  scale(run.context, loss_scale, of_batch);
+  accumulate(run.context, of_batch, loss);
 }
 
 void Head::backward_input(LayerRun run, const Tensor& x, const Saved& saved) {
@@ -130,8 +124,8 @@ int64_t Head::workspace(const Context& context) const {
   const Shape logits{tile, rows_.size()};
   const DType sums = shape_.accumulation();
   const int64_t loss = gather_workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute) +
-                       Arena::bytes(logits, sums) + Arena::bytes({tile}, sums) +
-                       Arena::bytes({2 * shape_.slots}, sums) +
+                       Arena::bytes(logits, sums) + Arena::bytes({tile}, sums) + Arena::bytes({2, tile}, sums) +
+                       Arena::bytes({1}, DType::F64) +
                        (shape_.compute == sums ? 0 : Arena::bytes(logits, shape_.compute));
   return std::max(loss, norm_.workspace(context));
 }

@@ -33,10 +33,11 @@ class Head {
 
   enum class Mode : uint8_t { Train, Evaluate };
 
-  // x [slots/tp, hidden] -> this context-parallel rank's sum of loss over its targets times loss_scale, the same on
-  // every tp rank. With Mode::Train, leaves dL/dh in saved and accumulates into the table's gradient.
-  double forward(LayerRun run, const Batch& batch, const ConstTensor& x, const Saved& saved, double loss_scale,
-                 Mode mode);
+  // x [slots/tp, hidden] -> adds to loss [1] (F64) this context-parallel rank's sum of loss over its targets times
+  // loss_scale, the same on every tp rank. With Mode::Train, leaves dL/dh in saved and accumulates into the table's
+  // gradient. Waits for no device.
+  void forward(LayerRun run, const Batch& batch, const ConstTensor& x, const Saved& saved, double loss_scale, Mode mode,
+               const Tensor& loss);
   // Overwrites x with its gradient; accumulates the norm's.
   void backward_input(LayerRun run, const Tensor& x, const Saved& saved);
 

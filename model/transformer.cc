@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "tensor/copy.h"
+#include "tensor/ops/elementwise.h"
+
 namespace tessera {
 namespace {
 
@@ -74,13 +77,13 @@ int64_t Transformer::weights_bytes() const {
 }
 
 int64_t Transformer::slot_bytes() const {
-  Arena tally = Arena::tally(), lists = Arena::tally();
+  Arena tally = Arena::tally(options_.device), lists = Arena::tally();
   take_slot(tally, lists);
   return tally.used();
 }
 
 int64_t Transformer::list_bytes() const {
-  Arena tally = Arena::tally(), lists = Arena::tally();
+  Arena tally = Arena::tally(options_.device), lists = Arena::tally();
   take_slot(tally, lists);
   return lists.used();
 }
@@ -91,7 +94,9 @@ int64_t Transformer::area_bytes() const {
   return most;
 }
 
-int64_t Transformer::activations_bytes() const { return options_.slots * slot_bytes() + options_.areas * area_bytes(); }
+int64_t Transformer::activations_bytes() const {
+  return options_.slots * slot_bytes() + options_.areas * area_bytes() + (head_ ? Arena::bytes({1}, DType::F64) : 0);
+}
 
 int64_t Transformer::workspace_bytes(const Context& context) const {
   int64_t bytes = 0;
@@ -154,10 +159,9 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
   weights_ = Arena("weights", context.device(), weights_bytes());
   for (Parameter* parameter : parameters_) {
     if (options_.weights_elsewhere) break;
-    parameter->value =
-        parameter->tied_to != nullptr
-            ? parameter->tied_to->value
-            : weights_.take(parameter->padded_shape(), shape_.compute).rows(0, parameter->rows.size());
+    parameter->value = parameter->tied_to != nullptr
+                           ? parameter->tied_to->value
+                           : weights_.take(parameter->padded_shape(), shape_.compute).rows(0, parameter->rows.size());
     TESSERA_CHECK(parameter->value.data() != nullptr, "the stage with the embedding is allocated first");
   }
   activations_ = Arena("activations", context.device(), activations_bytes());
@@ -173,6 +177,7 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
     slots_.back().memory = memory;
   }
   for (int i = 0; i < options_.areas; ++i) areas_.push_back(take_area(activations_));
+  if (head_) loss_ = activations_.take({1}, DType::F64);
   TESSERA_CHECK_EQ(activations_.used(), activations_.capacity(), "the layers' statements of saved bytes");
   gathered_.reserve(Block::kGathers * blocks_.size() + 1);
   blocks_.front()->prepare(context);
@@ -207,20 +212,33 @@ void Transformer::forward_blocks(Context& context, const Batch& batch, const Pla
   }
 }
 
-double Transformer::forward(Context& context, const Batch& batch, const Place& place, BlockRange range,
-                            double loss_scale) {
-  forward_blocks(context, batch, place, range);
-  if (!head_ || range.last < blocks()) return 0;
+void Transformer::head_forward(Context& context, const Batch& batch, const Place& place, BlockRange range,
+                               double loss_scale, Head::Mode mode) {
+  if (!head_ || range.last < blocks()) return;
   const Slot& slot = slots_.at(place.slot);
-  return head_->forward(run(context), batch, slot.residual.back(), *slot.head, loss_scale, Head::Mode::Train);
+  head_->forward(run(context), batch, slot.residual.back(), *slot.head, loss_scale, mode, loss_);
 }
 
-double Transformer::evaluate(Context& context, const Batch& batch, const Place& place, BlockRange range,
-                             double loss_scale) {
+void Transformer::forward(Context& context, const Batch& batch, const Place& place, BlockRange range,
+                          double loss_scale) {
   forward_blocks(context, batch, place, range);
-  if (!head_ || range.last < blocks()) return 0;
-  const Slot& slot = slots_.at(place.slot);
-  return head_->forward(run(context), batch, slot.residual.back(), *slot.head, loss_scale, Head::Mode::Evaluate);
+  head_forward(context, batch, place, range, loss_scale, Head::Mode::Train);
+}
+
+void Transformer::evaluate(Context& context, const Batch& batch, const Place& place, BlockRange range,
+                           double loss_scale) {
+  forward_blocks(context, batch, place, range);
+  head_forward(context, batch, place, range, loss_scale, Head::Mode::Evaluate);
+}
+
+void Transformer::clear_loss(Context& context) {
+  if (head_) zero(context, loss_);
+}
+
+double Transformer::loss(Context& context) {
+  double loss = 0;
+  if (head_) copy(context, loss_, Tensor(std::span<double>(&loss, 1), {1}));
+  return loss;
 }
 
 void Transformer::recompute(Context& context, const Batch&, const Place& place, BlockRange range) {

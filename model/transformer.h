@@ -30,7 +30,7 @@ class Transformer : public Stage {
     bool ends_together = false;
     Transformer* embedding_stage = nullptr;
     bool weights_elsewhere = false;  // values are given their memory from outside (Reducer::gather)
-    Overlap overlap = Overlap::On;  // of tensor parallelism's communication with backward's compute
+    Overlap overlap = Overlap::On;   // of tensor parallelism's communication with backward's compute
   };
 
   Transformer(const ModelShape& shape, Options options);
@@ -40,7 +40,7 @@ class Transformer : public Stage {
   int64_t slot_bytes() const;         // activations of one microbatch
   int64_t list_bytes() const;         // lists of one microbatch on the host; 0 when they are in the slot, on a CPU
   int64_t area_bytes() const;         // what recompute makes, of one block
-  int64_t activations_bytes() const;  // all slots and areas
+  int64_t activations_bytes() const;  // all slots and areas, and the loss
   int64_t workspace_bytes(const Context& context) const;
   Cost cost() const;  // of one microbatch
 
@@ -54,18 +54,19 @@ class Transformer : public Stage {
   Tensor output(int slot) override { return slots_.at(slot).residual.back(); }
   Tensor slot_memory(int slot) override { return slots_.at(slot).memory; }
   void slot_restored(Context& context, const Batch& batch, int slot) override;
-  double forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
-                 double loss_scale) override;
+  void forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override;
   void recompute(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
   void backward_input(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
   void backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
   void backward(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
-  double evaluate(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
-                  double loss_scale) override;
+  void evaluate(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
+                double loss_scale) override;
+  void clear_loss(Context& context) override;
+  double loss(Context& context) override;
   Parameters& parameters() override { return parameters_; }
 
-  // [slots/tp, hidden] the residual stream before a block, or after the last one: what the slot's last forward pass left
-  // there. On the first stage; backward puts gradients in its place.
+  // [slots/tp, hidden] the residual stream before a block, or after the last one: what the slot's last forward pass
+  // left there. On the first stage; backward puts gradients in its place.
   ConstTensor residual(int slot, int block) const { return slots_.at(slot).residual.at(block); }
   // Logits [rows, vocab] (accumulation dtype) after tokens [first, first + rows) of the batch; a whole model, tp = 1.
   void logits(Context& context, const Batch& batch, int64_t first, const Tensor& logits);
@@ -99,6 +100,8 @@ class Transformer : public Stage {
   Block::Saved saved(const Slot& slot, int block) const;
   void free_area(Slot& slot, int block);
   void forward_blocks(Context& context, const Batch& batch, const Place& place, BlockRange blocks);
+  void head_forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale,
+                    Head::Mode mode);
   void number_parameters();
 
   ModelShape shape_;
@@ -113,6 +116,7 @@ class Transformer : public Stage {
   Arena activations_;
   Arena lists_;  // on the host, when the activations are not
   std::vector<Slot> slots_;
+  Tensor loss_;  // [1] F64, with the activations; where the stage has the head
   std::vector<Area> areas_;
   std::vector<ConstTensor> gathered_;  // by backward_weight, in order
 };

@@ -2,17 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
-
-#include "tensor/ops/reduce.h"
 
 namespace tessera {
 namespace {
 
-size_t ordinals(const Parameters& parameters) {
-  return parameters.empty() ? 1 : static_cast<size_t>(parameters.front()->ordinals);
-}
+int64_t ordinals(const Parameters& parameters) { return parameters.empty() ? 1 : parameters.front()->ordinals; }
 
 }  // namespace
 
@@ -22,17 +17,19 @@ double clip_scale(double norm, double max_norm) {
   return norm > max_norm ? max_norm / norm : 1.0;
 }
 
-GradientNorm::GradientNorm(Comm& world, const Parameters& parameters) : world_(world), sums_(ordinals(parameters)) {}
+GradientNorm::GradientNorm(Comm& world, const Parameters& parameters, Device device)
+    : world_(world), sums_(device, ordinals(parameters)) {}
 
 double GradientNorm::compute(const Context& context, const std::vector<GradientShare>& shares) {
-  std::fill(sums_.begin(), sums_.end(), 0.0);
+  sums_.clear(context);
   for (const GradientShare& share : shares) {
     const Interval counted = shard({0, share.own.rows.size()}, share.own.replicas, share.own.replica);
-    sums_[share.parameter->ordinal] = sum_of_squares(context, share.sum.rows(counted.begin, counted.end));
+    sums_.make(context, share.parameter->ordinal, share.sum.rows(counted.begin, counted.end));
   }
-  world_.all_reduce_sum(Tensor(std::span<double>(sums_), Shape{static_cast<int64_t>(sums_.size())}));
+  const std::span<double> sums = sums_.fetch(context);
+  world_.all_reduce_sum(Tensor(sums, Shape{static_cast<int64_t>(sums.size())}));
   double total = 0;
-  for (const double sum : sums_) total += sum;
+  for (const double sum : sums) total += sum;
   return std::sqrt(total);
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "optim/gradients.h"
+#include "optim/square_sums.h"
 #include "tensor/context.h"
 
 namespace tessera {
@@ -21,14 +22,15 @@ double clip_scale(double norm, double max_norm);
 
 class GradientNorm {
  public:
-  GradientNorm(Comm& world, const Parameters& parameters);
+  // device: where the gradients lie.
+  GradientNorm(Comm& world, const Parameters& parameters, Device device);
 
-  // Collective over the world; every sum must be whole (Gradients::join).
+  // Collective over the world; every sum must be whole (Gradients::join). Waits for a device once.
   double compute(const Context& context, const std::vector<GradientShare>& shares);
 
  private:
   Comm& world_;
-  std::vector<double> sums_;  // by ordinal, on the host
+  SquareSums sums_;  // by ordinal
 };
 
 }  // namespace tessera

@@ -4,7 +4,6 @@
 #include <array>
 
 #include "parallel/shard.h"
-#include "tensor/ops/reduce.h"
 
 namespace tessera {
 
@@ -16,6 +15,8 @@ GradientNoise::GradientNoise(Reducer& reducer, Mesh& mesh, const Parameters& par
     if (parameter->tied_to == nullptr && !(split && parameter->replicas.has(Axis::Tp)))
       parameters_.push_back(parameter);
   }
+  const Device device = parameters_.empty() ? Device::Cpu : parameters_.front()->gradient.device();
+  sums_.emplace(device, static_cast<int64_t>(parameters_.size()));
 }
 
 bool GradientNoise::possible(const Mesh& mesh, const Schedule& actions, int microbatches) {
@@ -42,16 +43,18 @@ void GradientNoise::begin_step(Context& context) {
   measured_.reset();
 }
 
-double GradientNoise::squares(Context& context, bool each_once) const {
-  double sum = 0;
-  for (const Parameter* parameter : parameters_) {
+double GradientNoise::squares(Context& context, bool each_once) {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const Parameter* parameter = parameters_[i];
     Interval rows{0, parameter->rows.size()};
     if (each_once) {
       const MeshShape& shape = mesh_.shape();
       rows = shard(rows, shape.extent(parameter->replicas), shape.position(parameter->replicas, mesh_.world().rank()));
     }
-    sum += sum_of_squares(context, ConstTensor(parameter->gradient).rows(rows.begin, rows.end));
+    sums_->make(context, static_cast<int64_t>(i), ConstTensor(parameter->gradient).rows(rows.begin, rows.end));
   }
+  double sum = 0;
+  for (const double square : sums_->fetch(context)) sum += square;
   return sum;
 }
 

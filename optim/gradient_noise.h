@@ -15,6 +15,7 @@
 
 #include <optional>
 
+#include "optim/square_sums.h"
 #include "parallel/parameter.h"
 #include "parallel/reducer_between.h"
 #include "parallel/source.h"
@@ -48,13 +49,14 @@ class GradientNoise : public ReducerBetween {
  private:
   bool due() const { return next_step_ % every_ == 0; }
   // Of the gradients as they are, over this rank's rows, or the part of them that it counts among its replicas.
-  double squares(Context& context, bool each_once) const;
+  double squares(Context& context, bool each_once);
 
   Mesh& mesh_;
   Parameters parameters_;
   const Source& source_;
   int64_t every_, next_step_;
-  double small_ = 0;  // |sum of the first microbatch's gradients|^2 of this rank, loss scale of the step
+  std::optional<SquareSums> sums_;  // by parameter
+  double small_ = 0;                // |sum of the first microbatch's gradients|^2 of this rank, loss scale of the step
   std::optional<Measurement> measured_;
 };
 

@@ -81,7 +81,7 @@ ZeroOptimizer::ZeroOptimizer(Context& context, Mesh& mesh, const Parameters& par
         arena_ = Arena("optimizer", context.device(), bytes.state);
         weights_ = Arena("weights", context.device(), bytes.weights);
         gathered_arena_ = Arena("gathered weights", context.device(), bytes.gathered);
-        return {mesh.world(), parameters};
+        return {mesh.world(), parameters, context.device()};
       }()) {
   const DType dtype = accumulation_dtype(options.compute);
   std::vector<GatheredWeights::Shard> shards;

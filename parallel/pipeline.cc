@@ -130,7 +130,7 @@ StepResult Pipeline::step(Context& context, int64_t first_sample, double learnin
   if (step.result.targets == 0) {
     throw DataError(fmt::format("step {}: the samples from {} on hold no target token", number, first_sample));
   }
-  for (const auto& runner : runners_) runner->reset();
+  begin(context);
   for (size_t i = 0; i < actions_.size(); ++i) run(context, i, step);
   for (const auto& runner : runners_) {
     runner->drain();
@@ -139,6 +139,19 @@ StepResult Pipeline::step(Context& context, int64_t first_sample, double learnin
     times.sends += waited.sends;
   }
   return step.result;
+}
+
+void Pipeline::begin(Context& context) {
+  for (const auto& runner : runners_) {
+    runner->reset();
+    runner->stage().clear_loss(context);
+  }
+}
+
+double Pipeline::loss(Context& context) {
+  double share = 0;
+  for (const auto& runner : runners_) share += runner->stage().loss(context);
+  return share;
 }
 
 bool Pipeline::backward_in_a_row(size_t at) const {
@@ -157,14 +170,18 @@ void Pipeline::run(Context& context, size_t at, Step& step) {
     case ActionKind::Release:
     case ActionKind::Reduce:
       return timed(times.optimizer, times, [&] { run_on_weights(context, at); });
-    case ActionKind::Norm:
+    case ActionKind::Norm: {
+      // On a device what was queued before is computed while the host waits for the loss.
+      double share = 0;
+      timed(times.compute, times, [&] { share = loss(context); });
       timed(times.optimizer, times, [&] {
-        result.loss = shares_.sum(step.share);
+        result.loss = shares_.sum(share);
         result.gradient_norm = reducer_->norm(context);
       });
       check_finite(result.loss, "loss", step.number);
       check_finite(result.gradient_norm, "gradient norm", step.number);
       return;
+    }
     case ActionKind::Step:
       return timed(times.optimizer, times, [&] { reducer_->step(context, step.learning_rate, step.number); });
     default: {
@@ -216,8 +233,7 @@ void Pipeline::run_on_stage(Context& context, size_t at, Step& step) {
   const Batch& batch = source_.batch(m);
   switch (action.kind) {
     case ActionKind::Forward:
-      step.share += stage.forward(context, batch, m, action.blocks, 1.0 / static_cast<double>(step.result.targets));
-      return;
+      return stage.forward(context, batch, m, action.blocks, 1.0 / static_cast<double>(step.result.targets));
     case ActionKind::BackwardInput:
       if (backward_in_a_row(at)) return stage.backward(context, batch, m, action.blocks);
       return stage.backward_input(context, batch, m, action.blocks);
@@ -248,8 +264,8 @@ void Pipeline::run_on_stage(Context& context, size_t at, Step& step) {
 
 EvaluationResult Pipeline::evaluate(Context& context, int64_t first_sample, int64_t batches,
                                     int64_t samples_per_batch) {
-  double sum = 0;
   int64_t targets = 0;
+  for (const auto& runner : runners_) runner->stage().clear_loss(context);
   for (int64_t b = 0; b < batches; ++b) {
     source_.load(first_sample + b * samples_per_batch);
     targets += source_.targets();
@@ -265,7 +281,7 @@ EvaluationResult Pipeline::evaluate(Context& context, int64_t first_sample, int6
           break;
         case ActionKind::Forward:
           ready(context, i);
-          sum += stage.evaluate(context, source_.batch(m), m, action.blocks, 1.0);
+          stage.evaluate(context, source_.batch(m), m, action.blocks, 1.0);
           break;
         case ActionKind::SendForward:
           stage.hand_on(m);
@@ -286,7 +302,7 @@ EvaluationResult Pipeline::evaluate(Context& context, int64_t first_sample, int6
     throw DataError(
         fmt::format("evaluation: {} batches from sample {} on hold no target token", batches, first_sample));
   }
-  result.loss = shares_.sum(sum) / static_cast<double>(result.targets);
+  result.loss = shares_.sum(loss(context)) / static_cast<double>(result.targets);
   if (!std::isfinite(result.loss)) throw NumericalError(fmt::format("evaluation: the loss is {}", result.loss));
   return result;
 }

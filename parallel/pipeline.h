@@ -75,10 +75,13 @@ class Pipeline {
     int64_t number = 0;
     double learning_rate = 0;
     StepResult result;
-    double share = 0;  // this rank's share of the loss so far
   };
 
   StageRunner& runner(int stage);
+  // Forgets what an earlier step left on the stages.
+  void begin(Context& context);
+  // This rank's share of the loss since then; waits for it.
+  double loss(Context& context);
   void run(Context& context, size_t at, Step& step);
   void run_on_stage(Context& context, size_t at, Step& step);
   // Whether the action at `at` is a BACKWARD_INPUT whose BACKWARD_WEIGHT comes next, to be run as one.

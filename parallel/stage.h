@@ -42,10 +42,9 @@ class Stage {
   // caller calls ranges in that order, and resolves BlockRange's default.
   //
   // loss_scale: 1 / (target tokens of the whole step, over all ranks), so that every later reduction is a plain sum.
-  // Returns this rank's share of the loss (already scaled), 0 where the range does not end the model: the sum over the
-  // ranks that hold different tokens is the step's mean loss.
-  virtual double forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
-                         double loss_scale) = 0;
+  // Where the range ends the model, adds this rank's share of the loss to loss().
+  virtual void forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
+                       double loss_scale) = 0;
   // Makes again what forward did not keep; due before backward_input for blocks that keep less than everything.
   virtual void recompute(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
   virtual void backward_input(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
@@ -59,8 +58,14 @@ class Stage {
   }
 
   // forward without keeping anything for backward (the slot is used as scratch, the stage's output is left there).
-  virtual double evaluate(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
-                          double loss_scale) = 0;
+  virtual void evaluate(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
+                        double loss_scale) = 0;
+
+  // This rank's share of the loss (already scaled) of what has run since clear_loss(), 0 where the stage does not end
+  // the model: the sum over the ranks that hold different tokens is the mean loss. It is kept where the stage runs, so
+  // that forward waits for no device; loss() does.
+  virtual void clear_loss(Context& context) = 0;
+  virtual double loss(Context& context) = 0;
 
   virtual Parameters& parameters() = 0;
 };

@@ -112,13 +112,12 @@ void StageRunner::receive_forward(int microbatch) {
   input.received = wiring_.pipeline->receive(input.tensor, wiring_.from, forward_tag(stage_.index()));
 }
 
-double StageRunner::forward(Context& context, const Batch& batch, int microbatch, BlockRange blocks,
-                            double loss_scale) {
+void StageRunner::forward(Context& context, const Batch& batch, int microbatch, BlockRange blocks, double loss_scale) {
   if (blocks.first == 0) {
     take(slots_, microbatch, "slot");
     await_input(microbatch);
   }
-  return stage_.forward(context, batch, place_of(microbatch), resolved(blocks), loss_scale);
+  stage_.forward(context, batch, place_of(microbatch), resolved(blocks), loss_scale);
 }
 
 void StageRunner::send_forward(int microbatch) {
@@ -178,19 +177,17 @@ void StageRunner::fetch(Context& context, const Batch& batch, int microbatch) {
   release(*host);
 }
 
-double StageRunner::evaluate(Context& context, const Batch& batch, int microbatch, BlockRange range,
-                             double loss_scale) {
+void StageRunner::evaluate(Context& context, const Batch& batch, int microbatch, BlockRange range, double loss_scale) {
   const BlockRange blocks = resolved(range);
   if (blocks.first == 0) {
     take(slots_, microbatch, "slot");
     await_input(microbatch);
   }
-  const double share = stage_.evaluate(context, batch, place_of(microbatch), blocks, loss_scale);
-  if (blocks.last < stage_.blocks()) return share;
+  stage_.evaluate(context, batch, place_of(microbatch), blocks, loss_scale);
+  if (blocks.last < stage_.blocks()) return;
   if (wiring_.from >= 0) release(input_of(microbatch));
   if (wiring_.before != nullptr) wiring_.before->release(wiring_.before->slot_of(microbatch));
   if (wiring_.to < 0 && !read_here_) release(slot_of(microbatch));
-  return share;
 }
 
 void StageRunner::hand_on(int microbatch) {

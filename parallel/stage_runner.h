@@ -34,7 +34,7 @@ class StageRunner {
   void reset();
 
   void receive_forward(int microbatch);
-  double forward(Context& context, const Batch& batch, int microbatch, BlockRange blocks, double loss_scale);
+  void forward(Context& context, const Batch& batch, int microbatch, BlockRange blocks, double loss_scale);
   void send_forward(int microbatch);
   void receive_backward(int microbatch);
   void recompute(Context& context, const Batch& batch, int microbatch, BlockRange blocks);
@@ -47,7 +47,7 @@ class StageRunner {
   void fetch(Context& context, const Batch& batch, int microbatch);
   // Forward only: nothing is kept but the output, until the next stage on this rank has read it or hand_on() has sent
   // it; the last stage's is free at once.
-  double evaluate(Context& context, const Batch& batch, int microbatch, BlockRange blocks, double loss_scale);
+  void evaluate(Context& context, const Batch& batch, int microbatch, BlockRange blocks, double loss_scale);
   void hand_on(int microbatch);
 
   // Waits until no send reads this stage's memory.

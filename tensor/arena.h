@@ -33,6 +33,7 @@ class Arena {
   static int64_t bytes(const Shape& shape, DType dtype);
 
   const std::string& name() const { return name_; }
+  Device device() const { return buffer_.device(); }
   int64_t capacity() const { return buffer_.bytes(); }
   int64_t used() const { return used_; }
   int64_t high_water() const { return high_water_; }

@@ -8,6 +8,8 @@ namespace {
 
 void check(const Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
            const ConstTensor& v) {
+  TESSERA_CHECK(context.device() == Device::Cpu || problem.sent.data() != nullptr,
+                "attention: the lists were sent to the device");
   TESSERA_CHECK(q.rank() == 3 && k.rank() == 3,
                 "q [q_heads, queries, head_dim] and k [kv_heads, keys, head_dim] have three dims");
   const int64_t queries = q.dim(1);
@@ -58,6 +60,19 @@ void check_outputs(const Context& context, const AttentionProblem& problem, cons
 
 int64_t attention_forward_flops(int64_t pairs, int64_t head_dim) { return 4 * pairs * head_dim; }
 int64_t attention_backward_flops(int64_t pairs, int64_t head_dim) { return 10 * pairs * head_dim; }
+
+void send_attention_lists(const Context& context, AttentionProblem& problem, const Tensor& memory) {
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return cuda::send_attention_lists(context, problem, memory);
+  }
+}
+
+int64_t attention_list_words(Device device, int64_t queries, int64_t keys) {
+  if constexpr (kHasCuda) {
+    if (device == Device::Cuda) return cuda::attention_list_words(queries, keys);
+  }
+  return 0;
+}
 
 void attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
                const ConstTensor& v, const Tensor& out, const Tensor& lse) {

@@ -67,7 +67,16 @@ struct AttentionProblem {
   TokenPlaces keys;
   AttentionTiles tiles;
   int64_t first_head = 0;  // of out's heads: these are [first_head, first_head + q_heads)
+  ConstTensor sent{};      // on a device: these lists in its memory, by send_attention_lists()
 };
+
+// Kernels on a device read the lists in its memory, where they are put once for all calls that use them: queues their
+// copy into `memory`, I32 [attention_list_words()] or longer, which becomes problem.sent. What is sent is what the
+// problem's spans hold now; these must stay too, since calls check them. On a CPU there is nothing to send.
+void send_attention_lists(const Context& context, AttentionProblem& problem, const Tensor& memory);
+
+// Elements of that memory in the worst case; 0 on a CPU.
+int64_t attention_list_words(Device device, int64_t queries, int64_t keys);
 
 // q [q_heads, queries, head_dim], k and v [kv_heads, keys, head_dim], kv_heads dividing q_heads ->
 // overwrites these heads of out [queries, all heads, head_dim], and lse [q_heads, queries] (accumulation dtype). So

@@ -1,4 +1,4 @@
-// Attention on a GPU: sends the lists, and chooses the kernels.
+// Attention on a GPU: sends the lists once, and chooses the kernels.
 #include <algorithm>
 
 #include "tensor/cuda/block_sum.h"
@@ -13,17 +13,47 @@ using namespace cuda;
 
 int64_t tiles(int64_t tokens) { return ceil_divide(tokens, kAttentionTile); }
 
-// Takes the lists from the workspace and fills them. As many bytes as list_bytes() in the worst case.
-AttentionInput send_lists(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
-                          const ConstTensor& out) {
-  Uploads& uploads = context.cuda().uploads();
-  const auto send = [&]<class T>(std::span<const T> values, DType dtype) -> const T* {
-    if (values.empty()) return nullptr;
-    const int64_t elements = ceil_divide(static_cast<int64_t>(values.size_bytes()), size_of(dtype));
-    T* device = static_cast<T*>(context.workspace().take({elements}, dtype).data());
-    uploads.copy_to(device, values);
-    return device;
-  };
+// Where each list begins in the memory of them all, in words.
+struct ListPlaces {
+  ListPlaces(int64_t queries, int64_t keys, int64_t pairs) {
+    key_position = take(keys);
+    key_document = take(keys);
+    query_position = take(queries);
+    query_document = take(queries);
+    offset = take(tiles(queries) + 1);
+    key_tile = take(pairs);
+    full = take(ceil_divide(pairs, 4));
+  }
+
+  int64_t key_position, key_document, query_position, query_document, offset, key_tile, full;
+  int64_t words = 0;  // of them all
+
+ private:
+  int64_t take(int64_t count) {
+    constexpr int64_t kAlignment = Arena::kAlignment / static_cast<int64_t>(sizeof(int32_t));
+    const int64_t at = words;
+    words += ceil_divide(count, kAlignment) * kAlignment;
+    return at;
+  }
+};
+
+// Queries that are the first keys have their places among those of the keys.
+bool queries_are_keys(const AttentionProblem& problem) {
+  const TokenPlaces &queries = problem.queries, &keys = problem.keys;
+  return queries.position.data() == keys.position.data() && queries.document.data() == keys.document.data() &&
+         queries.position.size() <= keys.position.size();
+}
+
+ListPlaces places_of(const AttentionProblem& problem) {
+  return {static_cast<int64_t>(problem.queries.position.size()), static_cast<int64_t>(problem.keys.position.size()),
+          static_cast<int64_t>(problem.tiles.key_tile.size())};
+}
+
+AttentionInput input_of(const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
+                        const ConstTensor& out) {
+  const ListPlaces places = places_of(problem);
+  const int32_t* lists = problem.sent.as<int32_t>();
+  const bool shared = queries_are_keys(problem);
   AttentionInput in{};
   in.queries = q.dim(1);
   in.keys = k.dim(1);
@@ -36,21 +66,14 @@ AttentionInput send_lists(Context& context, const AttentionProblem& problem, con
   in.scale = problem.scale;
   constexpr int64_t kAll = int64_t{1} << 31;  // more than any distance
   in.window = static_cast<uint32_t>(problem.window == 0 ? kAll : std::min(problem.window, kAll));
-  in.offset = send(problem.tiles.offset, DType::I32);
-  in.key_tile = send(problem.tiles.key_tile, DType::I32);
-  in.full = send(problem.tiles.full, DType::U16);
-  in.query_position = send(problem.queries.position, DType::I32);
-  in.query_document = send(problem.queries.document, DType::I32);
-  in.key_position = send(problem.keys.position, DType::I32);
-  in.key_document = send(problem.keys.document, DType::I32);
+  in.offset = lists + places.offset;
+  in.key_tile = lists + places.key_tile;
+  in.full = reinterpret_cast<const uint8_t*>(lists + places.full);
+  in.key_position = lists + places.key_position;
+  in.key_document = lists + places.key_document;
+  in.query_position = shared ? in.key_position : lists + places.query_position;
+  in.query_document = shared ? in.key_document : lists + places.query_document;
   return in;
-}
-
-int64_t list_bytes(int64_t queries, int64_t keys) {
-  const int64_t pairs = attention_tile_capacity(queries, keys).pairs;
-  return Arena::bytes({tiles(queries) + 1}, DType::I32) + Arena::bytes({pairs}, DType::I32) +
-         Arena::bytes({ceil_divide(pairs, 2)}, DType::U16) + 2 * Arena::bytes({queries}, DType::I32) +
-         2 * Arena::bytes({keys}, DType::I32);
 }
 
 bool on_tensor_cores(const Context& context, DType dtype, const AttentionInput& in) {
@@ -92,11 +115,34 @@ __global__ void __launch_bounds__(kElementThreads)
 
 }  // namespace
 
+void cuda::send_attention_lists(const Context& context, AttentionProblem& problem, const Tensor& memory) {
+  const ListPlaces places = places_of(problem);
+  TESSERA_CHECK(memory.dtype() == DType::I32 && memory.device() == Device::Cuda && memory.size() >= places.words,
+                "memory for the lists of attention: attention_list_words() on the device");
+  Uploads& uploads = context.cuda().uploads();
+  const auto send = [&]<class T>(std::span<const T> values, int64_t at) {
+    uploads.copy_to(reinterpret_cast<T*>(memory.as<int32_t>() + at), values);
+  };
+  send(problem.keys.position, places.key_position);
+  send(problem.keys.document, places.key_document);
+  if (!queries_are_keys(problem)) {
+    send(problem.queries.position, places.query_position);
+    send(problem.queries.document, places.query_document);
+  }
+  send(problem.tiles.offset, places.offset);
+  send(problem.tiles.key_tile, places.key_tile);
+  send(problem.tiles.full, places.full);
+  problem.sent = memory;
+}
+
+int64_t cuda::attention_list_words(int64_t queries, int64_t keys) {
+  return ListPlaces(queries, keys, attention_tile_capacity(queries, keys).pairs).words;
+}
+
 void cuda::attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
                      const ConstTensor& v, const Tensor& all_out, const Tensor& lse) {
   if (q.dim(1) == 0) return;
-  const ArenaScope scope(context.workspace());
-  const AttentionInput in = send_lists(context, problem, q, k, all_out);
+  const AttentionInput in = input_of(problem, q, k, all_out);
   const Tensor out = from_first_head(problem, all_out);
   const bool fast = on_tensor_cores(context, q.dtype(), in) && all_aligned({q.data(), k.data(), v.data(), out.data()});
   (fast ? attention_mma : attention_plain)(context, in, q, k, v, out, lse);
@@ -107,14 +153,15 @@ void cuda::attention_backward(Context& context, const AttentionProblem& problem,
                               const ConstTensor& lse, const ConstTensor& all_dout, const Tensor& dq, const Tensor& dk,
                               const Tensor& dv) {
   const ArenaScope scope(context.workspace());
-  const AttentionInput in = send_lists(context, problem, q, k, all_out);
+  const AttentionInput in = input_of(problem, q, k, all_out);
   const ConstTensor out = from_first_head(problem, all_out), dout = from_first_head(problem, all_dout);
   const Tensor delta = context.workspace().take(lse.shape(), lse.dtype());
   const int64_t rows = in.queries * in.q_heads;
   if (rows > 0) {
     dispatch_float(q.dtype(), [&]<class T>(T) {
       launch(context, "attention_backward: delta", &delta_kernel<T>, stride_blocks(context, rows, kElementThreads / 32),
-             kElementThreads, 0, out.as<T>(), dout.as<T>(), in.queries, in.q_heads, in.head_dim, in.out_stride, delta.as<Acc<T>>());
+             kElementThreads, 0, out.as<T>(), dout.as<T>(), in.queries, in.q_heads, in.head_dim, in.out_stride,
+             delta.as<Acc<T>>());
     });
   }
   const bool fast = on_tensor_cores(context, q.dtype(), in) &&
@@ -122,9 +169,9 @@ void cuda::attention_backward(Context& context, const AttentionProblem& problem,
   (fast ? attention_backward_mma : attention_backward_plain)(context, in, {q, k, v, out, lse, dout, delta, dq, dk, dv});
 }
 
-int64_t cuda::attention_workspace(const Context&, int64_t queries, int64_t keys, int64_t q_heads, int64_t, int64_t,
+int64_t cuda::attention_workspace(const Context&, int64_t queries, int64_t, int64_t q_heads, int64_t, int64_t,
                                   DType compute) {
-  return list_bytes(queries, keys) + Arena::bytes({q_heads, queries}, accumulation_dtype(compute));
+  return Arena::bytes({q_heads, queries}, accumulation_dtype(compute));
 }
 
 }  // namespace tessera

@@ -10,6 +10,8 @@ decltype(tessera::attention_workspace) attention_workspace;
 }  // namespace tessera::cpu
 
 namespace tessera::cuda {
+decltype(tessera::send_attention_lists) send_attention_lists;
+int64_t attention_list_words(int64_t queries, int64_t keys);
 decltype(tessera::attention) attention;
 decltype(tessera::attention_backward) attention_backward;
 decltype(tessera::attention_workspace) attention_workspace;

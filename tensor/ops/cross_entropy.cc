@@ -1,9 +1,5 @@
 #include "tensor/ops/cross_entropy.h"
 
-#include <algorithm>
-#include <cmath>
-
-#include "tensor/cuda/runtime.h"
 #include "tensor/ops/cross_entropy_kernels.h"
 #include "tensor/ops/operand.h"
 
@@ -18,14 +14,6 @@ void check_logits(const Context& context, const ConstTensor& logits, const Const
 
 void check_target(const ConstTensor& logits, std::span<const int32_t> target) {
   TESSERA_CHECK_EQ(static_cast<int64_t>(target.size()), logits.dim(0), "cross_entropy: one target a token");
-}
-
-template <class T>
-double add_losses(std::span<const int32_t> target, const T* sum, const T* target_logit, double loss) {
-  for (size_t t = 0; t < target.size(); ++t) {
-    if (target[t] >= 0) loss += std::log(static_cast<double>(sum[t])) - static_cast<double>(target_logit[t]);
-  }
-  return loss;
 }
 
 }  // namespace
@@ -50,27 +38,15 @@ void cross_entropy_sums(const Context& context, const ConstTensor& logits, std::
   cpu::cross_entropy_sums(context, logits, target, first_column, maximum, sums);
 }
 
-double cross_entropy_loss(const Context& context, std::span<const int32_t> target, const ConstTensor& sums) {
-  const int64_t tokens = static_cast<int64_t>(target.size());
-  check_operand(context, sums, {2, tokens}, accumulation_dtype(sums.dtype()), "cross_entropy: sums");
-  return dispatch_float(sums.dtype(), [&]<class T>(T) {
-    const T *sum = sums.as<T>(), *target_logit = sum + tokens;
-    double loss = 0;
-    if constexpr (kHasCuda) {
-      if (context.device() == Device::Cuda) {
-        const std::span<T> memory = context.cuda().result<T>();
-        const int64_t most = static_cast<int64_t>(memory.size()) / 2;
-        for (int64_t first = 0; first < tokens; first += most) {
-          const int64_t count = std::min(most, tokens - first);
-          context.cuda().fetch(sum + first, memory.first(count));
-          context.cuda().fetch(target_logit + first, memory.subspan(most, count));
-          loss = add_losses(target.subspan(first, count), memory.data(), memory.data() + most, loss);
-        }
-        return loss;
-      }
-    }
-    return add_losses(target, sum, target_logit, loss);
-  });
+void cross_entropy_loss(const Context& context, std::span<const int32_t> target, const ConstTensor& sums,
+                        const Tensor& loss) {
+  check_operand(context, sums, {2, static_cast<int64_t>(target.size())}, accumulation_dtype(sums.dtype()),
+                "cross_entropy: sums");
+  check_operand(context, loss, {1}, DType::F64, "cross_entropy: loss");
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return cuda::cross_entropy_loss(context, target, sums, loss);
+  }
+  cpu::cross_entropy_loss(context, target, sums, loss);
 }
 
 void cross_entropy_backward(const Context& context, const ConstTensor& logits, std::span<const int32_t> target,

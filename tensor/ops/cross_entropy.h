@@ -23,8 +23,10 @@ void cross_entropy_maximum(const Context& context, const ConstTensor& logits, co
 void cross_entropy_sums(const Context& context, const ConstTensor& logits, std::span<const int32_t> target,
                         int64_t first_column, const ConstTensor& maximum, const Tensor& sums);
 
-// Sum over tokens with a target of log(sums[0]) - sums[1], added in token order on the host, which waits for the sums.
-double cross_entropy_loss(const Context& context, std::span<const int32_t> target, const ConstTensor& sums);
+// Adds to loss [1] (F64) the sum over tokens with a target of log(sums[0]) - sums[1], made in double: in token order on
+// the CPU, on a device in an order that depends on the number of tokens alone.
+void cross_entropy_loss(const Context& context, std::span<const int32_t> target, const ConstTensor& sums,
+                        const Tensor& loss);
 
 // Overwrites dlogits [tokens, columns] (accumulation dtype or compute dtype; may be logits itself when dtypes agree)
 // with scale * (softmax - one hot).

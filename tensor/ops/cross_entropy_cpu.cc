@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "tensor/ops/cross_entropy_kernels.h"
@@ -59,6 +60,19 @@ void cpu::cross_entropy_sums(const Context& context, const ConstTensor& logits, 
         target_logit[t] = column >= 0 ? row[column] - shift : A(0);
       }
     });
+  });
+}
+
+void cpu::cross_entropy_loss(const Context&, std::span<const int32_t> target, const ConstTensor& sums,
+                             const Tensor& loss) {
+  dispatch_float(sums.dtype(), [&]<class T>(T) {
+    using A = Acc<T>;
+    const A *sum = sums.as<A>(), *target_logit = sum + target.size();
+    double tile = 0;
+    for (size_t t = 0; t < target.size(); ++t) {
+      if (target[t] >= 0) tile += std::log(static_cast<double>(sum[t])) - static_cast<double>(target_logit[t]);
+    }
+    *loss.as<double>() += tile;
   });
 }
 

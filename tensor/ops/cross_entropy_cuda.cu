@@ -54,6 +54,19 @@ __global__ void __launch_bounds__(kElementThreads)
   }
 }
 
+// One block: *loss += the losses of a chunk of tokens.
+template <class A>
+__global__ void __launch_bounds__(kElementThreads)
+    loss_kernel(const int32_t* target, const A* sums, const A* target_logit, int64_t tokens, double* loss) {
+  double sum[1] = {0};
+  for (int64_t token = threadIdx.x; token < tokens; token += blockDim.x) {
+    if (target[token] < 0) continue;
+    sum[0] += std::log(static_cast<double>(sums[token])) - static_cast<double>(target_logit[token]);
+  }
+  block_sums(sum);
+  if (threadIdx.x == 0) *loss += sum[0];
+}
+
 // dlogits may be logits: each thread reads an element before it writes it.
 template <int N, class T>
 __global__ void __launch_bounds__(kElementThreads)
@@ -107,6 +120,18 @@ void cuda::cross_entropy_sums(const Context& context, const ConstTensor& logits,
                first_column, maximum.as<A>() + first, tokens, columns, sums.as<A>() + first,
                sums.as<A>() + all_tokens + first);
       });
+    });
+  });
+}
+
+void cuda::cross_entropy_loss(const Context& context, std::span<const int32_t> target, const ConstTensor& sums,
+                              const Tensor& loss) {
+  dispatch_float(sums.dtype(), [&]<class T>(T) {
+    using A = Acc<T>;
+    for_chunks<int32_t>(target, [&](int64_t first, std::span<const int32_t> part) {
+      launch(context, "cross_entropy_loss", &loss_kernel<A>, 1u, kElementThreads, 0,
+             context.cuda().uploads().copy(part), sums.as<A>() + first, sums.as<A>() + target.size() + first,
+             static_cast<int64_t>(part.size()), loss.as<double>());
     });
   });
 }

@@ -5,12 +5,13 @@
 
 namespace tessera {
 
-double sum_of_squares(const Context& context, const ConstTensor& x) {
+void sum_of_squares(const Context& context, const ConstTensor& x, const Tensor& sum) {
   check_size(context, x, x.size(), x.dtype(), "sum_of_squares: x");
+  check_operand(context, sum, {1}, DType::F64, "sum_of_squares: sum");
   if constexpr (kHasCuda) {
-    if (context.device() == Device::Cuda) return cuda::sum_of_squares(context, x);
+    if (context.device() == Device::Cuda) return cuda::sum_of_squares(context, x, sum);
   }
-  return cpu::sum_of_squares(context, x);
+  cpu::sum_of_squares(context, x, sum);
 }
 
 bool all_finite(const Context& context, const ConstTensor& x) {

@@ -7,8 +7,8 @@
 
 namespace tessera {
 
-// Sum of squares, in double. Fixed blocks of 4096 elements, added in order.
-double sum_of_squares(const Context& context, const ConstTensor& x);
+// Overwrites sum [1] (F64) with the sum of squares, made in double. Fixed blocks of 4096 elements, added in order.
+void sum_of_squares(const Context& context, const ConstTensor& x, const Tensor& sum);
 
 // True when no element is NaN or infinite.
 bool all_finite(const Context& context, const ConstTensor& x);

@@ -18,8 +18,8 @@ constexpr int64_t kWave = 1024;   // blocks whose partial sums are held at once,
 
 }  // namespace
 
-double cpu::sum_of_squares(const Context& context, const ConstTensor& x) {
-  return dispatch_float(x.dtype(), [&]<class T>(T) {
+void cpu::sum_of_squares(const Context& context, const ConstTensor& x, const Tensor& result) {
+  dispatch_float(x.dtype(), [&]<class T>(T) {
     const T* data = x.as<T>();
     const int64_t size = x.size(), blocks = (size + kBlock - 1) / kBlock;
     std::array<double, kWave> partial;
@@ -37,7 +37,7 @@ double cpu::sum_of_squares(const Context& context, const ConstTensor& x) {
       });
       for (int64_t b = 0; b < count; ++b) sum += partial[b];
     }
-    return sum;
+    *result.as<double>() = sum;
   });
 }
 

@@ -16,7 +16,7 @@ using namespace cuda;
 
 // Blocks of a sum: as many on every device, so that the order of additions depends on the size alone.
 constexpr int64_t kSumBlocks = 1024;
-static_assert((kSumBlocks + 1) * static_cast<int64_t>(sizeof(double)) <= Runtime::kPartialBytes);
+static_assert(kSumBlocks * static_cast<int64_t>(sizeof(double)) <= Runtime::kPartialBytes);
 
 template <int N, class T>
 __global__ void __launch_bounds__(kElementThreads) squares_kernel(const T* x, int64_t size, double* partial) {
@@ -68,8 +68,8 @@ struct FindNonFinite {
 
 }  // namespace
 
-double cuda::sum_of_squares(const Context& context, const ConstTensor& x) {
-  if (x.size() == 0) return 0;
+void cuda::sum_of_squares(const Context& context, const ConstTensor& x, const Tensor& sum) {
+  if (x.size() == 0) return context.cuda().stream().zero(sum.data(), sum.bytes());
   double* partial = static_cast<double*>(context.cuda().partials());
   const int64_t blocks = std::clamp<int64_t>(ceil_divide(x.size(), 4096), 1, kSumBlocks);
   dispatch_float(x.dtype(), [&]<class T>(T) {
@@ -80,8 +80,7 @@ double cuda::sum_of_squares(const Context& context, const ConstTensor& x) {
     });
   });
   launch(context, "sum_of_squares: partial sums", &sum_kernel, 1u, kElementThreads, 0, partial, blocks,
-         partial + kSumBlocks);
-  return context.cuda().fetch(partial + kSumBlocks);
+         sum.as<double>());
 }
 
 bool cuda::all_finite(const Context& context, const ConstTensor& x) {

@@ -217,11 +217,16 @@ TEST_P(LayerTest, Head) {
     const Head::Saved saved = layer.allocate(arena_);
     const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), dx = random_tensor(run.context, {kSlots, 32}, "dx");
     const double scale = 1.0 / 18;
-    const auto loss = [&] { return layer.forward(run, batch_.view(), x, saved, scale, Head::Mode::Evaluate); };
+    const auto forward = [&](Head::Mode mode) {
+      double loss = 1;  // added to
+      layer.forward(run, batch_.view(), x, saved, scale, mode, Tensor(std::span<double>(&loss, 1), {1}));
+      return loss - 1;
+    };
+    const auto loss = [&] { return forward(Head::Mode::Evaluate); };
     // A token's loss is the logarithm of a sum less a logit: neither is larger than the loss by more than the largest
     // logit, here of order one.
     const auto f = [&]() -> Scalar { return {loss(), loss() + 1, kChain + 53}; };
-    const double trained = layer.forward(run, batch_.view(), x, saved, scale, Head::Mode::Train);
+    const double trained = forward(Head::Mode::Train);
     std::copy_n(x.as<double>(), x.size(), dx.as<double>());
     layer.backward_input(run, dx, saved);
     EXPECT_EQ(trained, loss());

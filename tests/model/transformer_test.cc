@@ -45,7 +45,7 @@ TEST_P(TransformerTest, LossEqualsThePlainReference) {
       }
       const double loss = rig.evaluate(batch_.view());
       EXPECT_NEAR(loss, expected * kScale, 1e-12 * expected);
-      EXPECT_EQ(rig.model.forward(rig.context, batch_.view(), {}, rig.all(), kScale), loss);
+      EXPECT_EQ(rig.forward(batch_.view()), loss);
     });
   }
 }
@@ -99,8 +99,11 @@ TEST_P(TransformerTest, BlocksRunOneByOne) {
     context.resize_workspace(model.workspace_bytes(context));
     ParameterMemory memory(context, model.parameters(), shape.compute);
     const Batch batch = batch_.view();
-    EXPECT_EQ(model.forward(context, batch, {}, {0, 1}, kScale), 0.0);
-    EXPECT_EQ(model.forward(context, batch, {}, {1, 2}, kScale), loss);
+    model.clear_loss(context);
+    model.forward(context, batch, {}, {0, 1}, kScale);
+    EXPECT_EQ(model.loss(context), 0.0);
+    model.forward(context, batch, {}, {1, 2}, kScale);
+    EXPECT_EQ(model.loss(context), loss);
     for (const BlockRange block : {BlockRange{1, 2}, BlockRange{0, 1}}) {
       model.recompute(context, batch, {}, block);
       model.backward_input(context, batch, {}, block);
@@ -140,8 +143,11 @@ TEST_P(TransformerTest, StagesMakeUpTheWhole) {
     }
     const Batch batch = batch_.view();
     const Place place{.slot = 0, .input = begin.output(0)};
-    EXPECT_EQ(begin.forward(context, batch, {}, {0, 1}, kScale), 0.0);
-    EXPECT_EQ(end.forward(context, batch, place, {0, 1}, kScale), loss);
+    end.clear_loss(context);
+    begin.forward(context, batch, {}, {0, 1}, kScale);
+    EXPECT_EQ(begin.loss(context), 0.0);
+    end.forward(context, batch, place, {0, 1}, kScale);
+    EXPECT_EQ(end.loss(context), loss);
     end.backward_input(context, batch, place, {0, 1});
     begin.backward_input(context, batch, {}, {0, 1});
     end.backward_weight(context, batch, place, {0, 1});
@@ -160,7 +166,11 @@ TEST_P(TransformerTest, StagesMakeUpTheWhole) {
       for (size_t i = 0; i < values.size(); ++i) ASSERT_NEAR(found.at(name)[i], values[i], tolerance) << name;
     }
     const BlockRange whole{0, 1};
-    EXPECT_EQ(end.evaluate(context, batch, place, whole, kScale), end.evaluate(context, batch, place, whole, kScale));
+    end.clear_loss(context);
+    end.evaluate(context, batch, place, whole, kScale);
+    const double once = end.loss(context);
+    end.evaluate(context, batch, place, whole, kScale);
+    EXPECT_EQ(end.loss(context), 2 * once);  // all since clear_loss()
   });
 }
 

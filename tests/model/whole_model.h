@@ -27,7 +27,7 @@ struct WholeModel {
     context.resize_workspace(model.workspace_bytes(context));
   }
   double step(const Batch& batch, Backward backward = Backward::Apart) {
-    const double loss = model.forward(context, batch, {}, all(), kScale);
+    const double loss = forward(batch);
     model.recompute(context, batch, {}, all());
     if (backward == Backward::InARow) {
       model.backward(context, batch, {}, all());
@@ -39,7 +39,16 @@ struct WholeModel {
   }
 
   BlockRange all() const { return {0, model.blocks()}; }
-  double evaluate(const Batch& batch) { return model.evaluate(context, batch, {}, all(), kScale); }
+  double forward(const Batch& batch) {
+    model.clear_loss(context);
+    model.forward(context, batch, {}, all(), kScale);
+    return model.loss(context);
+  }
+  double evaluate(const Batch& batch) {
+    model.clear_loss(context);
+    model.evaluate(context, batch, {}, all(), kScale);
+    return model.loss(context);
+  }
 
   Context context;
   Transformer model;

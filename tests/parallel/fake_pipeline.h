@@ -56,11 +56,11 @@ class FakeStage : public Stage {
   Tensor output(int slot) override { return output_.at(slot); }
   Tensor slot_memory(int slot) override { return {output_.at(slot).data(), {2}, DType::U32}; }
   void slot_restored(Context&, const Batch& batch, int slot) override { note("restored", batch, slot, {0, 2}); }
-  double forward(Context&, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override {
+  void forward(Context&, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override {
     note("F", batch, place.slot, blocks);
-    if (blocks.last < 2) return 0;
+    if (blocks.last < 2) return;
     run(batch, place);
-    return last_ ? loss_ * loss_scale : 0;
+    add_loss(loss_scale);
   }
   void recompute(Context&, const Batch& batch, const Place& place, BlockRange blocks) override {
     note("C", batch, place.slot, blocks);
@@ -82,19 +82,24 @@ class FakeStage : public Stage {
     ++in_a_row;
     Stage::backward(context, batch, place, blocks);
   }
-  double evaluate(Context&, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override {
+  void evaluate(Context&, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override {
     note("E", batch, place.slot, blocks);
-    if (blocks.last < 2) return 0;
+    if (blocks.last < 2) return;
     run(batch, place);
     if (last_) gradients.push_back(*output_.at(place.slot).as<double>());
-    return last_ ? loss_ * loss_scale : 0;
+    add_loss(loss_scale);
   }
+  void clear_loss(Context&) override { sum_ = 0; }
+  double loss(Context&) override { return sum_; }
   Parameters& parameters() override { return parameters_; }
 
   std::vector<double> gradients, weight_gradients;  // of the output, by microbatch
   int in_a_row = 0;                                 // calls of backward
 
  private:
+  void add_loss(double scale) {
+    if (last_) sum_ += loss_ * scale;
+  }
   void run(const Batch& batch, const Place& place) {
     const double input = index_ == 0 ? source_.index_of(batch) : *place.input.as<double>();
     *output_.at(place.slot).as<double>() = 10 * input + index_ + 1;
@@ -111,6 +116,7 @@ class FakeStage : public Stage {
   int index_;
   bool last_;
   double loss_;  // summed over a microbatch's targets
+  double sum_ = 0;
   Arena arena_;
   std::vector<Tensor> output_;
   Parameters parameters_;

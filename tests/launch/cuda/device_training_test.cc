@@ -1,102 +1,16 @@
 // Whole training steps with the model on the emulated device (support/grid), whose memory the host cannot touch,
 // against the same steps on the CPU: one rank, and several that share the device, over both transports.
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <map>
 
-#include "launch/assembly.h"
-#include "launch/bench/synthetic_source.h"
-#include "launch/config/resolve.h"
 #include "launch/host_state.h"
-#include "launch/run.pb.h"
-#include "parallel/comm_threads.h"
-#include "tensor/copy.h"
+#include "tests/launch/cuda/device_run.h"
 
 namespace tessera {
 namespace {
 
-constexpr int64_t kSteps = 3, kGlobalBatch = 2, kSequence = 32;
-
-RunConfig small_config(ModelConfig::Family family, RunSection::ComputeDtype dtype) {
-  RunConfig config;
-  config.mutable_run()->set_compute_dtype(dtype);
-  config.mutable_run()->set_device(RunSection::CUDA);
-  ModelConfig& model = *config.mutable_model();
-  model.set_family(family);
-  model.set_hidden_size(32);
-  model.set_num_hidden_layers(2);
-  model.set_num_attention_heads(4);
-  model.set_num_key_value_heads(2);
-  model.set_head_dim(8);
-  model.set_intermediate_size(32);
-  model.set_vocab_size(61);
-  model.set_max_position_embeddings(kSequence);
-  model.set_tie_word_embeddings(family == ModelConfig::GPT2);
-  model.set_initializer_range(0.1);
-  config.mutable_data()->set_sequence_length(kSequence);
-  config.mutable_data()->set_global_batch_size(kGlobalBatch);
-  config.mutable_data()->set_micro_batch_size(1);
-  config.mutable_optimizer()->set_max_grad_norm(1.0);
-  return config;
-}
-
-std::vector<double> on_host(const Context& context, const ConstTensor& x) {
-  Buffer memory(Device::Cpu, std::max<int64_t>(1, x.bytes()));
-  const Tensor host(memory.data(), x.shape(), x.dtype());
-  copy(context, x, host);
-  std::vector<double> values(x.size());
-  dispatch_float(x.dtype(), [&]<class T>(T) {
-    for (int64_t i = 0; i < x.size(); ++i) values[i] = static_cast<double>(host.as<T>()[i]);
-  });
-  return values;
-}
-
-// What rank 0 sees; tensors are those that one rank holds whole.
-struct Curve {
-  std::vector<double> losses, norms;
-  double evaluation = 0;
-  std::map<std::string, std::vector<double>> gradients, state;
-};
-
-Curve train(RunConfig config, int ranks = 1, DeviceTransport transport = DeviceTransport::Staged) {
-  Surroundings surroundings{
-      .world_size = ranks, .data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present};
-  resolve(config, {}, surroundings);
-  Curve curve;
-  run_ranks(ranks, [&](Comm& world) {
-    Assembly parts(config, world, 1, {.ordinal = 0, .transport = transport});
-    const SyntheticSource::Options options{.vocab = config.model().vocab_size(),
-                                           .sequence_length = kSequence,
-                                           .global_batch_size = kGlobalBatch,
-                                           .mean_document = 10,
-                                           .dp = parts.mesh().extent(Axis::Dp),
-                                           .dp_rank = parts.mesh().coordinate(Axis::Dp)};
-    SyntheticSource source(options), other(options);
-    const std::unique_ptr<Pipeline> pipeline = parts.training(source), evaluation = parts.evaluation(other);
-    for (int64_t step = 1; step <= kSteps; ++step) {
-      const StepResult result = pipeline->step(parts.context(), (step - 1) * kGlobalBatch, 1e-2, step);
-      if (world.rank() != 0) continue;
-      curve.losses.push_back(result.loss);
-      curve.norms.push_back(result.gradient_norm);
-      if (step > 1 || ranks > 1) continue;
-      for (const Parameter* p : parts.parameters()) curve.gradients[p->name] = on_host(parts.context(), p->gradient);
-    }
-    const double loss = evaluation->evaluate(parts.context(), 100, 1, kGlobalBatch).loss;
-    if (world.rank() != 0) return;
-    curve.evaluation = loss;
-    if (ranks > 1) return;
-    for (const StateSlice& slice : parts.optimizer().state())
-      curve.state[slice.name] = on_host(parts.context(), slice.data);
-  });
-  return curve;
-}
-
-Curve on_cpu(RunConfig config) {
-  config.mutable_run()->set_device(RunSection::CPU);
-  return train(config);
-}
+using namespace testing_device;
 
 double distance(const std::vector<double>& a, const std::vector<double>& b) {
   double difference = 0, size = 0;

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -106,6 +107,8 @@ struct StreamState {
   }
 };
 
+std::atomic<int64_t> copies_to_device, copies_to_host, waits;
+
 StreamState& state_of(void* handle) { return *static_cast<StreamState*>(handle); }
 
 }  // namespace
@@ -120,6 +123,8 @@ void defer(void* stream, std::function<bool()> done) {
   const std::lock_guard lock(state.mutex);
   state.deferred.push_back(std::move(done));
 }
+
+StreamCalls stream_calls() { return {.to_device = copies_to_device, .to_host = copies_to_host, .waits = waits}; }
 
 }  // namespace grid
 
@@ -137,15 +142,22 @@ void free_pinned(void* data) noexcept { std::free(data); }
 Stream::Stream(Priority) : handle_(new StreamState) {}
 Stream::~Stream() { delete static_cast<StreamState*>(handle_); }
 void Stream::synchronize() const {
+  ++waits;
   while (!state_of(handle_).done()) std::this_thread::yield();
 }
 void Stream::wait(const Event& event) const { event.synchronize(); }
 void Stream::copy_to_device(void* to, const void* from, int64_t bytes) const {
+  ++copies_to_device;
+  copy_on_device(to, from, bytes);
+}
+void Stream::copy_to_host(void* to, const void* from, int64_t bytes) const {
+  ++copies_to_host;
+  copy_on_device(to, from, bytes);
+}
+void Stream::copy_on_device(void* to, const void* from, int64_t bytes) const {
   const grid::DeviceAccess access;
   if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
-void Stream::copy_to_host(void* to, const void* from, int64_t bytes) const { copy_to_device(to, from, bytes); }
-void Stream::copy_on_device(void* to, const void* from, int64_t bytes) const { copy_to_device(to, from, bytes); }
 void Stream::zero(void* data, int64_t bytes) const {
   const grid::DeviceAccess access;
   if (bytes > 0) std::memset(data, 0, static_cast<size_t>(bytes));

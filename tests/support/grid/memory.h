@@ -7,6 +7,7 @@
 // a kernel passes.)
 #pragma once
 
+#include <cstdint>
 #include <functional>
 
 namespace tessera::grid {
@@ -23,5 +24,12 @@ class DeviceAccess {
 // Work queued on a stream (cuda::Stream::handle()) that is over when done() is true: asked by whoever waits for the
 // stream or for an event recorded on it later. Everything else is done when it is queued.
 void defer(void* stream, std::function<bool()> done);
+
+// What the program's streams were asked for so far.
+struct StreamCalls {
+  int64_t to_device = 0, to_host = 0;  // copies
+  int64_t waits = 0;                   // of the host for a stream
+};
+StreamCalls stream_calls();
 
 }  // namespace tessera::grid

@@ -42,6 +42,7 @@ struct Operands {
           statistics = sums({2, kTokens}, "statistics");
   Operand merged = sums({kTokens, 4, 64}, "merged"), lse = sums({4, kTokens}, "lse"),
           part_lse = sums({4, kTokens}, "part_lse");
+  Operand number = Operand::filled({1}, DType::F64, 0);
   Operand m = sums({kTokens, kHidden}, "m"), s = sums({kTokens, kHidden}, "s"), w = sums({kTokens, kHidden}, "w");
 };
 
@@ -55,7 +56,7 @@ void run_everything(Context& context, Operands& o) {
   attention_merge_start(context, o.merged.tensor(), o.lse.tensor());
   attention_merge(context, o.q.tensor().reshape({kTokens, 4, 64}), o.part_lse.tensor(), o.merged.tensor(),
                   o.lse.tensor());
-  sum_of_squares(context, o.x.tensor());
+  sum_of_squares(context, o.x.tensor(), o.number.tensor());
   all_finite(context, o.x.tensor());
   add_column_sums(context, o.x.tensor(), o.dbias.tensor());
   rms_norm(context, o.x.tensor(), o.weight.tensor(), 1e-5, o.y.tensor(), o.rstd.tensor());
@@ -77,7 +78,7 @@ void run_everything(Context& context, Operands& o) {
   split_heads_backward(context, o.q.tensor(), o.k.tensor(), o.v.tensor(), o.layout, o.angles.tensor(), o.y.tensor());
   cross_entropy_maximum(context, o.logits.tensor(), o.maximum.tensor());
   cross_entropy_sums(context, o.logits.tensor(), o.index, 0, o.maximum.tensor(), o.statistics.tensor());
-  cross_entropy_loss(context, o.index, o.statistics.tensor());
+  cross_entropy_loss(context, o.index, o.statistics.tensor(), o.number.tensor());
   cross_entropy_backward(context, o.logits.tensor(), o.index, 0, o.maximum.tensor(), o.statistics.tensor(), 1,
                          o.x.tensor());
   adamw(context, {.learning_rate = 0.1}, o.logits.tensor(), o.w.tensor(), o.m.tensor(), o.s.tensor(), o.y.tensor());

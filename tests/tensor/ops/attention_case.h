@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tensor/buffer.h"
 #include "tensor/ops/attention.h"
 #include "tensor/random.h"
 #include "tests/support/device.h"
@@ -129,6 +130,7 @@ struct Operands {
   TileList list;
   AttentionProblem problem;
   Context context;
+  Buffer lists;  // on the device
   Array q, k, v, dout, out, lse, dq, dk, dv;
 
   explicit Operands(const Case& c, uint64_t seed = 1)
@@ -141,6 +143,7 @@ struct Operands {
                 .keys = shape.keys.places(),
                 .tiles = list.tiles},
         context(testing::on_device({.threads = c.threads})),
+        lists(testing::kDevice, list_words() * size_of(DType::I32)),
         q(c.dtype),
         k(c.dtype),
         v(c.dtype),
@@ -152,6 +155,7 @@ struct Operands {
         dv(c.dtype, sizes.kv_elements()) {
     context.resize_workspace(
         attention_workspace(context, sizes.queries, sizes.keys, c.q_heads, c.kv_heads, c.head_dim, c.dtype));
+    send_attention_lists(context, problem, Tensor(lists.data(), {list_words()}, DType::I32, testing::kDevice));
     q.set(normals(sizes.q_elements(), seed, "q"));
     k.set(normals(sizes.kv_elements(), seed, "k"));
     v.set(normals(sizes.kv_elements(), seed, "v"));
@@ -160,6 +164,7 @@ struct Operands {
     for (Array* x : {&out, &lse, &dq, &dk, &dv}) std::fill(x->bytes.begin(), x->bytes.end(), '\x7f');
   }
 
+  int64_t list_words() const { return attention_list_words(testing::kDevice, sizes.queries, sizes.keys); }
   Shape q_shape() const { return {sizes.q_heads, sizes.queries, sizes.head_dim}; }
   Shape kv_shape() const { return {sizes.kv_heads, sizes.keys, sizes.head_dim}; }
   Shape out_shape() const { return {sizes.queries, sizes.q_heads, sizes.head_dim}; }

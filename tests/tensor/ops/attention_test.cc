@@ -414,6 +414,10 @@ TEST(Attention, RefusesWhatDoesNotFit) {
   EXPECT_THROW(call(x.problem, lse), InternalError);
   x.list.key_tile[second] = kept;
   EXPECT_NO_THROW(call(x.problem, lse));
+  if (testing::kDevice == Device::Cpu) return;
+  problem = x.problem;
+  problem.sent = {};
+  EXPECT_THROW(call(problem, lse), InternalError);
 }
 
 TEST(Attention, CountsFlops) {

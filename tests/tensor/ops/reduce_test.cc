@@ -16,6 +16,12 @@ namespace {
 using testing::kFloatDTypes;
 using testing::Operand;
 
+double squares(const Context& context, const ConstTensor& x) {
+  Operand sum({1}, DType::F64);
+  sum_of_squares(context, x, sum.tensor());
+  return sum[0];
+}
+
 TEST(Reduce, SumOfSquaresIsAddedInDouble) {
   Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
@@ -24,7 +30,7 @@ TEST(Reduce, SumOfSquaresIsAddedInDouble) {
       double exact = 0;
       for (int64_t i = 0; i < size; ++i) exact += x[i] * x[i];
       // Squares of F32 and BF16 are exact in double: what is left is the error of the sum in double.
-      EXPECT_NEAR(sum_of_squares(context, x.tensor()), exact,
+      EXPECT_NEAR(squares(context, x.tensor()), exact,
                   2 * testing::gamma(static_cast<double>(size + 1), DType::F64) * exact)
           << name(dtype) << " " << size;
     }
@@ -35,7 +41,7 @@ TEST(Reduce, SumOfSquaresDoesNotOverflowWhereTheElementsDoNot) {
   Context context(testing::on_device({}));
   const Operand x = Operand::filled({2}, DType::F32, 1e30);
   const double square = x[0] * x[0];
-  EXPECT_EQ(sum_of_squares(context, x.tensor()), 2 * square);
+  EXPECT_EQ(squares(context, x.tensor()), 2 * square);
 }
 
 TEST(Reduce, SumOfSquaresOfMoreBlocksThanAreHeldAtOnce) {
@@ -46,7 +52,7 @@ TEST(Reduce, SumOfSquaresOfMoreBlocksThanAreHeldAtOnce) {
   for (int64_t i = 0; i < x.size(); i += 4096) x.as<bf16>()[i] = bf16(static_cast<float>(i / 4096 % 8));
   double exact = 0;
   for (int64_t block = 0; block < x.size() / 4096; ++block) exact += static_cast<double>(block % 8 * (block % 8));
-  EXPECT_EQ(sum_of_squares(context, x), exact);  // integers: no rounding
+  EXPECT_EQ(squares(context, x), exact);  // integers: no rounding
 }
 
 TEST(Reduce, AllFiniteFindsEveryNonFiniteElement) {
@@ -98,7 +104,7 @@ TEST(Reduce, ThreadsChangeNoBit) {
       const Operand x = Operand::random({97, 1003}, dtype, "x");
       Operand sums = Operand::filled({1003}, accumulation_dtype(dtype), 0), square({1}, DType::F64);
       add_column_sums(context, x.tensor(), sums.tensor());
-      square.set(0, sum_of_squares(context, x.tensor()));
+      sum_of_squares(context, x.tensor(), square.tensor());
       return testing::joined({&sums, &square});
     });
   }
