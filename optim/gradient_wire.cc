@@ -3,27 +3,13 @@
 #include <algorithm>
 
 #include "tensor/ops/elementwise.h"
-#include "tensor/threads.h"
+#include "tensor/ops/reduce.h"
 
 namespace tessera {
 namespace {
 
 // Of all parts of one all-to-all: long enough for the wire's full speed, and small beside the gradients.
 constexpr int64_t kElements = int64_t{2} << 20;
-constexpr int64_t kGrain = 16384;
-
-// sum[i] = ((x_0[i] + x_1[i]) + x_2[i]) + ..., x_r being part r of `parts` equal ones.
-void add_in_rank_order(const Context& context, const ConstTensor& x, int parts, const Tensor& sum) {
-  const bf16* from = x.as<bf16>();
-  float* to = sum.as<float>();
-  const int64_t size = sum.size();
-  parallel_for(context, size, kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] = static_cast<float>(from[i]);
-    for (int part = 1; part < parts; ++part) {
-      for (int64_t i = begin; i < end; ++i) to[i] += static_cast<float>(from[part * size + i]);
-    }
-  });
-}
 
 }  // namespace
 
@@ -57,7 +43,7 @@ void GradientWire::reduce_bf16(const Context& context, Comm& group, const Tensor
     }
     group.all_to_all(out, in);
     const int64_t own = group.rank() * part + begin;
-    add_in_rank_order(context, in, n, flat.rows(own, own + length));
+    sum_parts(context, in, flat.rows(own, own + length));
   }
 }
 

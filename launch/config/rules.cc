@@ -306,9 +306,6 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
   const std::string& wire = parallel.gradient_wire();
   rules.require(std::find(wires.begin(), wires.end(), wire) != wires.end(), {"parallel.gradient_wire"},
                 fmt::format("parallel.gradient_wire = {}: unknown; {}", wire, did_you_mean(wire, wires)));
-  rules.require(wire != "bf16" || config.run().device() != RunSection::CUDA, {"parallel.gradient_wire", "run.device"},
-                "parallel.gradient_wire = bf16: its sums are made on the CPU alone so far, and run.device = CUDA; "
-                "choose full, or run.device = CPU");
 
   static const std::vector<std::string> schedules = {
       "gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-v", "dualpipe-v", "v-half", "v-min", "file:PATH", "search"};

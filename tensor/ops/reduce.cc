@@ -14,6 +14,19 @@ void sum_of_squares(const Context& context, const ConstTensor& x, const Tensor& 
   cpu::sum_of_squares(context, x, sum);
 }
 
+void sum_parts(const Context& context, const ConstTensor& x, const Tensor& sum) {
+  check_size(context, x, x.size(), x.dtype(), "sum_parts: x");
+  check_size(context, sum, sum.size(), sum.dtype(), "sum_parts: sum");
+  TESSERA_CHECK(sum.dtype() == x.dtype() || sum.dtype() == accumulation_dtype(x.dtype()),
+                "sum_parts: the sum has the dtype of x, or that in which it is added up");
+  if (sum.size() == 0) return;
+  TESSERA_CHECK(x.size() > 0 && x.size() % sum.size() == 0, "sum_parts: x has whole parts");
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return cuda::sum_parts(context, x, sum);
+  }
+  cpu::sum_parts(context, x, sum);
+}
+
 bool all_finite(const Context& context, const ConstTensor& x) {
   check_size(context, x, x.size(), x.dtype(), "all_finite: x");
   if constexpr (kHasCuda) {

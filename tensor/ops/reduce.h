@@ -10,6 +10,11 @@ namespace tessera {
 // Overwrites sum [1] (F64) with the sum of squares, made in double. Fixed blocks of 4096 elements, added in order.
 void sum_of_squares(const Context& context, const ConstTensor& x, const Tensor& sum);
 
+// Overwrites sum [n] with the parts of x [parts * n] added up in their order, ((x_0 + x_1) + x_2) + ..., in the
+// accumulation dtype and rounded once to sum's dtype: x's, or the accumulation dtype. sum may be one of the parts. x
+// has a part at least, unless n is 0.
+void sum_parts(const Context& context, const ConstTensor& x, const Tensor& sum);
+
 // True when no element is NaN or infinite.
 bool all_finite(const Context& context, const ConstTensor& x);
 

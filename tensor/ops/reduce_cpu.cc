@@ -41,6 +41,31 @@ void cpu::sum_of_squares(const Context& context, const ConstTensor& x, const Ten
   });
 }
 
+void cpu::sum_parts(const Context& context, const ConstTensor& x, const Tensor& result) {
+  const int64_t size = result.size(), parts = x.size() / size;
+  dispatch_float(x.dtype(), [&]<class T>(T) {
+    dispatch_float(result.dtype(), [&]<class R>(R) {
+      if constexpr (std::is_same_v<R, T> || std::is_same_v<R, Acc<T>>) {
+        using A = Acc<T>;
+        const T* from = x.as<T>();
+        R* to = result.as<R>();
+        constexpr int64_t kTile = 1024;  // sums in the first-level cache while the parts stream by
+        parallel_for(context, size, 16384, [=](int64_t begin, int64_t end) {
+          std::array<A, kTile> sums;
+          for (int64_t first = begin; first < end; first += kTile) {
+            const int64_t count = std::min(kTile, end - first);
+            for (int64_t i = 0; i < count; ++i) sums[i] = static_cast<A>(from[first + i]);
+            for (int64_t part = 1; part < parts; ++part) {
+              for (int64_t i = 0; i < count; ++i) sums[i] += static_cast<A>(from[part * size + first + i]);
+            }
+            for (int64_t i = 0; i < count; ++i) to[first + i] = round_to<R>(sums[i]);
+          }
+        });
+      }
+    });
+  });
+}
+
 bool cpu::all_finite(const Context& context, const ConstTensor& x) {
   return dispatch_float(x.dtype(), [&]<class T>(T) {
     // Without its sign, a number is NaN or infinite when its bits, as an integer, reach those of infinity.

@@ -46,6 +46,30 @@ __global__ void __launch_bounds__(kElementThreads) sum_kernel(const double* part
   if (threadIdx.x == 0) *sum = value[0];
 }
 
+// Elements [first, first + N) of the sum of parts of `size` elements: each thread reads its elements of every part
+// before it writes them.
+template <class T, class R>
+struct AddParts {
+  const T* x;
+  int64_t parts, size;
+  R* sum;
+
+  template <int N>
+  __device__ void run(int64_t first) const {
+    using A = Acc<T>;
+    A sums[N];
+    const Pack<T, N> own = load<N>(x + first);
+    for (int k = 0; k < N; ++k) sums[k] = static_cast<A>(own.x[k]);
+    for (int64_t part = 1; part < parts; ++part) {
+      const Pack<T, N> in = load<N>(x + part * size + first);
+      for (int k = 0; k < N; ++k) sums[k] += static_cast<A>(in.x[k]);
+    }
+    Pack<R, N> out;
+    for (int k = 0; k < N; ++k) out.x[k] = rounded<R>(sums[k]);
+    store(sum + first, out);
+  }
+};
+
 // Sets *found when an element is NaN or infinite: when its bits without the sign reach those of infinity.
 template <class T>
 struct FindNonFinite {
@@ -81,6 +105,19 @@ void cuda::sum_of_squares(const Context& context, const ConstTensor& x, const Te
   });
   launch(context, "sum_of_squares: partial sums", &sum_kernel, 1u, kElementThreads, 0, partial, blocks,
          sum.as<double>());
+}
+
+void cuda::sum_parts(const Context& context, const ConstTensor& x, const Tensor& sum) {
+  const int64_t size = sum.size(), parts = x.size() / size;
+  dispatch_float(x.dtype(), [&]<class T>(T) {
+    dispatch_float(sum.dtype(), [&]<class R>(R) {
+      if constexpr (std::is_same_v<R, T> || std::is_same_v<R, Acc<T>>) {
+        constexpr int N = std::min(kPack<T>, kPack<R>);
+        const bool whole = size % N == 0 && aligned(x.as<T>(), sum.as<R>());
+        for_elements<N>(context, "sum_parts", size, whole, AddParts<T, R>{x.as<T>(), parts, size, sum.as<R>()});
+      }
+    });
+  });
 }
 
 bool cuda::all_finite(const Context& context, const ConstTensor& x) {

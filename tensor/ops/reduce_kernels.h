@@ -5,12 +5,14 @@
 
 namespace tessera::cpu {
 decltype(tessera::sum_of_squares) sum_of_squares;
+decltype(tessera::sum_parts) sum_parts;
 decltype(tessera::all_finite) all_finite;
 decltype(tessera::add_column_sums) add_column_sums;
 }  // namespace tessera::cpu
 
 namespace tessera::cuda {
 decltype(tessera::sum_of_squares) sum_of_squares;
+decltype(tessera::sum_parts) sum_parts;
 decltype(tessera::all_finite) all_finite;
 decltype(tessera::add_column_sums) add_column_sums;
 }  // namespace tessera::cuda

@@ -64,26 +64,27 @@ inline Curve train(RunConfig config, int ranks = 1, DeviceTransport transport = 
   Surroundings surroundings{
       .world_size = ranks, .data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present};
   resolve(config, {}, surroundings);
+  const int64_t batch = config.data().global_batch_size();
   Curve curve;
   run_ranks(ranks, [&](Comm& world) {
     Assembly parts(config, world, 1, {.ordinal = 0, .transport = transport});
     const SyntheticSource::Options options{.vocab = config.model().vocab_size(),
                                            .sequence_length = kSequence,
-                                           .global_batch_size = kGlobalBatch,
+                                           .global_batch_size = batch,
                                            .mean_document = 10,
                                            .dp = parts.mesh().extent(Axis::Dp),
                                            .dp_rank = parts.mesh().coordinate(Axis::Dp)};
     SyntheticSource source(options), other(options);
     const std::unique_ptr<Pipeline> pipeline = parts.training(source), evaluation = parts.evaluation(other);
     for (int64_t step = 1; step <= kSteps; ++step) {
-      const StepResult result = pipeline->step(parts.context(), (step - 1) * kGlobalBatch, 1e-2, step);
+      const StepResult result = pipeline->step(parts.context(), (step - 1) * batch, 1e-2, step);
       if (world.rank() != 0) continue;
       curve.losses.push_back(result.loss);
       curve.norms.push_back(result.gradient_norm);
       if (step > 1 || ranks > 1) continue;
       for (const Parameter* p : parts.parameters()) curve.gradients[p->name] = on_host(parts.context(), p->gradient);
     }
-    const double loss = evaluation->evaluate(parts.context(), 100, 1, kGlobalBatch).loss;
+    const double loss = evaluation->evaluate(parts.context(), 100, 1, batch).loss;
     if (world.rank() != 0) return;
     curve.evaluation = loss;
     if (ranks > 1) return;

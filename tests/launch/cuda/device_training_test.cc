@@ -72,13 +72,35 @@ TEST_P(DeviceTraining, RecomputesOffloadsAndFollowsOtherSchedules) {
 
 struct Layout {
   const char* name;
-  int tp, dp, pp;
-  const char* schedule;
+  MeshShape mesh;
+  const char* schedule = "1f1b";
+  const char* exchange = "gather";
+  int zero_stage = 0;
 };
 
-class DeviceLayouts : public ::testing::TestWithParam<std::tuple<Layout, DeviceTransport>> {};
-constexpr Layout kLayouts[] = {
-    {"tp2", 2, 1, 1, "1f1b"}, {"dp2", 1, 2, 1, "1f1b"}, {"pp2", 1, 1, 2, "1f1b"}, {"pp2_zbv", 1, 1, 2, "zb-v"}};
+class DeviceLayouts : public ::testing::TestWithParam<std::tuple<Layout, DeviceTransport>> {
+ protected:
+  static void set(const Layout& layout, RunConfig& config) {
+    ParallelConfig& parallel = *config.mutable_parallel();
+    parallel.set_tp(layout.mesh.tp);
+    parallel.set_cp(layout.mesh.cp);
+    parallel.set_dp(layout.mesh.dp);
+    parallel.set_pp(layout.mesh.pp);
+    parallel.set_schedule(layout.schedule);
+    parallel.set_context_exchange(layout.exchange);
+    parallel.set_zero_stage(layout.zero_stage);
+  }
+};
+const Layout kLayouts[] = {
+    {.name = "tp2", .mesh = {.tp = 2}},
+    {.name = "dp2", .mesh = {.dp = 2}},
+    {.name = "pp2", .mesh = {.pp = 2}},
+    {.name = "pp2_zbv", .mesh = {.pp = 2}, .schedule = "zb-v"},
+    {.name = "dp2_zero1", .mesh = {.dp = 2}, .zero_stage = 1},
+    {.name = "dp2_zero2", .mesh = {.dp = 2}, .zero_stage = 2},
+    {.name = "dp2_zero3", .mesh = {.dp = 2}, .zero_stage = 3},
+    {.name = "pp2_dp2_zero3", .mesh = {.pp = 2, .dp = 2}, .zero_stage = 3},
+};
 INSTANTIATE_TEST_SUITE_P(Layouts, DeviceLayouts,
                          ::testing::Combine(::testing::ValuesIn(kLayouts),
                                             ::testing::Values(DeviceTransport::Staged, DeviceTransport::Nccl)),
@@ -90,13 +112,27 @@ INSTANTIATE_TEST_SUITE_P(Layouts, DeviceLayouts,
 TEST_P(DeviceLayouts, AreOneCpu) {
   const auto& [layout, transport] = GetParam();
   RunConfig config = small_config(ModelConfig::GPT2, RunSection::F64);
-  if (layout.pp > 1) config.mutable_model()->set_num_hidden_layers(4);
+  if (layout.mesh.pp > 1) config.mutable_model()->set_num_hidden_layers(4);
   const Curve cpu = on_cpu(config);
-  config.mutable_parallel()->set_tp(layout.tp);
-  config.mutable_parallel()->set_dp(layout.dp);
-  config.mutable_parallel()->set_pp(layout.pp);
-  config.mutable_parallel()->set_schedule(layout.schedule);
-  expect_same_curve(train(config, layout.tp * layout.dp * layout.pp, transport), cpu, kF64);
+  set(layout, config);
+  expect_same_curve(train(config, layout.mesh.size(), transport), cpu, kF64);
+}
+
+// Gradients rounded to BF16 on their way, each to within 2^-9 of it: tests/optim/gradient_wire_test.cc has the bits.
+// Here that a run on a device takes that way, and what it does to the norm: with two ranks' gradients of like size, at
+// most 2^-8 of it.
+TEST(DeviceWire, RoundsGradients) {
+  for (const int zero_stage : {1, 2, 3}) {
+    RunConfig config = small_config(ModelConfig::LLAMA, RunSection::F32);
+    config.mutable_parallel()->set_dp(2);
+    config.mutable_parallel()->set_zero_stage(zero_stage);
+    const Curve whole = train(config, 2);
+    config.mutable_parallel()->set_gradient_wire("bf16");
+    const Curve rounded = train(config, 2);
+    EXPECT_EQ(rounded.losses[0], whole.losses[0]);
+    EXPECT_NE(rounded.norms[0], whole.norms[0]);
+    EXPECT_NEAR(rounded.norms[0], whole.norms[0], std::ldexp(whole.norms[0], -8));
+  }
 }
 
 // State goes from the device to the host and back as a checkpoint does.

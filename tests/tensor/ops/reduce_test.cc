@@ -55,6 +55,36 @@ TEST(Reduce, SumOfSquaresOfMoreBlocksThanAreHeldAtOnce) {
   EXPECT_EQ(squares(context, x), exact);  // integers: no rounding
 }
 
+TEST(Reduce, PartsAreAddedInTheirOrderAndRoundedOnce) {
+  Context context(testing::on_device({.threads = 2}));
+  for (const DType dtype : kFloatDTypes) {
+    for (const DType result : {dtype, accumulation_dtype(dtype)}) {
+      for (const int64_t parts : {1, 2, 3, 8}) {
+        for (const int64_t size : {1, 8, 1003, 40000}) {
+          Operand x = Operand::random({parts * size}, dtype, "x");
+          for (int64_t i = 0; i < x.size(); ++i) x.set(i, x[i] * ((i / size) % 2 == 0 ? 1 : -1000));
+          const auto expected = [&](int64_t i) {
+            double sum = x[i];
+            for (int64_t part = 1; part < parts; ++part) {
+              sum += x[part * size + i];
+              if (dtype != DType::F64) sum = static_cast<float>(sum);
+            }
+            return result == DType::BF16 ? static_cast<float>(bf16(static_cast<float>(sum))) : sum;
+          };
+          Operand sum({size}, result);
+          sum_parts(context, x.tensor(), sum.tensor());
+          for (int64_t i = 0; i < size; ++i) ASSERT_EQ(sum[i], expected(i)) << name(dtype) << " " << parts << " " << i;
+          if (result != dtype) continue;
+          // In the place of the last part.
+          Operand in_place = x;
+          sum_parts(context, in_place.tensor(), in_place.tensor().rows((parts - 1) * size, parts * size));
+          for (int64_t i = 0; i < size; ++i) ASSERT_EQ(in_place[(parts - 1) * size + i], sum[i]) << name(dtype);
+        }
+      }
+    }
+  }
+}
+
 TEST(Reduce, AllFiniteFindsEveryNonFiniteElement) {
   Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
@@ -105,7 +135,9 @@ TEST(Reduce, ThreadsChangeNoBit) {
       Operand sums = Operand::filled({1003}, accumulation_dtype(dtype), 0), square({1}, DType::F64);
       add_column_sums(context, x.tensor(), sums.tensor());
       sum_of_squares(context, x.tensor(), square.tensor());
-      return testing::joined({&sums, &square});
+      Operand parts({x.size()}, dtype);
+      sum_parts(context, x.tensor(), parts.tensor());
+      return testing::joined({&sums, &square, &parts});
     });
   }
 }
