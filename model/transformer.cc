@@ -152,6 +152,7 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
   TESSERA_CHECK_EQ(cp == nullptr ? 0 : cp->rank(), shape_.cp_rank, "context-parallel rank");
   TESSERA_CHECK(context.device() == options_.device, "the stage was made for another device");
   tp_ = &tp;
+  tp.expect_device_tensors();
   if (shape_.cp > 1) {
     const HeadLayout heads = shape_.local_heads();
     cp_ = std::make_unique<ContextGroup>(*cp, 2 * (heads.q_heads() + 2 * heads.kv_heads));

@@ -37,6 +37,8 @@ Mesh& with_groups(Mesh& mesh, const Parameters& parameters, int zero_stage) {
     }
   }
   mesh.make_groups(sets);
+  for (const AxisSet set : sets) mesh.group(set).expect_device_tensors();
+  mesh.world().connect_device();
   return mesh;
 }
 

@@ -109,7 +109,7 @@ void Comm::copy(const ConstTensor& from, const Tensor& to) {
 
 std::unique_ptr<Comm> Comm::split(int color, const std::string& name) {
   std::unique_ptr<Comm> part = do_split(color, name);
-  if (device_ != nullptr) part->move_device_tensors(device_->for_group(*part));
+  if (device_ != nullptr) part->move_device_tensors(device_->for_group(*part, color));
   return part;
 }
 

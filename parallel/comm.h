@@ -84,8 +84,11 @@ class Comm;
 // it; what the host then waits for is a backend's own affair.
 class DeviceExchange : public CommBackend {
  public:
-  // The same for a group that was split off, which must outlive it.
-  virtual std::unique_ptr<DeviceExchange> for_group(Comm& group) = 0;
+  // The same for a group that was split off by this color, which must outlive it.
+  virtual std::unique_ptr<DeviceExchange> for_group(Comm& group, int color) = 0;
+  // See Comm::expect_device_tensors() and connect_device().
+  virtual void expect() {}
+  virtual void connect() {}
   virtual void copy(const std::byte* from, std::byte* to, int64_t bytes) = 0;
 };
 
@@ -145,6 +148,15 @@ class Comm : protected CommBackend {
 
   // Lets the group, and all that are split from it from now on, move tensors on a device; null: no more.
   void move_device_tensors(std::unique_ptr<DeviceExchange> exchange) { device_ = std::move(exchange); }
+  // The group's collectives will move tensors on a device: connect_device() makes what they need for it.
+  void expect_device_tensors() {
+    if (device_ != nullptr) device_->expect();
+  }
+  // Of the group that a DeviceLink was made for: makes now, for the groups split from it that any rank expects to move
+  // such tensors, what would else be made at their first call. Collective.
+  void connect_device() {
+    if (device_ != nullptr) device_->connect();
+  }
   // What moves host memory, for a DeviceExchange that goes through it: nothing is checked or counted.
   CommBackend& host_backend() { return *this; }
 

@@ -36,6 +36,7 @@ struct Job {
 
   const Library& library;
   const Context& context;
+  int splits = 0;  // groups split from the world so far, the same number on every rank
   std::set<NcclExchange*> exchanges;
 };
 
@@ -89,15 +90,23 @@ struct Channel {
 
 class NcclExchange final : public DeviceExchange {
  public:
-  NcclExchange(std::shared_ptr<Job> job, Comm& group)
-      : job_(std::move(job)), group_(group), stream_(job_->context.cuda().stream()) {
+  // Of a group that was split from the world by a color, number `split` of all such.
+  struct Split {
+    int split, color;
+  };
+  NcclExchange(std::shared_ptr<Job> job, Comm& group, bool world, std::optional<Split> split)
+      : job_(std::move(job)), group_(group), stream_(job_->context.cuda().stream()), world_(world), split_(split) {
     job_->exchanges.insert(this);
   }
   ~NcclExchange() override { job_->exchanges.erase(this); }
 
-  std::unique_ptr<DeviceExchange> for_group(Comm& group) override {
-    return std::make_unique<NcclExchange>(job_, group);
+  std::unique_ptr<DeviceExchange> for_group(Comm& group, int color) override {
+    std::optional<Split> split;
+    if (world_) split = {.split = job_->splits++, .color = color};
+    return std::make_unique<NcclExchange>(job_, group, false, split);
   }
+  void expect() override { expected_ = true; }
+  void connect() override;
   void copy(const std::byte* from, std::byte* to, int64_t bytes) override { stream_.copy_on_device(to, from, bytes); }
 
   void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override {
@@ -287,11 +296,39 @@ class NcclExchange final : public DeviceExchange {
   std::shared_ptr<Job> job_;
   Comm& group_;
   const cuda::Stream& stream_;
+  bool world_;
+  std::optional<Split> split_;
+  bool expected_ = false;
   std::deque<Pending> pending_;  // all that were ever under way at once
   std::optional<Communicator> communicator_;
   std::map<Key, Channel> channels_;
   std::map<std::pair<int, bool>, std::deque<Pending*>> to_self_;  // by tag, whether sent
 };
+
+void NcclExchange::connect() {
+  TESSERA_CHECK(world_, "the world's exchange connects the groups that were split from it");
+  // By number: what this rank has of each group that lacks a communicator, and whether any rank expects to need one.
+  std::vector<NcclExchange*> lacking(job_->splits, nullptr);
+  std::vector<int32_t> expected(job_->splits, 0);
+  for (NcclExchange* exchange : job_->exchanges) {
+    if (!exchange->split_ || exchange->communicator_ || exchange->group_.size() == 1) continue;
+    lacking[exchange->split_->split] = exchange;
+    expected[exchange->split_->split] = exchange->expected_ ? 1 : 0;
+  }
+  if (expected.empty() || group_.size() == 1) return;
+  group_.host_backend().do_all_reduce(reinterpret_cast<std::byte*>(expected.data()),
+                                      static_cast<int64_t>(expected.size()), DType::I32, Reduction::Max);
+  for (size_t split = 0; split < expected.size(); ++split) {
+    if (expected[split] == 0) continue;
+    NcclExchange* exchange = lacking[split];
+    if (exchange == nullptr) {
+      communicator().stay_apart();
+      continue;
+    }
+    const Comm& group = exchange->group_;
+    exchange->communicator_.emplace(communicator(), group.name(), exchange->split_->color, group.rank(), group.size());
+  }
+}
 
 void Pending::wait() {
   // Only while channels are being made: a peer may wait for what this rank has not queued yet.
@@ -334,7 +371,7 @@ std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm& group, const Context& c
         fmt::format("NCCL is {} on some ranks and {} on others, {} here: the same one is needed everywhere",
                     nccl::version_text(*oldest), nccl::version_text(*newest), nccl::version_text(version)));
   }
-  return std::make_unique<NcclExchange>(std::move(job), group);
+  return std::make_unique<NcclExchange>(std::move(job), group, true, std::nullopt);
 }
 
 }  // namespace tessera

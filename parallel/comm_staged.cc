@@ -53,7 +53,7 @@ class StagedExchange final : public DeviceExchange {
   StagedExchange(Comm& group, const Context& context)
       : group_(group), context_(context), stream_(context.cuda().stream()) {}
 
-  std::unique_ptr<DeviceExchange> for_group(Comm& group) override { return make_staged_exchange(group, context_); }
+  std::unique_ptr<DeviceExchange> for_group(Comm& group, int) override { return make_staged_exchange(group, context_); }
 
   void copy(const std::byte* from, std::byte* to, int64_t bytes) override { stream_.copy_on_device(to, from, bytes); }
 

@@ -18,6 +18,7 @@ struct Library {
   decltype(&ncclGetErrorString) error_string;
   decltype(&ncclGetLastError) last_error;
   decltype(&ncclCommInitRankConfig) init_rank;
+  decltype(&ncclCommSplit) split;
   decltype(&ncclCommFinalize) finalize;
   decltype(&ncclCommDestroy) destroy;
   decltype(&ncclCommAbort) abort;
@@ -44,11 +45,15 @@ class Communicator {
   static constexpr double kDeadlineSeconds = 600;
 
   Communicator(const Library& library, std::string name, const ncclUniqueId& id, int rank, int ranks);
+  // Of the ranks of `whole` that call it with the same color (>= 0), ordered by `rank`. All ranks of `whole` make a
+  // call, those that are to have none stay_apart().
+  Communicator(Communicator& whole, std::string name, int color, int rank, int ranks);
+  void stay_apart();
   ~Communicator();
   Communicator(const Communicator&) = delete;
 
-  // Whether it can be used, and what was called is in its stream. Throws IoError when NCCL reports an error, and when it
-  // has not been ready for longer than the deadline.
+  // Whether it can be used, and what was called is in its stream. Throws IoError when NCCL reports an error, and when
+  // it has not been ready for longer than the deadline.
   bool ready();
   void await_ready();
 
@@ -76,6 +81,8 @@ class Communicator {
     await_ready();  // what is queued is in the stream only then
     after.record(stream_);
   }
+  // What ncclCommSplit makes of this one.
+  ncclComm_t split(int color, int rank, ncclConfig_t& config);
   void begin();  // the deadline counts from here
   void check(ncclResult_t result, const char* what) const;
   double seconds() const;

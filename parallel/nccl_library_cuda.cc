@@ -18,6 +18,14 @@ int64_t now() {
       .count();
 }
 
+// name: for NCCL's own reports (RAS); must outlive the call that the config is for.
+ncclConfig_t config_of(const std::string& name) {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  config.commName = name.c_str();
+  return config;
+}
+
 Library open_library() {
   constexpr char kName[] = "libnccl.so.2";
   void* handle = dlopen(kName, RTLD_NOW | RTLD_LOCAL);
@@ -40,6 +48,7 @@ Library open_library() {
   find(library.error_string, "ncclGetErrorString");
   find(library.last_error, "ncclGetLastError");
   find(library.init_rank, "ncclCommInitRankConfig");
+  find(library.split, "ncclCommSplit");
   find(library.finalize, "ncclCommFinalize");
   find(library.destroy, "ncclCommDestroy");
   find(library.abort, "ncclCommAbort");
@@ -78,10 +87,28 @@ std::string version_text(int version) {
 
 Communicator::Communicator(const Library& library, std::string name, const ncclUniqueId& id, int rank, int ranks)
     : library_(library), name_(std::move(name)), rank_(rank), ranks_(ranks), start_(now()) {
-  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-  config.blocking = 0;
-  config.commName = name_.c_str();
+  ncclConfig_t config = config_of(name_);
   check(library_.init_rank(&comm_, ranks, id, rank, &config), "making a communicator");
+}
+
+Communicator::Communicator(Communicator& whole, std::string name, int color, int rank, int ranks)
+    : library_(whole.library_), name_(std::move(name)), rank_(rank), ranks_(ranks), start_(now()) {
+  ncclConfig_t config = config_of(name_);
+  comm_ = whole.split(color, rank, config);
+}
+
+void Communicator::stay_apart() {
+  ncclConfig_t config = config_of(name_);
+  split(NCCL_SPLIT_NOCOLOR, 0, config);
+}
+
+ncclComm_t Communicator::split(int color, int rank, ncclConfig_t& config) {
+  await_ready();
+  begin();
+  ncclComm_t part = nullptr;
+  check(library_.split(comm_, color, rank, &part, &config), "splitting a communicator");
+  await_ready();  // `part` is written only then
+  return part;
 }
 
 Communicator::~Communicator() {

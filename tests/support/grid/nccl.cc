@@ -57,7 +57,7 @@ struct Group {
 std::mutex all_mutex;
 std::map<std::string, std::weak_ptr<Group>> all_groups;  // by id
 std::map<std::string, std::weak_ptr<Group>> by_name;
-int ids = 0;
+int ids = 0, splits = 0;
 
 }  // namespace
 
@@ -155,6 +155,18 @@ int fake_nccl_made(const char* name) {
   return ranks;
 }
 
+// For tests: calls of ncclGetUniqueId so far, and ranks that got a communicator by ncclCommSplit.
+int fake_nccl_ids();
+int fake_nccl_ids() {
+  const std::lock_guard lock(all_mutex);
+  return ids;
+}
+int fake_nccl_splits();
+int fake_nccl_splits() {
+  const std::lock_guard lock(all_mutex);
+  return splits;
+}
+
 ncclResult_t ncclGetVersion(int* version) {
   *version = NCCL_VERSION_CODE;
   return ncclSuccess;
@@ -187,6 +199,40 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   ++group->joined;
   *comm = new ncclComm{group, rank};
   return group->joined < ranks ? ncclInProgress : ncclSuccess;
+}
+
+// Each rank brings its color and key; who has the first rank of a color makes the group.
+ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* part, ncclConfig_t* config) {
+  if (config->blocking != 0 || config->commName == nullptr || color < NCCL_SPLIT_NOCOLOR) return ncclInvalidUsage;
+  struct Own {
+    int color, key;
+    std::shared_ptr<Group> group;
+  } own{color, key, nullptr};
+  Group& whole = *comm->group;
+  if (const ncclResult_t result = whole.meet(comm->rank, &own, "split"); result != ncclSuccess) return result;
+  std::vector<std::pair<int, int>> members;  // key, rank
+  for (size_t r = 0; r < whole.in.size(); ++r) {
+    const Own& other = *static_cast<const Own*>(whole.in[r]);
+    if (other.color == color) members.emplace_back(other.key, static_cast<int>(r));
+  }
+  std::sort(members.begin(), members.end());
+  const auto first = static_cast<const Own*>(whole.in[members.front().second]);
+  if (first == &own) own.group = std::make_shared<Group>(static_cast<int>(members.size()));
+  if (const ncclResult_t result = whole.meet(comm->rank, &own, "split: made"); result != ncclSuccess) return result;
+  *part = nullptr;
+  if (color != NCCL_SPLIT_NOCOLOR) {
+    const std::shared_ptr<Group> group = first->group;
+    const int rank =
+        static_cast<int>(std::find(members.begin(), members.end(), std::pair(key, comm->rank)) - members.begin());
+    const std::lock_guard lock(all_mutex);
+    const std::lock_guard inner(group->mutex);
+    group->present[rank] = true;
+    ++group->joined;
+    *part = new ncclComm{group, rank};
+    if (first == &own) by_name[std::string(config->commName) + "#split " + std::to_string(splits)] = group;
+    ++splits;
+  }
+  return whole.meet(comm->rank, &own, "split: joined");
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
