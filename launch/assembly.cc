@@ -79,7 +79,7 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const Rank
     : context_({.device = config.run().device() == RunSection::CUDA ? Device::Cuda : Device::Cpu,
                 .threads = threads,
                 .cuda_device = gpu.ordinal}),
-      link_(world, context_, gpu.transport),
+      link_(world, context_, gpu.transport, gpu.sums),
       mesh_(world, MeshShape::resolve(config.parallel(), world.size())),
       shape_(shape_of(config, mesh_)),
       context_options_({.ranks = shape_.cp,

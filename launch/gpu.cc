@@ -38,8 +38,10 @@ RankGpu choose_gpu(const std::string& transport, const LocalRank& local, int wor
 RankGpu choose_gpu(const RunConfig& config, const Session& session) {
   if constexpr (kHasCuda) {
     if (config.run().device() == RunSection::CUDA) {
-      return choose_gpu(config.parallel().gpu_transport(), session.local, session.world.size(),
-                        cuda::find_devices().count, process_environment()("NCCL_HOSTID") != nullptr);
+      RankGpu gpu = choose_gpu(config.parallel().gpu_transport(), session.local, session.world.size(),
+                               cuda::find_devices().count, process_environment()("NCCL_HOSTID") != nullptr);
+      if (!config.parallel().overlap()) gpu.sums = DeviceSums::RankOrder;
+      return gpu;
     }
   }
   return {};

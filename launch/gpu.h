@@ -17,6 +17,7 @@ void find_gpus(Surroundings& surroundings);
 struct RankGpu {
   int ordinal = 0;  // among those that this process sees
   DeviceTransport transport = DeviceTransport::Staged;
+  DeviceSums sums = DeviceSums::Fast;
 };
 
 // GPU and transport of a rank where a host has `devices` GPUs: its number on the host, counted round. `transport` is
@@ -26,7 +27,8 @@ struct RankGpu {
 RankGpu choose_gpu(const std::string& transport, const LocalRank& local, int world_size, int devices,
                    bool hosts_apart = false);
 
-// The same for a resolved config on this machine; the default where it runs on the CPU.
+// The same for a resolved config on this machine, with sums in rank order where it asks for no overlap; the default
+// where it runs on the CPU.
 RankGpu choose_gpu(const RunConfig& config, const Session& session);
 
 }  // namespace tessera

@@ -6,8 +6,10 @@
 // tensors of zero elements are ordinary. A call returns when the rank's own tensors may be used again.
 //
 // Sums add the ranks' values in rank order, in the accumulation dtype, and round once: bitwise the same on every rank,
-// from run to run, and over threads or MPI alike. Sums and maxima take F64, F32, BF16, I32 and U32 (integers wrap
-// around; a NaN on any rank makes the maximum NaN). A Comm and its requests belong to one thread.
+// from run to run, over threads or MPI, and staged. comm_nccl alone promises less: the same on every rank, in NCCL's
+// order and arithmetic, unless comm_rank_order stands before it. Sums and maxima take F64, F32, BF16, I32 and U32
+// (integers wrap around; a NaN on any rank makes the maximum NaN, but over NCCL). A Comm and its requests belong to one
+// thread.
 //
 // When a rank fails, its peers must not wait for ever: comm_threads wakes them with an error (see run_ranks in
 // comm_threads.h), and under MPI the program aborts the job.
@@ -34,8 +36,8 @@ class Request {
    public:
     virtual void wait() = 0;
     virtual bool over() { return false; }  // of messages: whether wait() would return at once
-    virtual void abandon() noexcept = 0;  // returns when the tensor is no longer touched
-    virtual void release() noexcept = 0;  // the last call
+    virtual void abandon() noexcept = 0;   // returns when the tensor is no longer touched
+    virtual void release() noexcept = 0;   // the last call
 
    protected:
     ~Pending() = default;

@@ -1,16 +1,19 @@
 #include "parallel/device_link.h"
 
 #include "parallel/comm_nccl.h"
+#include "parallel/comm_rank_order.h"
 #include "parallel/comm_staged.h"
 
 namespace tessera {
 namespace {
 
-std::unique_ptr<DeviceExchange> make_exchange(Comm& world, const Context& context, DeviceTransport transport) {
+std::unique_ptr<DeviceExchange> make_exchange(Comm& world, const Context& context, DeviceTransport transport,
+                                              DeviceSums sums) {
   if constexpr (kHasCuda) {
     if (context.device() == Device::Cuda) {
-      return transport == DeviceTransport::Nccl ? make_nccl_exchange(world, context)
-                                                : make_staged_exchange(world, context);
+      if (transport == DeviceTransport::Staged) return make_staged_exchange(world, context);
+      std::unique_ptr<DeviceExchange> nccl = make_nccl_exchange(world, context);
+      return sums == DeviceSums::Fast ? std::move(nccl) : make_rank_order_exchange(std::move(nccl), world, context);
     }
   }
   return nullptr;
@@ -18,8 +21,9 @@ std::unique_ptr<DeviceExchange> make_exchange(Comm& world, const Context& contex
 
 }  // namespace
 
-DeviceLink::DeviceLink(Comm& world, const Context& context, DeviceTransport transport) : world_(world) {
-  world.move_device_tensors(make_exchange(world, context, transport));
+DeviceLink::DeviceLink(Comm& world, const Context& context, DeviceTransport transport, DeviceSums sums)
+    : world_(world) {
+  world.move_device_tensors(make_exchange(world, context, transport, sums));
 }
 
 DeviceLink::~DeviceLink() { world_.move_device_tensors(nullptr); }

@@ -13,12 +13,17 @@ enum class DeviceTransport : uint8_t {
   Nccl,    // parallel/comm_nccl.h
 };
 
+enum class DeviceSums : uint8_t {
+  Fast,       // the transport's own: the host's bits when staged, NCCL's order and arithmetic otherwise
+  RankOrder,  // the host's bits (parallel/comm_rank_order.h)
+};
+
 // While it lives, `world` and the groups split from it move such tensors; nothing to do on the CPU. It is to be made
 // before the first group is split off, and to end after the last of them; context and world must outlive it. Throws
 // UsageError when the transport cannot be used here. Collective over the world.
 class DeviceLink {
  public:
-  DeviceLink(Comm& world, const Context& context, DeviceTransport transport);
+  DeviceLink(Comm& world, const Context& context, DeviceTransport transport, DeviceSums sums = DeviceSums::Fast);
   ~DeviceLink();
   DeviceLink(const DeviceLink&) = delete;
   DeviceLink& operator=(const DeviceLink&) = delete;

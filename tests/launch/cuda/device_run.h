@@ -60,14 +60,15 @@ struct Curve {
   std::map<std::string, std::vector<double>> gradients, state;
 };
 
-inline Curve train(RunConfig config, int ranks = 1, DeviceTransport transport = DeviceTransport::Staged) {
+inline Curve train(RunConfig config, int ranks = 1, DeviceTransport transport = DeviceTransport::Staged,
+                   DeviceSums sums = DeviceSums::Fast) {
   Surroundings surroundings{
       .world_size = ranks, .data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present};
   resolve(config, {}, surroundings);
   const int64_t batch = config.data().global_batch_size();
   Curve curve;
   run_ranks(ranks, [&](Comm& world) {
-    Assembly parts(config, world, 1, {.ordinal = 0, .transport = transport});
+    Assembly parts(config, world, 1, {.ordinal = 0, .transport = transport, .sums = sums});
     const SyntheticSource::Options options{.vocab = config.model().vocab_size(),
                                            .sequence_length = kSequence,
                                            .global_batch_size = batch,

@@ -118,6 +118,25 @@ TEST_P(DeviceLayouts, AreOneCpu) {
   expect_same_curve(train(config, layout.mesh.size(), transport), cpu, kF64);
 }
 
+// Four ranks' sums have the bits of the host's: those that the staged transport makes, over NCCL too when it is asked
+// to. Left to itself it adds in another order.
+TEST(DeviceSums, InRankOrderAreThoseOfTheHost) {
+  for (const auto& [tp, dp, zero_stage] : {std::tuple{1, 4, 0}, {4, 1, 0}, {1, 4, 2}}) {
+    RunConfig config = small_config(ModelConfig::LLAMA, RunSection::BF16);
+    config.mutable_model()->set_num_key_value_heads(4);
+    config.mutable_data()->set_global_batch_size(4);
+    config.mutable_parallel()->set_tp(tp);
+    config.mutable_parallel()->set_dp(dp);
+    config.mutable_parallel()->set_zero_stage(zero_stage);
+    const Curve host = train(config, 4), fast = train(config, 4, DeviceTransport::Nccl);
+    const Curve same = train(config, 4, DeviceTransport::Nccl, DeviceSums::RankOrder);
+    EXPECT_EQ(same.losses, host.losses) << "tp " << tp << ", ZeRO " << zero_stage;
+    EXPECT_EQ(same.norms, host.norms);
+    EXPECT_EQ(same.evaluation, host.evaluation);
+    EXPECT_NE(fast.norms, host.norms);
+  }
+}
+
 // Gradients rounded to BF16 on their way, each to within 2^-9 of it: tests/optim/gradient_wire_test.cc has the bits.
 // Here that a run on a device takes that way, and what it does to the norm: with two ranks' gradients of like size, at
 // most 2^-8 of it.

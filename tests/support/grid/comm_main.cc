@@ -1,24 +1,28 @@
-// The main of the tests of communication between tensors on the emulated device: by --transport=staged or nccl.
+// The main of the tests of communication between tensors on the emulated device: by --transport=staged, nccl, or
+// nccl-rank-order.
 #include <gtest/gtest.h>
 
 #include <cstdio>
-#include <cstring>
+#include <string>
 
 #include "parallel/device_link.h"
 #include "tests/support/ranks.h"
 
-using tessera::Comm, tessera::Context, tessera::Device, tessera::DeviceLink, tessera::DeviceTransport;
+using tessera::Comm, tessera::Context, tessera::Device, tessera::DeviceLink, tessera::DeviceSums,
+    tessera::DeviceTransport;
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
-  const bool nccl = argc == 2 && std::strcmp(argv[1], "--transport=nccl") == 0;
-  if (!nccl && (argc != 2 || std::strcmp(argv[1], "--transport=staged") != 0)) {
-    std::fprintf(stderr, "say --transport=staged or --transport=nccl\n");
+  const std::string transport = argc == 2 ? argv[1] : "";
+  const bool staged = transport == "--transport=staged", rank_order = transport == "--transport=nccl-rank-order";
+  if (!staged && !rank_order && transport != "--transport=nccl") {
+    std::fprintf(stderr, "say --transport=staged, nccl, or nccl-rank-order\n");
     return 2;
   }
-  tessera::testing::wrap_ranks([nccl](Comm& world, const std::function<void(Comm&)>& body) {
+  tessera::testing::wrap_ranks([staged, rank_order](Comm& world, const std::function<void(Comm&)>& body) {
     const Context context({.device = Device::Cuda});
-    const DeviceLink link(world, context, nccl ? DeviceTransport::Nccl : DeviceTransport::Staged);
+    const DeviceLink link(world, context, staged ? DeviceTransport::Staged : DeviceTransport::Nccl,
+                          rank_order ? DeviceSums::RankOrder : DeviceSums::Fast);
     body(world);
   });
   return RUN_ALL_TESTS();

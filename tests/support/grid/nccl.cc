@@ -2,9 +2,11 @@
 // collective waits on the host until all ranks have come and is then done; a send is done at once, and a receive when
 // the stream is waited for. Communicators are made as NCCL makes them when it does not block: ready when all have come.
 //
-// It is stricter than NCCL: communicators must have a name and must not block.
+// It is stricter than NCCL: communicators must have a name and must not block. And its sums have an order of their own,
+// as NCCL's have: from the last rank to the first, rounded at each step.
 #include <nccl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -113,15 +115,19 @@ ncclResult_t collective(ncclComm_t comm, const void* in, void* out, size_t bytes
 
 ncclResult_t reduce(ncclComm_t comm, const void* in, void* out, size_t first, size_t count, ncclDataType_t type,
                     ncclRedOp_t op, const std::string& call) {
-  return collective(comm, in, out, count * size_of_type(type), call + " " + std::to_string(count),
+  const size_t bytes = count * size_of_type(type);
+  return collective(comm, in, out, bytes, call + " " + std::to_string(count),
                     [&](const std::vector<const void*>& inputs, char* result) {
-                      std::vector<const std::byte*> parts;
-                      for (const void* input : inputs) {
-                        parts.push_back(static_cast<const std::byte*>(input) + first * size_of_type(type));
+                      const auto part = [&](const void* input) {
+                        return static_cast<const std::byte*>(input) + first * size_of_type(type);
+                      };
+                      auto* sum = reinterpret_cast<std::byte*>(result);
+                      std::memcpy(sum, part(inputs.back()), bytes);
+                      for (size_t r = inputs.size() - 1; r-- > 0;) {
+                        tessera::reduce_in_rank_order(
+                            std::vector<const std::byte*>{sum, part(inputs[r])}, sum, static_cast<int64_t>(count),
+                            type_of(type), op == ncclSum ? tessera::Reduction::Sum : tessera::Reduction::Max);
                       }
-                      tessera::reduce_in_rank_order(parts, reinterpret_cast<std::byte*>(result),
-                                                    static_cast<int64_t>(count), type_of(type),
-                                                    op == ncclSum ? tessera::Reduction::Sum : tessera::Reduction::Max);
                     });
 }
 
