@@ -106,7 +106,8 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const Rank
                                      .ends_together = schedule_.rank_of_stage.front() == schedule_.rank_of_stage.back(),
                                      .embedding_stage = stages_.empty() ? nullptr : stages_.front().get(),
                                      .weights_elsewhere = zero_stage_ == 3,
-                                     .overlap = config.parallel().overlap() ? Overlap::On : Overlap::Off}));
+                                     .overlap = config.parallel().overlap() ? Overlap::On : Overlap::Off,
+                                     .graphs = config.run().cuda_graphs() != CudaGraphs::OFF}));
     parameters_.insert(parameters_.end(), stages_.back()->parameters().begin(), stages_.back()->parameters().end());
   }
   share_out(parameters_, mesh_.shape(), zero_stage_);

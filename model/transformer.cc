@@ -205,12 +205,31 @@ void Transformer::forward_blocks(Context& context, const Batch& batch, const Pla
     slot.plan.make(shape_, context, batch);
     if (embedding_) embedding_->forward(run(context), batch, slot.residual[0]);
   }
-  for (int i = range.first; i < range.last; ++i) {
-    ArenaScope scope(context.workspace());
-    const Block::Saved saved =
-        Block::joined(slot.kept[i], blocks_[i]->allocate(context.workspace(), Block::Portion::MadeAgain));
-    blocks_[i]->forward(run(context), slot.plan, before(slot, place, i), saved, slot.residual[i + 1]);
+  queue(context, Pass::Forward, place, range, [&] {
+    for (int i = range.first; i < range.last; ++i) {
+      ArenaScope scope(context.workspace());
+      const Block::Saved saved =
+          Block::joined(slot.kept[i], blocks_[i]->allocate(context.workspace(), Block::Portion::MadeAgain));
+      blocks_[i]->forward(run(context), slot.plan, before(slot, place, i), saved, slot.residual[i + 1]);
+    }
+  });
+}
+
+void Transformer::queue(Context& context, Pass pass, const Place& place, BlockRange range, FunctionRef<void()> work) {
+  if (!options_.graphs || context.device() == Device::Cpu || shape_.tp > 1 || shape_.cp > 1) return work();
+  const auto add = [&](const void* pointer) { key_.push_back(reinterpret_cast<uintptr_t>(pointer)); };
+  key_.assign({static_cast<uint64_t>(pass), static_cast<uint64_t>(place.slot), static_cast<uint64_t>(range.first),
+               static_cast<uint64_t>(range.last)});
+  add(place.input.data());
+  add(context.workspace().take({0}, DType::U32).data());  // where it is free
+  const std::vector<int>& areas = slots_.at(place.slot).area;
+  for (int i = range.first; i < range.last; ++i) key_.push_back(static_cast<uint64_t>(areas[i] + 1));
+  for (const Parameter* parameter : parameters_) {
+    if (parameter->block < range.first || parameter->block >= range.last) continue;
+    add(parameter->value.data());
+    if (pass != Pass::Forward && pass != Pass::Recompute) add(parameter->gradient.data());
   }
+  replay_.run(context, key_, work);
 }
 
 void Transformer::head_forward(Context& context, const Batch& batch, const Place& place, BlockRange range,
@@ -250,15 +269,22 @@ void Transformer::recompute(Context& context, const Batch&, const Place& place, 
     TESSERA_CHECK(free != areas_.end(), "no memory is left for what RECOMPUTE makes");
     free->taken = true;
     slot.area[i] = static_cast<int>(free - areas_.begin());
-    blocks_[i]->recompute(run(context), slot.plan, before(slot, place, i), saved(slot, i));
   }
+  queue(context, Pass::Recompute, place, range, [&] {
+    for (int i = range.first; i < range.last; ++i) {
+      if (blocks_[i]->recompute_mode() == Recompute::None) continue;
+      blocks_[i]->recompute(run(context), slot.plan, before(slot, place, i), saved(slot, i));
+    }
+  });
 }
 
 void Transformer::backward_input(Context& context, const Batch&, const Place& place, BlockRange range) {
   Slot& slot = slots_.at(place.slot);
-  if (head_ && range.last == blocks()) head_->backward_input(run(context), slot.residual.back(), *slot.head);
-  for (int i = range.last; i-- > range.first;)
-    blocks_[i]->backward_input(run(context), slot.plan, before(slot, place, i), saved(slot, i), slot.residual[i + 1]);
+  queue(context, Pass::BackwardInput, place, range, [&] {
+    if (head_ && range.last == blocks()) head_->backward_input(run(context), slot.residual.back(), *slot.head);
+    for (int i = range.last; i-- > range.first;)
+      blocks_[i]->backward_input(run(context), slot.plan, before(slot, place, i), saved(slot, i), slot.residual[i + 1]);
+  });
 }
 
 void Transformer::free_area(Slot& slot, int block) {
@@ -277,21 +303,26 @@ void Transformer::backward_weight(Context& context, const Batch& batch, const Pl
   if (with_embedding) gathered_.push_back(slot.residual[0]);
   ArenaScope scope(context.workspace());
   TokenGathers all(context, *tp_, gathered_, options_.overlap);
-  for (int i = range.last; i-- > range.first;) {
-    blocks_[i]->backward_weight(run(context), saved(slot, i), slot.residual[i + 1], all);
-    free_area(slot, i);
-  }
-  if (with_embedding) embedding_->backward_weight(run(context), batch, all.of(slot.residual[0]));
+  queue(context, Pass::BackwardWeight, place, range, [&] {
+    for (int i = range.last; i-- > range.first;)
+      blocks_[i]->backward_weight(run(context), saved(slot, i), slot.residual[i + 1], all);
+  });
+  for (int i = range.last; i-- > range.first;) free_area(slot, i);
+  if (!with_embedding) return;
+  // Alone there are no turns to keep, which a recording would have skipped.
+  const ConstTensor reached = shape_.tp == 1 ? ConstTensor(slot.residual[0]) : all.of(slot.residual[0]);
+  embedding_->backward_weight(run(context), batch, reached);
 }
 
 void Transformer::backward(Context& context, const Batch& batch, const Place& place, BlockRange range) {
   if (options_.overlap == Overlap::Off) return Stage::backward(context, batch, place, range);
   Slot& slot = slots_.at(place.slot);
-  if (head_ && range.last == blocks()) head_->backward_input(run(context), slot.residual.back(), *slot.head);
-  for (int i = range.last; i-- > range.first;) {
-    blocks_[i]->backward(run(context), slot.plan, before(slot, place, i), saved(slot, i), slot.residual[i + 1]);
-    free_area(slot, i);
-  }
+  queue(context, Pass::Backward, place, range, [&] {
+    if (head_ && range.last == blocks()) head_->backward_input(run(context), slot.residual.back(), *slot.head);
+    for (int i = range.last; i-- > range.first;)
+      blocks_[i]->backward(run(context), slot.plan, before(slot, place, i), saved(slot, i), slot.residual[i + 1]);
+  });
+  for (int i = range.last; i-- > range.first;) free_area(slot, i);
   if (!embedding_ || range.first > 0) return;
   ArenaScope scope(context.workspace());
   embedding_->backward_weight(run(context), batch, gather_tokens(context, *tp_, slot.residual[0]));

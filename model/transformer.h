@@ -14,6 +14,7 @@
 #include "model/head.h"
 #include "parallel/partition.h"
 #include "parallel/stage.h"
+#include "tensor/replay.h"
 
 namespace tessera {
 
@@ -31,6 +32,7 @@ class Transformer : public Stage {
     Transformer* embedding_stage = nullptr;
     bool weights_elsewhere = false;  // values are given their memory from outside (Reducer::gather)
     Overlap overlap = Overlap::On;   // of tensor parallelism's communication with backward's compute
+    bool graphs = false;             // on a GPU: what blocks queue is recorded and queued again as a whole
   };
 
   Transformer(const ModelShape& shape, Options options);
@@ -99,6 +101,10 @@ class Transformer : public Stage {
   }
   Block::Saved saved(const Slot& slot, int block) const;
   void free_area(Slot& slot, int block);
+  // Queues the work of some blocks of a microbatch. Recorded with Options::graphs, where nothing between blocks is
+  // another rank's: then all that it queues follows from where slot, input, areas, weights and gradients lie.
+  enum class Pass : uint8_t { Forward, Recompute, BackwardInput, BackwardWeight, Backward };
+  void queue(Context& context, Pass pass, const Place& place, BlockRange blocks, FunctionRef<void()> work);
   void forward_blocks(Context& context, const Batch& batch, const Place& place, BlockRange blocks);
   void head_forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale,
                     Head::Mode mode);
@@ -119,6 +125,8 @@ class Transformer : public Stage {
   Tensor loss_;  // [1] F64, with the activations; where the stage has the head
   std::vector<Area> areas_;
   std::vector<ConstTensor> gathered_;  // by backward_weight, in order
+  Replay replay_;
+  Replay::Key key_;
 };
 
 }  // namespace tessera

@@ -18,6 +18,9 @@ class Stream {
   Stream& operator=(Stream&&) = delete;
   ~Stream();
 
+  // Whether what is queued is recorded (tensor/cuda/graph.h).
+  bool recording() const;
+
   // Blocks the host until all that was queued is done.
   void synchronize() const;
   // What is queued from here on starts after the event.

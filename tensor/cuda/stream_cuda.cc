@@ -21,6 +21,10 @@ void check(cudaError_t error, const char* what) {
 cudaStream_t of(void* handle) { return static_cast<cudaStream_t>(handle); }
 cudaEvent_t event_of(void* handle) { return static_cast<cudaEvent_t>(handle); }
 
+void refuse_recording(const Stream& stream, const char* what) {
+  if (stream.recording()) throw InternalError(std::string(what) + " cannot be recorded in a graph");
+}
+
 }  // namespace
 
 void check_launch(int error, const char* name) {
@@ -44,20 +48,32 @@ Stream::~Stream() {
   }
 }
 
-void Stream::synchronize() const { check(cudaStreamSynchronize(of(handle_)), "waiting for the GPU"); }
+bool Stream::recording() const {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(of(handle_), &status), "asking whether a stream is recorded");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+void Stream::synchronize() const {
+  refuse_recording(*this, "a wait of the host");
+  check(cudaStreamSynchronize(of(handle_)), "waiting for the GPU");
+}
 
 void Stream::wait(const Event& event) const {
+  refuse_recording(*this, "a wait for another stream");
   check(cudaStreamWaitEvent(of(handle_), event_of(event.handle()), 0), "queueing a wait for an event");
 }
 
 void Stream::copy_to_device(void* to, const void* from, int64_t bytes) const {
   if (bytes == 0) return;
+  refuse_recording(*this, "a copy from the host");
   check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, of(handle_)),
         "copying to the GPU");
 }
 
 void Stream::copy_to_host(void* to, const void* from, int64_t bytes) const {
   if (bytes == 0) return;
+  refuse_recording(*this, "a copy to the host");
   check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, of(handle_)),
         "copying from the GPU");
 }

@@ -13,9 +13,11 @@ using namespace cuda;
 
 int64_t tiles(int64_t tokens) { return ceil_divide(tokens, kAttentionTile); }
 
-// Where each list begins in the memory of them all, in words.
+// Where each list begins in the memory of them all, in words. It follows from the tokens alone, not from the pairs of
+// tiles that there are, so that a graph may be recorded with it.
 struct ListPlaces {
-  ListPlaces(int64_t queries, int64_t keys, int64_t pairs) {
+  ListPlaces(int64_t queries, int64_t keys) {
+    const int64_t pairs = attention_tile_capacity(queries, keys).pairs;
     key_position = take(keys);
     key_document = take(keys);
     query_position = take(queries);
@@ -45,8 +47,7 @@ bool queries_are_keys(const AttentionProblem& problem) {
 }
 
 ListPlaces places_of(const AttentionProblem& problem) {
-  return {static_cast<int64_t>(problem.queries.position.size()), static_cast<int64_t>(problem.keys.position.size()),
-          static_cast<int64_t>(problem.tiles.key_tile.size())};
+  return {static_cast<int64_t>(problem.queries.position.size()), static_cast<int64_t>(problem.keys.position.size())};
 }
 
 AttentionInput input_of(const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
@@ -135,9 +136,7 @@ void cuda::send_attention_lists(const Context& context, AttentionProblem& proble
   problem.sent = memory;
 }
 
-int64_t cuda::attention_list_words(int64_t queries, int64_t keys) {
-  return ListPlaces(queries, keys, attention_tile_capacity(queries, keys).pairs).words;
-}
+int64_t cuda::attention_list_words(int64_t queries, int64_t keys) { return ListPlaces(queries, keys).words; }
 
 void cuda::attention(Context& context, const AttentionProblem& problem, const ConstTensor& q, const ConstTensor& k,
                      const ConstTensor& v, const Tensor& all_out, const Tensor& lse) {

@@ -14,6 +14,7 @@
 #include "launch/run.pb.h"
 #include "parallel/comm_threads.h"
 #include "tensor/copy.h"
+#include "tests/support/grid/memory.h"
 
 namespace tessera::testing_device {
 
@@ -98,6 +99,31 @@ inline Curve train(RunConfig config, int ranks = 1, DeviceTransport transport = 
 inline Curve on_cpu(RunConfig config) {
   config.mutable_run()->set_device(RunSection::CPU);
   return train(config);
+}
+
+// What one rank's step number `step` asks of its streams, after those before it.
+inline grid::StreamCalls calls_of_step(RunConfig config, int64_t microbatches, int64_t step) {
+  config.mutable_data()->set_global_batch_size(microbatches);
+  resolve(config, {}, {.data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present});
+  grid::StreamCalls before, after;
+  run_ranks(1, [&](Comm& world) {
+    Assembly parts(config, world, 1);
+    SyntheticSource source({.vocab = config.model().vocab_size(),
+                            .sequence_length = kSequence,
+                            .global_batch_size = microbatches,
+                            .mean_document = 10});
+    const std::unique_ptr<Pipeline> pipeline = parts.training(source);
+    for (int64_t i = 1; i <= step; ++i) {
+      before = grid::stream_calls();
+      pipeline->step(parts.context(), (i - 1) * microbatches, 1e-2, i);
+      after = grid::stream_calls();
+    }
+  });
+  return {.to_device = after.to_device - before.to_device,
+          .to_host = after.to_host - before.to_host,
+          .waits = after.waits - before.waits,
+          .kernels = after.kernels - before.kernels,
+          .graphs = after.graphs - before.graphs};
 }
 
 }  // namespace tessera::testing_device

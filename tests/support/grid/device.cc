@@ -11,12 +11,18 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <new>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "tensor/check.h"
+#include "tensor/context.h"
+#include "tensor/cuda/graph.h"
 #include "tensor/cuda/memory.h"
+#include "tensor/cuda/runtime.h"
 #include "tensor/cuda/stream.h"
 #include "tensor/ops/gemm_cuda.h"
 #include "tests/support/grid/grid.h"
@@ -99,6 +105,7 @@ struct DeviceHeap {
 struct StreamState {
   std::mutex mutex;
   std::deque<std::function<bool()>> deferred;
+  std::vector<std::function<void()>>* recorded = nullptr;
 
   bool done() {
     const std::lock_guard lock(mutex);
@@ -107,9 +114,15 @@ struct StreamState {
   }
 };
 
-std::atomic<int64_t> copies_to_device, copies_to_host, waits;
+std::atomic<int64_t> copies_to_device, copies_to_host, waits, kernels, graphs;
 
 StreamState& state_of(void* handle) { return *static_cast<StreamState*>(handle); }
+
+using Recorded = std::vector<std::function<void()>>;
+
+void refuse_recording(const cuda::Stream& stream, const char* what) {
+  if (stream.recording()) throw InternalError(std::string(what) + " cannot be recorded in a graph");
+}
 
 }  // namespace
 
@@ -124,7 +137,14 @@ void defer(void* stream, std::function<bool()> done) {
   state.deferred.push_back(std::move(done));
 }
 
-StreamCalls stream_calls() { return {.to_device = copies_to_device, .to_host = copies_to_host, .waits = waits}; }
+StreamCalls stream_calls() {
+  return {
+      .to_device = copies_to_device, .to_host = copies_to_host, .waits = waits, .kernels = kernels, .graphs = graphs};
+}
+
+bool recording(void* stream) { return state_of(stream).recorded != nullptr; }
+void record(void* stream, std::function<void()> work) { state_of(stream).recorded->push_back(std::move(work)); }
+void count_kernel() { ++kernels; }
 
 }  // namespace grid
 
@@ -141,26 +161,55 @@ void free_pinned(void* data) noexcept { std::free(data); }
 
 Stream::Stream(Priority) : handle_(new StreamState) {}
 Stream::~Stream() { delete static_cast<StreamState*>(handle_); }
+bool Stream::recording() const { return grid::recording(handle_); }
 void Stream::synchronize() const {
+  refuse_recording(*this, "a wait of the host");
   ++waits;
   while (!state_of(handle_).done()) std::this_thread::yield();
 }
-void Stream::wait(const Event& event) const { event.synchronize(); }
+void Stream::wait(const Event& event) const {
+  refuse_recording(*this, "a wait for another stream");
+  event.synchronize();
+}
 void Stream::copy_to_device(void* to, const void* from, int64_t bytes) const {
+  refuse_recording(*this, "a copy from the host");
   ++copies_to_device;
   copy_on_device(to, from, bytes);
 }
 void Stream::copy_to_host(void* to, const void* from, int64_t bytes) const {
+  refuse_recording(*this, "a copy to the host");
   ++copies_to_host;
   copy_on_device(to, from, bytes);
 }
 void Stream::copy_on_device(void* to, const void* from, int64_t bytes) const {
+  if (recording()) return grid::record(handle_, [=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
   const grid::DeviceAccess access;
   if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 void Stream::zero(void* data, int64_t bytes) const {
+  if (recording()) return grid::record(handle_, [=] { std::memset(data, 0, static_cast<size_t>(bytes)); });
   const grid::DeviceAccess access;
   if (bytes > 0) std::memset(data, 0, static_cast<size_t>(bytes));
+}
+
+Graph::Graph(const Stream& stream, FunctionRef<void()> work) {
+  StreamState& state = state_of(stream.handle());
+  TESSERA_CHECK(state.recorded == nullptr, "one recording of a stream at a time");
+  auto recorded = std::make_unique<Recorded>();
+  struct End {
+    StreamState& state;
+    ~End() { state.recorded = nullptr; }
+  } end{state};
+  state.recorded = recorded.get();
+  work();
+  handle_ = recorded.release();
+}
+Graph::~Graph() { delete static_cast<Recorded*>(handle_); }
+void Graph::launch(const Stream& stream) const {
+  TESSERA_CHECK(!stream.recording(), "a graph is not part of another");
+  ++graphs;
+  const grid::DeviceAccess access;  // for copies
+  for (const std::function<void()>& work : *static_cast<const Recorded*>(handle_)) work();
 }
 
 // An event's handle is the stream that it was recorded on, and everything deferred there by now must be done: more than
@@ -184,11 +233,12 @@ DeviceInfo use_device(int) {
           .memory = int64_t{1} << 34};
 }
 
+namespace {
+
 // Matrix products are the library's on a real device and have no source to test here; so that operations which use
 // them run, these are plain loops.
-void gemm(Context&, const GemmShape& shape, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
-          const GemmOptions& options, const ConstTensor& bias, GemmCall call) {
-  if (call == GemmCall::PrepareOnly) return;
+void product(const GemmShape& shape, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
+             const GemmOptions& options, const ConstTensor& bias) {
   const grid::DeviceAccess access;
   const auto at = [](const ConstTensor& x, Transpose stored, int64_t row, int64_t column) {
     return stored == Transpose::No ? row * x.dim(1) + column : column * x.dim(1) + row;
@@ -210,6 +260,14 @@ void gemm(Context&, const GemmShape& shape, const ConstTensor& a, const ConstTen
       }
     });
   });
+}
+
+}  // namespace
+
+void gemm(Context& context, const GemmShape& shape, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
+          const GemmOptions& options, const ConstTensor& bias, GemmCall call) {
+  if (call == GemmCall::PrepareOnly) return;
+  grid::queue(context.cuda().stream().handle(), [=] { product(shape, a, b, c, options, bias); });
 }
 
 }  // namespace cuda

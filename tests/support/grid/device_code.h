@@ -11,6 +11,7 @@
 #include "tensor/context.h"
 #include "tensor/dtype.h"
 #include "tests/support/grid/grid.h"
+#include "tests/support/grid/memory.h"
 
 #define __global__
 #define __device__
@@ -166,9 +167,11 @@ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 }
 
 template <class... Parameters, class... Arguments>
-void launch(const Context&, const char* name, void (*kernel)(Parameters...), dim3 blocks, dim3 threads,
+void launch(const Context& context, const char* name, void (*kernel)(Parameters...), dim3 blocks, dim3 threads,
             int64_t shared_bytes, Arguments... arguments) {
-  grid::run(name, blocks, threads, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
+  grid::queue(context.cuda().stream().handle(), [=] {
+    grid::run(name, blocks, threads, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
+  });
 }
 
 }  // namespace tessera::cuda

@@ -25,10 +25,24 @@ class DeviceAccess {
 // stream or for an event recorded on it later. Everything else is done when it is queued.
 void defer(void* stream, std::function<bool()> done);
 
+// Whether what is queued on a stream is recorded, and its recording. work is kept by value.
+bool recording(void* stream);
+void record(void* stream, std::function<void()> work);
+void count_kernel();
+
+// Runs a kernel, a product or the like that was queued on a stream, or records it.
+template <class Work>
+void queue(void* stream, const Work& work) {
+  if (recording(stream)) return record(stream, work);
+  count_kernel();
+  work();
+}
+
 // What the program's streams were asked for so far.
 struct StreamCalls {
   int64_t to_device = 0, to_host = 0;  // copies
   int64_t waits = 0;                   // of the host for a stream
+  int64_t kernels = 0, graphs = 0;     // started one by one, products among them; recordings of many
 };
 StreamCalls stream_calls();
 
