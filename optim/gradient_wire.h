@@ -5,7 +5,7 @@
 //   bytes
 //          of Full for F32, and one rounding an element and rank however large the group is
 //
-// Both add in rank order, so they repeat their bits.
+// Bf16 adds in rank order whatever moves it, Full as the group does (parallel/comm.h): either repeats its bits.
 #pragma once
 
 #include "parallel/comm.h"

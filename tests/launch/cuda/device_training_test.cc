@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "launch/gpu.h"
 #include "launch/host_state.h"
 #include "tests/launch/cuda/device_run.h"
 
@@ -135,6 +136,17 @@ TEST(DeviceSums, InRankOrderAreThoseOfTheHost) {
     EXPECT_EQ(same.evaluation, host.evaluation);
     EXPECT_NE(fast.norms, host.norms);
   }
+}
+
+TEST(DeviceSums, AreInRankOrderWhereNoOverlapIsAskedFor) {
+  run_ranks(1, [](Comm& world) {
+    const Session session{world, 1, {}, {}};
+    RunConfig config;
+    config.mutable_run()->set_device(RunSection::CUDA);
+    EXPECT_EQ(choose_gpu(config, session).sums, DeviceSums::Fast);
+    config.mutable_parallel()->set_overlap(false);
+    EXPECT_EQ(choose_gpu(config, session).sums, DeviceSums::RankOrder);
+  });
 }
 
 // Gradients rounded to BF16 on their way, each to within 2^-9 of it: tests/optim/gradient_wire_test.cc has the bits.
