@@ -66,14 +66,14 @@ inline Curve train(RunConfig config, int ranks = 1, DeviceTransport transport = 
   Surroundings surroundings{
       .world_size = ranks, .data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present};
   resolve(config, {}, surroundings);
-  const int64_t batch = config.data().global_batch_size();
+  const int64_t batch = config.data().global_batch_size(), sequence = config.data().sequence_length();
   Curve curve;
   run_ranks(ranks, [&](Comm& world) {
     Assembly parts(config, world, 1, {.ordinal = 0, .transport = transport, .sums = sums});
     const SyntheticSource::Options options{.vocab = config.model().vocab_size(),
-                                           .sequence_length = kSequence,
+                                           .sequence_length = sequence,
                                            .global_batch_size = batch,
-                                           .mean_document = 10,
+                                           .mean_document = sequence / 3,
                                            .dp = parts.mesh().extent(Axis::Dp),
                                            .dp_rank = parts.mesh().coordinate(Axis::Dp)};
     SyntheticSource source(options), other(options);

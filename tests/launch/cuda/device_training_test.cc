@@ -6,6 +6,7 @@
 
 #include "launch/gpu.h"
 #include "launch/host_state.h"
+#include "tensor/ops/attention.h"
 #include "tests/launch/cuda/device_run.h"
 
 namespace tessera {
@@ -97,9 +98,15 @@ const Layout kLayouts[] = {
     {.name = "dp2", .mesh = {.dp = 2}},
     {.name = "pp2", .mesh = {.pp = 2}},
     {.name = "pp2_zbv", .mesh = {.pp = 2}, .schedule = "zb-v"},
+    {.name = "cp2_gather", .mesh = {.cp = 2}},
+    {.name = "cp2_ring", .mesh = {.cp = 2}, .exchange = "ring"},
+    {.name = "cp2_ulysses", .mesh = {.cp = 2}, .exchange = "ulysses"},
+    {.name = "cp4_ulysses_ring", .mesh = {.cp = 4}, .exchange = "ulysses-ring:2"},
+    {.name = "cp2_tp2", .mesh = {.cp = 2, .tp = 2}},
     {.name = "dp2_zero1", .mesh = {.dp = 2}, .zero_stage = 1},
     {.name = "dp2_zero2", .mesh = {.dp = 2}, .zero_stage = 2},
     {.name = "dp2_zero3", .mesh = {.dp = 2}, .zero_stage = 3},
+    {.name = "cp2_tp2_zero3", .mesh = {.cp = 2, .tp = 2}, .exchange = "ring", .zero_stage = 3},
     {.name = "pp2_dp2_zero3", .mesh = {.pp = 2, .dp = 2}, .zero_stage = 3},
 };
 INSTANTIATE_TEST_SUITE_P(Layouts, DeviceLayouts,
@@ -114,6 +121,11 @@ TEST_P(DeviceLayouts, AreOneCpu) {
   const auto& [layout, transport] = GetParam();
   RunConfig config = small_config(ModelConfig::GPT2, RunSection::F64);
   if (layout.mesh.pp > 1) config.mutable_model()->set_num_hidden_layers(4);
+  if (layout.mesh.cp > 1) {  // an attention tile for each rank, and documents that lie on several
+    const int64_t tokens = kAttentionTile * layout.mesh.cp * layout.mesh.tp;
+    config.mutable_data()->set_sequence_length(tokens);
+    config.mutable_model()->set_max_position_embeddings(tokens);
+  }
   const Curve cpu = on_cpu(config);
   set(layout, config);
   expect_same_curve(train(config, layout.mesh.size(), transport), cpu, kF64);
