@@ -1,6 +1,7 @@
 // Which of NCCL's communicators a run makes, and when: counted by the tests' libnccl.
 #include <gtest/gtest.h>
 
+#include "launch/run.pb.h"
 #include "tests/launch/cuda/device_run.h"
 
 extern "C" int fake_nccl_ids();  // tests/support/grid/nccl.cc

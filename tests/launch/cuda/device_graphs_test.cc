@@ -1,6 +1,7 @@
 // Steps whose blocks are queued as graphs: the bits of those that are not, and how much the host then starts.
 #include <gtest/gtest.h>
 
+#include "launch/run.pb.h"
 #include "tests/launch/cuda/device_run.h"
 #include "tests/support/grid/memory.h"
 

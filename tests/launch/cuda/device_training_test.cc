@@ -4,8 +4,12 @@
 
 #include <cmath>
 
+#include "launch/assembly.h"
+#include "launch/config/resolve.h"
 #include "launch/gpu.h"
 #include "launch/host_state.h"
+#include "launch/run.pb.h"
+#include "parallel/comm_threads.h"
 #include "tensor/ops/attention.h"
 #include "tests/launch/cuda/device_run.h"
 

@@ -1,6 +1,7 @@
 // How often a step waits for the device and copies to it, counted by the emulated device.
 #include <gtest/gtest.h>
 
+#include "launch/run.pb.h"
 #include "tests/launch/cuda/device_run.h"
 #include "tests/support/grid/memory.h"
 
