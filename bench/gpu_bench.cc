@@ -24,6 +24,7 @@
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
 #include "tensor/ops/gemm.h"
+#include "tensor/ops/gemm_fp8.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/rope.h"
@@ -54,6 +55,8 @@ class Bench {
     }
     return x;
   }
+
+  Tensor take(const Shape& shape, DType dtype) { return arena_.take(shape, dtype); }
 
   double seconds(const std::function<void()>& f) {
     f();
@@ -190,6 +193,36 @@ void product(Bench& b, const char* name, int64_t m, int64_t n, int64_t k, DType 
                [&] { gemm(b.context, x, y, z, options); });
 }
 
+// A linear layer's products in 8 bits without what they are quantised from, and quantising by itself.
+void products_fp8(Bench& b) {
+  if (!b.context.cuda().device().has_fp8_units()) return;
+  const ArenaScope scope = b.scope();
+  Context& c = b.context;
+  constexpr int64_t kOut = 2 * kFfn;
+  const double n = static_cast<double>(kTokens * kHidden);
+  const Tensor x = b.random({kTokens, kHidden}, DType::BF16), dy = b.random({kTokens, kOut}, DType::BF16);
+  const Tensor w = b.random({kOut, kHidden}, DType::BF16), dw = b.random({kOut, kHidden}, DType::F32);
+  const auto pair = [&](const ConstTensor& from, DType format) {
+    const Tensor scale = b.take({1}, DType::F32), values = b.take(from.shape(), format);
+    const Tensor transposed = b.take({from.dim(1), from.dim(0)}, format);
+    quantise(c, from, values, transposed, scale);
+    return std::pair{Quantised{values, scale}, Quantised{transposed, scale}};
+  };
+  const auto [x8, xt8] = pair(x, DType::E4M3);
+  const auto [w8, wt8] = pair(w, DType::E4M3);
+  const auto [dy8, dyt8] = pair(dy, DType::E5M2);
+  const Tensor values = b.take({kTokens, kHidden}, DType::E4M3), transposed = b.take({kHidden, kTokens}, DType::E4M3);
+  const Tensor scale = b.take({1}, DType::F32);
+  b.memory("quantise", 5 * n, [&] { quantise(c, x, values, {}, scale); });
+  b.memory("quantise, transposed", 5 * n, [&] { quantise(c, x, {}, transposed, scale); });
+  const auto flops = static_cast<double>(gemm_flops(kTokens, kOut, kHidden));
+  const auto name = [](const char* what) { return fmt::format("{} FP8 {}x{}x{}", what, kTokens, kOut, kHidden); };
+  b.arithmetic(name("y = x W^T"), flops, [&, &x8 = x8, &w8 = w8] { gemm_fp8(c, x8, w8, dy, Write::Overwrite); });
+  b.arithmetic(name("dx = dy W"), flops, [&, &dy8 = dy8, &wt8 = wt8] { gemm_fp8(c, dy8, wt8, x, Write::Overwrite); });
+  b.arithmetic(name("dW += dy^T x"), flops,
+               [&, &dyt8 = dyt8, &xt8 = xt8] { gemm_fp8(c, dyt8, xt8, dw, Write::Accumulate); });
+}
+
 void attend(Bench& b, int64_t tokens, int64_t head_dim) {
   const ArenaScope scope = b.scope();
   Context& c = b.context;
@@ -234,6 +267,7 @@ void run(double peak) {
   product(b, "y = x W^T", kTokens, 2 * kFfn, kHidden, DType::BF16, {.b = kYes});
   product(b, "dx = dy W", kTokens, kHidden, 2 * kFfn, DType::BF16, {});
   product(b, "dW += dy^T x", 2 * kFfn, kHidden, kTokens, DType::F32, {.a = kYes, .c = Write::Accumulate});
+  products_fp8(b);
   for (const int64_t head_dim : {64, 96, 128, 256}) attend(b, 16384, head_dim);
   attend(b, 4096, 128);
 }

@@ -25,6 +25,10 @@ void for_each_element(DType dtype, std::span<const std::byte> bytes, Visit&& vis
       return walk(float{});
     case DType::BF16:
       return walk(bf16{});
+    case DType::E4M3:
+      return walk(e4m3{});
+    case DType::E5M2:
+      return walk(e5m2{});
     case DType::I32:
       return walk(int32_t{});
     case DType::U16:

@@ -166,6 +166,9 @@ Hdf5Handle hdf5_type(DType dtype) {
         return H5T_STD_U16LE;
       case DType::U32:
         return H5T_STD_U32LE;
+      case DType::E4M3:
+      case DType::E5M2:
+        throw InternalError(std::string("no checkpoint holds ") + name(dtype));
       case DType::F32:
       case DType::BF16:
         break;

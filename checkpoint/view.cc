@@ -32,6 +32,9 @@ void set_fill(const Hdf5Handle& properties, DType dtype) {
       return hdf5_check(H5Pset_fill_value(properties.get(), hdf5_type(dtype).get(), &bf16_nan), "set a fill value");
     case DType::I32:
       return hdf5_check(H5Pset_fill_value(properties.get(), H5T_NATIVE_INT32, &smallest), "set a fill value");
+    case DType::E4M3:
+    case DType::E5M2:
+      break;
     case DType::U16:
     case DType::U32:
       return hdf5_check(H5Pset_fill_value(properties.get(), hdf5_type(dtype).get(), &largest), "set a fill value");

@@ -27,6 +27,7 @@ ModelShape shape_of(const RunConfig& config, const Mesh& mesh) {
   shape.cp = cp;
   shape.cp_rank = mesh.coordinate(Axis::Cp);
   shape.exchanges = context_exchange_plan(config.parallel().context_exchange(), static_cast<int>(shape.layers));
+  shape.inner_products = product_format(config);
   return shape;
 }
 
@@ -65,11 +66,14 @@ DType compute_dtype(const RunConfig& config) {
     case RunSection::F32:
       return DType::F32;
     case RunSection::BF16:
-      return DType::BF16;
     case RunSection::FP8:
       break;
   }
-  throw UsageError("run.compute_dtype = FP8 needs a GPU with FP8 matrix units; choose F64, F32 or BF16");
+  return DType::BF16;
+}
+
+ProductFormat product_format(const RunConfig& config) {
+  return config.run().compute_dtype() == RunSection::FP8 ? ProductFormat::Fp8 : ProductFormat::Compute;
 }
 
 Assembly::Assembly(const RunConfig& config, Session& session)
@@ -90,6 +94,7 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const Rank
       schedule_(training_schedule(config, parts_)),
       zero_stage_(config.parallel().zero_stage()) {
   check_same(schedule_, world);
+  if (shape_.inner_products == ProductFormat::Fp8) require_fp8_units(context_);
   const int rank = mesh_.coordinate(Axis::Pp);
   const ScheduleFigures figures = verify(schedule_);
   evaluation_group_ = forward_only_group(schedule_.rank_of_stage, figures.stages);

@@ -18,8 +18,10 @@ namespace tessera {
 
 class RunConfig;  // launch/run.proto
 
-// The compute dtype that a config names.
+// The compute dtype that a config names: that of its tensors, which is BF16 for FP8.
 DType compute_dtype(const RunConfig& config);
+// What the linear layers of inner blocks multiply.
+ProductFormat product_format(const RunConfig& config);
 // How it lets gradients travel.
 WireFormat wire_format(const RunConfig& config);
 

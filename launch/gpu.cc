@@ -6,6 +6,7 @@
 #include "launch/run.pb.h"
 #include "tensor/check.h"
 #include "tensor/cuda/device.h"
+#include "tensor/cuda/runtime.h"
 
 namespace tessera {
 
@@ -33,6 +34,21 @@ RankGpu choose_gpu(const std::string& transport, const LocalRank& local, int wor
                     local.ranks, devices, devices == 1 ? "" : "s", devices, devices, devices == 1 ? "" : "s"));
   }
   return gpu;
+}
+
+void require_fp8_units(const cuda::DeviceInfo& gpu) {
+  if (gpu.has_fp8_units()) return;
+  throw UsageError(
+      fmt::format("run.compute_dtype = FP8: needs a GPU with FP8 matrix units, of compute capability 8.9 or more, and "
+                  "{} has {}.{}; choose F64, F32 or BF16",
+                  gpu.name, gpu.major, gpu.minor));
+}
+
+void require_fp8_units(const Context& context) {
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return require_fp8_units(context.cuda().device());
+  }
+  throw UsageError("run.compute_dtype = FP8: needs a GPU with FP8 matrix units; choose F64, F32 or BF16");
 }
 
 RankGpu choose_gpu(const RunConfig& config, const Session& session) {

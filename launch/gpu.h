@@ -6,10 +6,14 @@
 #include "launch/config/resolve.h"
 #include "launch/session.h"
 #include "parallel/device_link.h"
+#include "tensor/context.h"
 
 namespace tessera {
 
 class RunConfig;  // launch/run.proto
+namespace cuda {
+struct DeviceInfo;  // tensor/cuda/device.h
+}
 
 // Sets what a config is resolved against: surroundings.cuda and cuda_reason.
 void find_gpus(Surroundings& surroundings);
@@ -30,5 +34,10 @@ RankGpu choose_gpu(const std::string& transport, const LocalRank& local, int wor
 // The same for a resolved config on this machine, with sums in rank order where it asks for no overlap; the default
 // where it runs on the CPU.
 RankGpu choose_gpu(const RunConfig& config, const Session& session);
+
+// Throws UsageError naming the GPU when it has no matrix units for 8-bit floats.
+void require_fp8_units(const cuda::DeviceInfo& gpu);
+// The same for the context's device; a CPU has none.
+void require_fp8_units(const Context& context);
 
 }  // namespace tessera

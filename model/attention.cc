@@ -5,11 +5,12 @@
 #include "tensor/ops/rope.h"
 
 namespace tessera {
-Attention::Attention(const ModelShape& shape, const LayerAttention& kind, const std::string& name)
+Attention::Attention(const ModelShape& shape, const LayerAttention& kind, const std::string& name, ProductFormat format)
     : shape_(shape),
       layout_(shape.local_heads()),
-      qkv_(shape, name + ".qkv", {shape.kv_heads, shape.heads / shape.kv_heads + 2, shape.head_dim, shape.hidden}),
-      out_(shape, name + ".out", shape.heads * shape.head_dim, shape.hidden),
+      qkv_(shape, name + ".qkv", {shape.kv_heads, shape.heads / shape.kv_heads + 2, shape.head_dim, shape.hidden},
+           format),
+      out_(shape, name + ".out", shape.heads * shape.head_dim, shape.hidden, format),
       attention_(shape, kind) {}
 
 AttentionGradients Attention::heads_in(const Tensor& qkv) const {
@@ -104,15 +105,27 @@ int64_t Attention::attend_backward_workspace(const Context& context) const {
   return Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) + attention_.workspace(context);
 }
 
-int64_t Attention::workspace(const Context& context) const {
+int64_t Attention::forward_workspace(const Context& context) const {
+  return std::max({Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) + qkv_.forward_workspace(),
+                   attention_.workspace(context), out_.forward_workspace()});
+}
+
+int64_t Attention::backward_input_workspace(const Context& context) const {
+  const int64_t dy = gather_workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute);
   return Arena::bytes({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute) +
-         std::max({attend_backward_workspace(context), qkv_.workspace(), out_.workspace()});
+         std::max({dy + out_.backward_input_workspace(), attend_backward_workspace(context),
+                   qkv_.backward_input_workspace()});
+}
+
+int64_t Attention::backward_weight_workspace() const {
+  return std::max(qkv_.backward_weight_workspace(), out_.backward_weight_workspace());
 }
 
 int64_t Attention::backward_workspace(const Context& context) const {
   return TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute) +
          Arena::bytes({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute) +
-         std::max(attend_backward_workspace(context), qkv_.workspace());
+         std::max({out_.backward_input_workspace(), out_.backward_weight_workspace(),
+                   attend_backward_workspace(context), qkv_.backward_workspace()});
 }
 
 Cost Attention::cost() const {

@@ -20,7 +20,8 @@ class Attention {
     Tensor lse;  // [q_heads, slots], or as many numbers in another order (model/context_attention.h)
   };
 
-  Attention(const ModelShape& shape, const LayerAttention& kind, const std::string& name);
+  Attention(const ModelShape& shape, const LayerAttention& kind, const std::string& name,
+            ProductFormat format = ProductFormat::Compute);
 
   // x [slots/tp, hidden] -> overwrites y [slots/tp, hidden] and saved: project, attend, then the output projection.
   void forward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const Saved& saved,
@@ -45,8 +46,11 @@ class Attention {
   void allocate_projected(Arena& arena, Saved& saved) const;
   void allocate_attended(Arena& arena, Saved& saved) const;
   void prepare(Context& context) const;
-  int64_t workspace(const Context& context) const;           // of all calls but backward
-  int64_t backward_workspace(const Context& context) const;  // of backward
+  // Bytes, of each call.
+  int64_t forward_workspace(const Context& context) const;
+  int64_t backward_input_workspace(const Context& context) const;
+  int64_t backward_weight_workspace() const;  // beside the gathers
+  int64_t backward_workspace(const Context& context) const;
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 

@@ -17,9 +17,9 @@ Block::Block(const ModelShape& shape, int index, Recompute recompute)
     : shape_(shape),
       recompute_(recompute),
       norm1_(shape, block_name(index) + ".norm1"),
-      attention_(shape, shape.attention_of(index), block_name(index) + ".attention"),
+      attention_(shape, shape.attention_of(index), block_name(index) + ".attention", shape.products_of(index)),
       norm2_(shape, block_name(index) + ".norm2"),
-      mlp_(shape, block_name(index) + ".mlp") {}
+      mlp_(shape, block_name(index) + ".mlp", shape.products_of(index)) {}
 
 void Block::forward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x0, const Saved& saved,
                     const Tensor& x2) const {
@@ -117,8 +117,14 @@ void Block::prepare(Context& context) const {
 }
 
 int64_t Block::workspace(const Context& context) const {
-  return Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute) +
-         std::max({norm1_.workspace(context), attention_.workspace(context), mlp_.workspace()});
+  const int64_t forward = std::max(attention_.forward_workspace(context), mlp_.forward_workspace());
+  const int64_t backward_input = std::max(
+      {norm1_.workspace(context), attention_.backward_input_workspace(context), mlp_.backward_input_workspace()});
+  return std::max(forward, Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute) + backward_input);
+}
+
+int64_t Block::backward_weight_workspace() const {
+  return std::max(attention_.backward_weight_workspace(), mlp_.backward_weight_workspace());
 }
 
 int64_t Block::backward_workspace(const Context& context) const {

@@ -1,5 +1,7 @@
 #include "model/linear.h"
 
+#include <algorithm>
+
 #include "parallel/regions.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/gemm.h"
@@ -8,17 +10,16 @@
 namespace tessera {
 namespace {
 
-constexpr GemmOptions kXWt{.b = Transpose::Yes};                             // x W^T, and dy W^T
-constexpr GemmOptions kXW{};                                                 // x W, and dy W
-constexpr GemmOptions kWeight{.a = Transpose::Yes, .c = Write::Accumulate};  // dW += dy^T x
-
 Shape without_last(const Shape& shape) { return Shape(shape.dims().first(shape.rank() - 1)); }
 
 }  // namespace
 
-ColumnLinear::ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight)
-    : shape_(shape), in_(weight[weight.rank() - 1]), weight_(split_parameter(shape, name, weight)) {
-  out_ = weight_.local_shape().size() / in_;
+ColumnLinear::ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight, ProductFormat format)
+    : shape_(shape),
+      in_(weight[weight.rank() - 1]),
+      out_(weight.size() / in_ / shape.tp),
+      weight_(split_parameter(shape, name, weight)),
+      products_(format, LinearProducts::Weight::OutIn, shape.slots, in_, out_, shape.compute) {
   weight_.standard_deviation = shape.matrix_deviation();
   weight_.learning_rate_factor = 1 / shape.width_ratio;
   if (shape.bias == BiasKind::Bias) {
@@ -32,31 +33,35 @@ void ColumnLinear::forward(LayerRun run, const ConstTensor& x, const Tensor& y) 
   ArenaScope scope(run.context.workspace());
   const ConstTensor all = gather_tokens(run.context, run.tp, x);
   const bool biased = shape_.bias == BiasKind::Bias;
-  gemm(run.context, all, matrix(), y, kXWt, biased ? bias_.value.reshape({out_}) : ConstTensor());
+  products_.forward(run.context, all, matrix(), y, biased ? bias_.value.reshape({out_}) : ConstTensor());
 }
 
 Request ColumnLinear::backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const {
   const Tensor partial = shape_.tp == 1 ? dx : run.context.workspace().take({shape_.slots, in_}, shape_.compute);
-  gemm(run.context, dy, matrix(), partial, kXW);
+  products_.input_gradient(run.context, dy, matrix(), partial);
   return start_scatter_sum_tokens(run.context, run.tp, partial, dx);
 }
 
 void ColumnLinear::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x) {
-  gemm(run.context, dy, x, weight_.gradient.reshape({out_, in_}), kWeight);
+  products_.weight_gradient(run.context, dy, x, weight_.gradient.reshape({out_, in_}));
   if (shape_.bias == BiasKind::Bias) add_column_sums(run.context, dy, bias_.gradient.reshape({out_}));
 }
 
 void ColumnLinear::prepare(Context& context) const {
-  const DType compute = shape_.compute, sums = shape_.accumulation();
-  const ConstTensor x(nullptr, {shape_.slots, in_}, compute), y(nullptr, {shape_.slots, out_}, compute);
-  const ConstTensor w(nullptr, {out_, in_}, compute), dw(nullptr, {out_, in_}, sums), b(nullptr, {out_}, compute);
-  gemm_prepare(context, x, w, y, kXWt, shape_.bias == BiasKind::Bias ? b : ConstTensor());
-  gemm_prepare(context, y, w, x, kXW);
-  gemm_prepare(context, y, x, dw, kWeight);
+  using Bias = LinearProducts::Bias;
+  products_.prepare(context, shape_.bias == BiasKind::Bias ? Bias::Added : Bias::None);
 }
 
-int64_t ColumnLinear::workspace() const {
+int64_t ColumnLinear::all_tokens() const {
   return gather_workspace(shape_.tp, {shape_.local_slots(), in_}, shape_.compute);
+}
+
+int64_t ColumnLinear::forward_workspace() const { return all_tokens() + products_.forward_workspace(); }
+
+int64_t ColumnLinear::backward_input_workspace() const { return all_tokens() + products_.input_gradient_workspace(); }
+
+int64_t ColumnLinear::backward_workspace() const {
+  return all_tokens() + std::max(products_.input_gradient_workspace(), products_.weight_gradient_workspace());
 }
 
 Cost ColumnLinear::cost() const {
@@ -74,8 +79,12 @@ void ColumnLinear::add_parameters(Parameters& parameters) {
   if (shape_.bias == BiasKind::Bias) parameters.push_back(&bias_);
 }
 
-RowLinear::RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out)
-    : shape_(shape), in_(in / shape.tp), out_(out), weight_(split_parameter(shape, name, {in, out})) {
+RowLinear::RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out, ProductFormat format)
+    : shape_(shape),
+      in_(in / shape.tp),
+      out_(out),
+      weight_(split_parameter(shape, name, {in, out})),
+      products_(format, LinearProducts::Weight::InOut, shape.slots, in_, out_, shape.compute) {
   weight_.standard_deviation = shape.residual_deviation();
   weight_.learning_rate_factor = 1 / shape.width_ratio;
   if (shape.bias == BiasKind::Bias) {
@@ -88,32 +97,25 @@ RowLinear::RowLinear(const ModelShape& shape, const std::string& name, int64_t i
 void RowLinear::forward(LayerRun run, const ConstTensor& x, const Tensor& y) const {
   ArenaScope scope(run.context.workspace());
   const Tensor partial = shape_.tp == 1 ? y : run.context.workspace().take({shape_.slots, out_}, shape_.compute);
-  gemm(run.context, x, weight_.value, partial, kXW);
+  products_.forward(run.context, x, weight_.value, partial);
   scatter_sum_tokens(run.context, run.tp, partial, y);
   if (shape_.bias == BiasKind::Bias) add_bias(run.context, bias_.value, y);
 }
 
 void RowLinear::backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const {
-  gemm(run.context, dy, weight_.value, dx, kXWt);
+  products_.input_gradient(run.context, dy, weight_.value, dx);
 }
 
 void RowLinear::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x) {
-  gemm(run.context, x, dy, weight_.gradient, kWeight);
+  products_.weight_gradient(run.context, dy, x, weight_.gradient);
   // The bias belongs to every token once: each rank adds its own tokens, and the reduction over tp adds the ranks.
   if (shape_.bias == BiasKind::Bias) add_column_sums(run.context, own_tokens(shape_, dy), bias_.gradient);
 }
 
-void RowLinear::prepare(Context& context) const {
-  const DType compute = shape_.compute, sums = shape_.accumulation();
-  const ConstTensor x(nullptr, {shape_.slots, in_}, compute), y(nullptr, {shape_.slots, out_}, compute);
-  const ConstTensor w(nullptr, {in_, out_}, compute), dw(nullptr, {in_, out_}, sums);
-  gemm_prepare(context, x, w, y, kXW);
-  gemm_prepare(context, y, w, x, kXWt);
-  gemm_prepare(context, x, y, dw, kWeight);
-}
+void RowLinear::prepare(Context& context) const { products_.prepare(context, LinearProducts::Bias::None); }
 
-int64_t RowLinear::workspace() const {
-  return gather_workspace(shape_.tp, {shape_.local_slots(), out_}, shape_.compute);
+int64_t RowLinear::forward_workspace() const {
+  return gather_workspace(shape_.tp, {shape_.local_slots(), out_}, shape_.compute) + products_.forward_workspace();
 }
 
 Cost RowLinear::cost() const {

@@ -12,13 +12,15 @@
 #pragma once
 
 #include "model/layer.h"
+#include "model/linear_products.h"
 
 namespace tessera {
 
 class ColumnLinear {
  public:
   // weight: global shape, last dim `in`; the bias has the weight's shape without its last dim.
-  ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight);
+  ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight,
+               ProductFormat format = ProductFormat::Compute);
 
   // Gathers x over tp; overwrites y.
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
@@ -29,23 +31,30 @@ class ColumnLinear {
   void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x);
 
   void prepare(Context& context) const;  // generates the matrix products
-  int64_t workspace() const;             // bytes, of forward, and of backward_input until its wait()
+  // Bytes, of each call; backward: of backward_input until its wait(), with backward_weight meanwhile.
+  int64_t forward_workspace() const;
+  int64_t backward_input_workspace() const;
+  int64_t backward_weight_workspace() const { return products_.weight_gradient_workspace(); }
+  int64_t backward_workspace() const;
   Cost cost() const;
   void add_parameters(Parameters& parameters);
   Parameter& weight() { return weight_; }
 
  private:
   ConstTensor matrix() const { return weight_.value.reshape({out_, in_}); }
+  int64_t all_tokens() const;  // bytes of x gathered, or of dx before it is summed
 
   ModelShape shape_;
   int64_t in_, out_;  // out_ on this rank
   Parameter weight_, bias_;
+  LinearProducts products_;
 };
 
 class RowLinear {
  public:
   // in, out: global. Writes to the residual stream, hence the smaller initial weights.
-  RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out);
+  RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out,
+            ProductFormat format = ProductFormat::Compute);
 
   // Overwrites y [slots/tp, out], summed over tp.
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
@@ -55,7 +64,10 @@ class RowLinear {
   void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x);
 
   void prepare(Context& context) const;
-  int64_t workspace() const;  // bytes, of forward
+  // Bytes, of each call.
+  int64_t forward_workspace() const;
+  int64_t backward_input_workspace() const { return products_.input_gradient_workspace(); }
+  int64_t backward_weight_workspace() const { return products_.weight_gradient_workspace(); }
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 
@@ -63,6 +75,7 @@ class RowLinear {
   ModelShape shape_;
   int64_t in_, out_;  // in_ on this rank
   Parameter weight_, bias_;
+  LinearProducts products_;
 };
 
 }  // namespace tessera

@@ -13,12 +13,12 @@ Shape up_weight(const ModelShape& shape) {
 
 }  // namespace
 
-Mlp::Mlp(const ModelShape& shape, const std::string& name)
+Mlp::Mlp(const ModelShape& shape, const std::string& name, ProductFormat format)
     : shape_(shape),
       up_shape_{shape.slots, (shape.mlp == MlpKind::SwiGlu ? 2 : 1) * shape.local_ffn()},
       activation_shape_{shape.slots, shape.local_ffn()},
-      up_(shape, name + (shape.mlp == MlpKind::SwiGlu ? ".gate_up" : ".up"), up_weight(shape)),
-      down_(shape, name + ".down", shape.ffn, shape.hidden) {}
+      up_(shape, name + (shape.mlp == MlpKind::SwiGlu ? ".gate_up" : ".up"), up_weight(shape), format),
+      down_(shape, name + ".down", shape.ffn, shape.hidden, format) {}
 
 void Mlp::forward(LayerRun run, const ConstTensor& x, const Saved& saved, const Tensor& y) const {
   expand(run, x, saved);
@@ -85,13 +85,22 @@ void Mlp::prepare(Context& context) const {
   down_.prepare(context);
 }
 
-int64_t Mlp::workspace() const {
-  return Arena::bytes(activation_shape_, shape_.compute) + std::max(up_.workspace(), down_.workspace());
+int64_t Mlp::forward_workspace() const { return std::max(up_.forward_workspace(), down_.forward_workspace()); }
+
+int64_t Mlp::backward_input_workspace() const {
+  const int64_t dy = gather_workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute);
+  return Arena::bytes(activation_shape_, shape_.compute) +
+         std::max(dy + down_.backward_input_workspace(), up_.backward_input_workspace());
+}
+
+int64_t Mlp::backward_weight_workspace() const {
+  return std::max(up_.backward_weight_workspace(), down_.backward_weight_workspace());
 }
 
 int64_t Mlp::backward_workspace() const {
   return TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute) +
-         Arena::bytes(activation_shape_, shape_.compute) + up_.workspace();
+         Arena::bytes(activation_shape_, shape_.compute) +
+         std::max({down_.backward_input_workspace(), down_.backward_weight_workspace(), up_.backward_workspace()});
 }
 
 Cost Mlp::cost() const { return up_.cost() + down_.cost(); }

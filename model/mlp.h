@@ -16,7 +16,7 @@ class Mlp {
     Tensor activation;  // [slots, ffn/tp]
   };
 
-  Mlp(const ModelShape& shape, const std::string& name);
+  Mlp(const ModelShape& shape, const std::string& name, ProductFormat format = ProductFormat::Compute);
 
   // x [slots/tp, hidden] -> overwrites y [slots/tp, hidden] and saved: expand, activate, then the down projection.
   void forward(LayerRun run, const ConstTensor& x, const Saved& saved, const Tensor& y) const;
@@ -36,8 +36,11 @@ class Mlp {
   void allocate_expanded(Arena& arena, Saved& saved) const;
   void allocate_activated(Arena& arena, Saved& saved) const;
   void prepare(Context& context) const;
-  int64_t workspace() const;           // of forward, backward_input and backward_weight
-  int64_t backward_workspace() const;  // of backward
+  // Bytes, of each call.
+  int64_t forward_workspace() const;
+  int64_t backward_input_workspace() const;
+  int64_t backward_weight_workspace() const;  // beside the gathers
+  int64_t backward_workspace() const;
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 

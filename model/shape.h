@@ -38,6 +38,10 @@ enum class MlpKind : uint8_t { SwiGlu, Gelu };
 enum class PositionKind : uint8_t { Rope, Learned };
 enum class BiasKind : uint8_t { None, Bias };
 
+// What the products of a linear layer multiply: its operands as they are, or quantised to 8 bits
+// (model/linear_products.h).
+enum class ProductFormat : uint8_t { Compute, Fp8 };
+
 // How a layer attends: what tells kinds of layers apart.
 struct LayerAttention {
   int64_t window = 0;  // 0: none
@@ -69,6 +73,9 @@ struct ModelShape {
   std::vector<ContextExchange> exchanges;  // by layer; empty: all gather
   int64_t slots = 0;
   DType compute = DType::F32;
+  // Of blocks between the first and the last. Those two, the embedding and the head keep to the compute dtype: what
+  // enters and leaves the network is the most sensitive to rounding.
+  ProductFormat inner_products = ProductFormat::Compute;
 
   DType accumulation() const { return accumulation_dtype(compute); }
   int64_t local_slots() const { return slots / tp; }
@@ -76,6 +83,9 @@ struct ModelShape {
   HeadLayout local_heads() const { return {kv_heads / tp, heads / kv_heads, head_dim}; }
   LayerAttention attention_of(int64_t layer) const {
     return {windows.empty() ? 0 : windows.at(layer), exchanges.empty() ? ContextExchange{} : exchanges.at(layer)};
+  }
+  ProductFormat products_of(int64_t layer) const {
+    return layer > 0 && layer + 1 < layers ? inner_products : ProductFormat::Compute;
   }
   ExchangeShape exchange_shape(const ContextExchange& exchange) const {
     const HeadLayout local = local_heads();

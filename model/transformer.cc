@@ -102,12 +102,14 @@ int64_t Transformer::workspace_bytes(const Context& context) const {
   int64_t bytes = 0;
   if (embedding_) bytes = std::max(bytes, embedding_->workspace());
   if (head_) bytes = std::max(bytes, head_->workspace(context));
-  bytes = std::max(bytes, TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute,
-                                                  options_.overlap));
+  const int64_t gathers =
+      TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute, options_.overlap);
+  bytes = std::max(bytes, gathers);
   // Forward has what it does not keep in the workspace.
   int64_t block = 0;
   for (const auto& b : blocks_) {
     block = std::max(block, b->workspace(context));
+    bytes = std::max(bytes, gathers + b->backward_weight_workspace());
     if (options_.overlap == Overlap::On) bytes = std::max(bytes, b->backward_workspace(context));
   }
   return std::max(bytes, area_bytes() + block);
@@ -181,7 +183,7 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
   if (head_) loss_ = activations_.take({1}, DType::F64);
   TESSERA_CHECK_EQ(activations_.used(), activations_.capacity(), "the layers' statements of saved bytes");
   gathered_.reserve(Block::kGathers * blocks_.size() + 1);
-  blocks_.front()->prepare(context);
+  for (const auto& block : blocks_) block->prepare(context);
   if (head_) head_->prepare(context);
 }
 

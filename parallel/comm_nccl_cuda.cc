@@ -52,6 +52,8 @@ ncclDataType_t type_of(DType dtype) {
       return ncclInt32;
     case DType::U32:
       return ncclUint32;
+    case DType::E4M3:
+    case DType::E5M2:
     case DType::U16:
       break;
   }

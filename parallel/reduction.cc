@@ -101,6 +101,8 @@ void reduce_in_rank_order(std::span<const std::byte* const> parts, std::byte* ou
       return reduce<int32_t>(parts, out, count, reduction);
     case DType::U32:
       return reduce<uint32_t>(parts, out, count, reduction);
+    case DType::E4M3:
+    case DType::E5M2:
     case DType::U16:
       break;
   }

@@ -10,6 +10,10 @@ const char* name(DType dtype) {
       return "F32";
     case DType::BF16:
       return "BF16";
+    case DType::E4M3:
+      return "E4M3";
+    case DType::E5M2:
+      return "E5M2";
     case DType::I32:
       return "I32";
     case DType::U16:

@@ -7,10 +7,11 @@
 #include <type_traits>
 
 #include "tensor/check.h"
+#include "tensor/float8.h"
 
 namespace tessera {
 
-enum class DType : uint8_t { F64, F32, BF16, I32, U16, U32 };
+enum class DType : uint8_t { F64, F32, BF16, E4M3, E5M2, I32, U16, U32 };
 
 // What is constexpr here may be called by device code too (nvcc's --expt-relaxed-constexpr).
 
@@ -59,6 +60,9 @@ constexpr int64_t size_of(DType dtype) {
     case DType::BF16:
     case DType::U16:
       return 2;
+    case DType::E4M3:
+    case DType::E5M2:
+      return 1;
   }
   return 0;
 }
@@ -92,6 +96,10 @@ constexpr DType dtype_of() {
     return DType::F32;
   else if constexpr (std::is_same_v<U, bf16>)
     return DType::BF16;
+  else if constexpr (std::is_same_v<U, e4m3>)
+    return DType::E4M3;
+  else if constexpr (std::is_same_v<U, e5m2>)
+    return DType::E5M2;
   else if constexpr (std::is_same_v<U, int32_t>)
     return DType::I32;
   else if constexpr (std::is_same_v<U, uint16_t>)
@@ -104,10 +112,24 @@ constexpr DType dtype_of() {
 
 // Unit roundoff of a float type: half the distance from 1 to the next number.
 constexpr double unit_roundoff(DType dtype) {
-  return dtype == DType::F64 ? 0x1p-53 : dtype == DType::F32 ? 0x1p-24 : 0x1p-8;
+  switch (dtype) {
+    case DType::F64:
+      return 0x1p-53;
+    case DType::F32:
+      return 0x1p-24;
+    case DType::E4M3:
+      return 0x1p-4;
+    case DType::E5M2:
+      return 0x1p-3;
+    default:
+      return 0x1p-8;  // BF16
+  }
 }
 
-// Calls f(T{}) for the C++ type T of a float dtype: the one place where run-time dtype becomes compile-time type.
+constexpr bool is_float8(DType dtype) { return dtype == DType::E4M3 || dtype == DType::E5M2; }
+
+// Calls f(T{}) for the C++ type T of a dtype that is computed in: the one place, with the next, where run-time dtype
+// becomes compile-time type.
 template <class F>
 decltype(auto) dispatch_float(DType dtype, F&& f) {
   switch (dtype) {
@@ -121,6 +143,14 @@ decltype(auto) dispatch_float(DType dtype, F&& f) {
       break;
   }
   throw InternalError(std::string("a float dtype is needed, not ") + name(dtype));
+}
+
+// The same for the two dtypes that only matrix products read.
+template <class F>
+decltype(auto) dispatch_float8(DType dtype, F&& f) {
+  if (dtype == DType::E4M3) return f(e4m3{});
+  if (dtype == DType::E5M2) return f(e5m2{});
+  throw InternalError(std::string("an 8-bit float dtype is needed, not ") + name(dtype));
 }
 
 }  // namespace tessera

@@ -24,6 +24,7 @@
 #include "parallel/context_plan.h"
 #include "tensor/divisors.h"
 #include "tensor/ops/attention.h"
+#include "tensor/ops/quantise.h"
 
 namespace tessera {
 namespace {
@@ -313,9 +314,12 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
   rules.require(is_schedule(schedule), {"parallel.schedule"},
                 fmt::format("parallel.schedule = {}: unknown; {}", schedule, did_you_mean(schedule, schedules)));
 
-  rules.require(config.run().compute_dtype() != RunSection::FP8, {"run.compute_dtype"},
+  const bool cuda = surroundings.cuda == Surroundings::Cuda::Present;
+  // Whether the GPU has such units is seen when it is opened (launch/gpu.h).
+  rules.require(config.run().compute_dtype() != RunSection::FP8 || (cuda && config.run().device() != RunSection::CPU),
+                {"run.compute_dtype", "run.device"},
                 "run.compute_dtype = FP8: needs a GPU with FP8 matrix units; choose F64, F32 or BF16");
-  if (config.run().device() == RunSection::CUDA && surroundings.cuda != Surroundings::Cuda::Present)
+  if (config.run().device() == RunSection::CUDA && !cuda)
     rules.require(false, {"run.device"},
                   surroundings.cuda == Surroundings::Cuda::NotBuilt
                       ? "run.device = CUDA: this build has no CUDA; choose CPU or AUTO, or build with TESSERA_CUDA=ON"
@@ -327,12 +331,44 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
       fmt::format("parallel.gpu_transport = {}: unknown; {}", transport, did_you_mean(transport, transports)));
 }
 
+// What quantised products ask of the sizes on one rank (tensor/ops/gemm_fp8.h).
+void check_fp8(const RunConfig& config, Rules& rules) {
+  if (config.run().compute_dtype() != RunSection::FP8) return;
+  const ModelConfig& model = config.model();
+  const DataConfig& data = config.data();
+  const int64_t tp = config.parallel().tp(), heads = model.num_attention_heads();
+  rules.require(model.num_hidden_layers() >= 3, {"run.compute_dtype", "model.num_hidden_layers"},
+                fmt::format("run.compute_dtype = FP8: the first and the last block stay in BF16, and "
+                            "model.num_hidden_layers = {} leaves none between them; choose BF16, or 3 layers or more",
+                            model.num_hidden_layers()));
+  const auto check = [&](const std::string& path, const std::string& what, int64_t size) {
+    rules.require(size % kFloat8Multiple == 0, {path, "run.compute_dtype"},
+                  fmt::format("{} = {}: must be a multiple of {}, as run.compute_dtype = FP8 multiplies in such tiles; "
+                              "choose sizes that make it {}, or BF16",
+                              what, size, kFloat8Multiple, multiples_near(size, kFloat8Multiple)));
+  };
+  check("model.hidden_size", "model.hidden_size", model.hidden_size());
+  if (model.intermediate_size() % tp == 0)
+    check("model.intermediate_size", "model.intermediate_size / parallel.tp", model.intermediate_size() / tp);
+  if (model.num_key_value_heads() % tp == 0 && heads % model.num_key_value_heads() == 0) {
+    check("model.num_attention_heads", "model.num_attention_heads * model.head_dim / parallel.tp",
+          heads / tp * model.head_dim());
+    check("model.num_key_value_heads",
+          "(model.num_attention_heads + 2 * model.num_key_value_heads) * model.head_dim / parallel.tp",
+          (heads + 2 * model.num_key_value_heads()) / tp * model.head_dim());
+  }
+  if (config.parallel().cp() == 1)  // with more, a rank has whole attention tiles
+    check("data.sequence_length", "data.micro_batch_size * data.sequence_length",
+          data.micro_batch_size() * data.sequence_length());
+}
+
 void check_relations(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,
                      Problems& problems) {
   Rules rules(origins, problems);
   check_model(config, rules);
   check_layout(config, rules);
   check_context(config, rules);
+  check_fp8(config, rules);
   if (problems.empty()) check_pipeline(config, rules, problems);
   check_sources(config.data().train(), "data.train", rules);
   check_sources(config.data().validation(), "data.validation", rules);

@@ -12,6 +12,9 @@ struct DeviceInfo {
   int multiprocessors = 0;
   int64_t shared_memory = 0;  // bytes that one block may have
   int64_t memory = 0;         // bytes
+
+  // Whether its matrix units take 8-bit floats: Ada, Hopper and later.
+  bool has_fp8_units() const { return major > 8 || (major == 8 && minor >= 9); }
 };
 
 // Number of devices, and when that is 0 one line that says why: no driver, no device, or what else CUDA reports.

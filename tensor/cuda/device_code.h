@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp8.h>
 #include <cuda_runtime.h>
 
 #include <bit>
@@ -45,6 +46,10 @@ __device__ __forceinline__ T rounded(S x) {
   if constexpr (std::is_same_v<T, bf16> && std::is_same_v<S, float>) {
     bf16 result;
     result.bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));  // one instruction on sm_80 and later
+    return result;
+  } else if constexpr ((std::is_same_v<T, e4m3> || std::is_same_v<T, e5m2>)&&std::is_same_v<S, float>) {
+    T result;  // one instruction on sm_89 and later
+    result.bits = __nv_cvt_float_to_fp8(x, __NV_SATFINITE, std::is_same_v<T, e4m3> ? __NV_E4M3 : __NV_E5M2);
     return result;
   } else {
     return round_to<T>(x);

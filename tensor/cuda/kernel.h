@@ -7,7 +7,7 @@
 //   sync_warp(), sync_threads(id, n)      bar.warp.sync; bar.sync of n threads (barrier 0 is __syncthreads)
 //   shuffle(x, lane), shuffle_xor(x, m)   all 32 lanes
 //   vote_any(p), atomic_add, atomic_or
-//   rounded<T>(x)                         x rounded once to T
+//   rounded<T>(x)                         x rounded once to T (8-bit floats: NaN is some NaN)
 //   pack_bf16(low, high)                  two floats rounded, as one register
 //   power_of_two(x)                       2^x within 2 units in the last place; results under 2^-126 are 0
 //   copy_async, commit_copies, wait_copies<N>   cp.async of 16 bytes, the rest of them zero when fewer are named

@@ -13,6 +13,7 @@
 
 #include "tensor/cuda/runtime.h"
 #include "tensor/ops/elementwise_kernels.h"
+#include "tensor/ops/gemm_fp8_kernels.h"
 #include "tensor/ops/gemm_key.h"
 
 namespace tessera::cuda {
@@ -79,10 +80,17 @@ cudaDataType_t library_dtype(DType dtype) {
       return CUDA_R_32F;
     case DType::BF16:
       return CUDA_R_16BF;
+    case DType::E4M3:
+      return CUDA_R_8F_E4M3;
+    case DType::E5M2:
+      return CUDA_R_8F_E5M2;
     default:
       throw InternalError(std::string("no matrix product in ") + name(dtype));
   }
 }
+
+// A product's bias has the dtype of its operands, or the one that they were quantised from.
+DType bias_dtype(DType operand) { return is_float8(operand) ? DType::BF16 : operand; }
 
 bool aligned(const ConstTensor& x) { return reinterpret_cast<uintptr_t>(x.data()) % 16 == 0; }
 
@@ -129,7 +137,7 @@ struct MatrixState {
 
   void make(const GemmKey& key, Entry& entry) {
     const auto [m, n, k] = key.shape;
-    const bool f64 = key.ab == DType::F64;
+    const bool f64 = key.a == DType::F64;
     library.check(
         library.desc_create(&entry.desc, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F, f64 ? CUDA_R_64F : CUDA_R_32F),
         "describing a product");
@@ -140,8 +148,10 @@ struct MatrixState {
     set(CUBLASLT_MATMUL_DESC_TRANSB, key.options.a == Transpose::Yes ? CUBLAS_OP_T : CUBLAS_OP_N);
     if (key.bias) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-      set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, library_dtype(key.ab));
+      set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, library_dtype(bias_dtype(key.a)));
     }
+    // That there are scales, for the choice of an algorithm; which ones is set for each product.
+    if (is_float8(key.a)) set_scales(entry, workspace.data(), workspace.data());
     const auto layout = [&](cublasLtMatrixLayout_t& made, DType dtype, int64_t rows, int64_t columns) {
       library.check(library.layout_create(&made, library_dtype(dtype), static_cast<uint64_t>(rows),
                                           static_cast<uint64_t>(columns), rows),
@@ -149,8 +159,8 @@ struct MatrixState {
     };
     // As stored, in columns: [k, n] by rows is [n, k].
     const bool ta = key.options.a == Transpose::Yes, tb = key.options.b == Transpose::Yes;
-    layout(entry.first, key.ab, tb ? k : n, tb ? n : k);
-    layout(entry.second, key.ab, ta ? m : k, ta ? k : m);
+    layout(entry.first, key.b, tb ? k : n, tb ? n : k);
+    layout(entry.second, key.a, ta ? m : k, ta ? k : m);
     layout(entry.result, key.c, n, m);
 
     cublasLtMatmulPreference_t preference = nullptr;
@@ -160,8 +170,8 @@ struct MatrixState {
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kWorkspaceBytes));
     const auto alignment = [&](DType dtype) { return static_cast<uint32_t>(key.aligned ? 16 : size_of(dtype)); };
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(key.ab));
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(key.ab));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(key.b));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(key.a));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment(key.c));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(key.c));
     cublasLtMatmulHeuristicResult_t result{};
@@ -171,10 +181,37 @@ struct MatrixState {
     library.preference_destroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
       throw InternalError("cuBLASLt has no algorithm for a product of " + std::to_string(m) + " x " +
-                          std::to_string(n) + " x " + std::to_string(k) + " in " + name(key.ab) + " to " + name(key.c) +
-                          ": " + library.status_string(status));
+                          std::to_string(n) + " x " + std::to_string(k) + " in " + name(key.a) + " and " + name(key.b) +
+                          " to " + name(key.c) + ": " + library.status_string(status));
     }
     entry.algorithm = result.algo;
+  }
+
+  // In device memory. The library's first operand is B.
+  void set_scales(const Entry& entry, const void* of_a, const void* of_b) {
+    library.check(library.desc_set(entry.desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &of_b, sizeof(of_b)),
+                  "setting a scale");
+    library.check(library.desc_set(entry.desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &of_a, sizeof(of_a)),
+                  "setting a scale");
+  }
+
+  void run(Context& context, const Entry& entry, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
+           Write write, const ConstTensor& fused_bias) {
+    if (fused_bias.rank() == 1) {
+      const void* pointer = fused_bias.data();
+      library.check(library.desc_set(entry.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &pointer, sizeof(pointer)),
+                    "setting a bias");
+    }
+    const double one = 1, beta = write == Write::Accumulate ? 1 : 0;
+    const float one_f32 = 1, beta_f32 = static_cast<float>(beta);
+    const bool f64 = a.dtype() == DType::F64;
+    void* result = const_cast<void*>(c.data());
+    library.check(
+        library.matmul(handle, entry.desc, f64 ? static_cast<const void*>(&one) : &one_f32, b.data(), entry.first,
+                       a.data(), entry.second, f64 ? static_cast<const void*>(&beta) : &beta_f32, result, entry.result,
+                       result, entry.result, &entry.algorithm, workspace.data(), static_cast<size_t>(kWorkspaceBytes),
+                       static_cast<cudaStream_t>(context.cuda().stream().handle())),
+        "a matrix product failed");
   }
 
   Library library;
@@ -183,36 +220,50 @@ struct MatrixState {
   std::unordered_map<GemmKey, Entry, GemmKeyHash> entries;
 };
 
-void gemm(Context& context, const GemmShape& shape, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
-          const GemmOptions& options, const ConstTensor& bias, GemmCall call) {
+namespace {
+
+MatrixState& state_of(Context& context) {
   std::shared_ptr<MatrixState>& state = context.cuda().matrix_state();
   if (state == nullptr) state = std::make_shared<MatrixState>();
+  return *state;
+}
+
+}  // namespace
+
+void gemm(Context& context, const GemmShape& shape, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
+          const GemmOptions& options, const ConstTensor& bias, GemmCall call) {
+  MatrixState& state = state_of(context);
   const bool has_bias = bias.rank() == 1;
   // The epilogue adds a bias of the result's dtype, and none in F64.
   const bool fused = has_bias && c.dtype() == a.dtype() && a.dtype() != DType::F64;
-  const bool all_aligned = aligned(a) && aligned(b) && aligned(c) && (!fused || aligned(bias));
-  const MatrixState::Entry& entry = state->entry(
-      {.shape = shape, .ab = a.dtype(), .c = c.dtype(), .options = options, .bias = fused, .aligned = all_aligned});
+  const MatrixState::Entry& entry =
+      state.entry({.shape = shape,
+                   .a = a.dtype(),
+                   .b = b.dtype(),
+                   .c = c.dtype(),
+                   .options = options,
+                   .bias = fused,
+                   .aligned = aligned(a) && aligned(b) && aligned(c) && (!fused || aligned(bias))});
   if (call == GemmCall::PrepareOnly) return;
+  state.run(context, entry, a, b, c, options.c, fused ? bias : ConstTensor());
+  if (has_bias && !fused)
+    cuda::add_bias(context, bias, Tensor(const_cast<void*>(c.data()), c.shape(), c.dtype(), c.device()));
+}
 
-  const Library& library = state->library;
-  if (fused) {
-    const void* pointer = bias.data();
-    library.check(library.desc_set(entry.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &pointer, sizeof(pointer)),
-                  "setting a bias");
-  }
-  const bool accumulate = options.c == Write::Accumulate;
-  const double one = 1, beta = accumulate ? 1 : 0;
-  const float one_f32 = 1, beta_f32 = accumulate ? 1 : 0;
-  const bool f64 = a.dtype() == DType::F64;
-  void* result = const_cast<void*>(c.data());
-  library.check(library.matmul(state->handle, entry.desc, f64 ? static_cast<const void*>(&one) : &one_f32, b.data(),
-                               entry.first, a.data(), entry.second, f64 ? static_cast<const void*>(&beta) : &beta_f32,
-                               result, entry.result, result, entry.result, &entry.algorithm, state->workspace.data(),
-                               static_cast<size_t>(MatrixState::kWorkspaceBytes),
-                               static_cast<cudaStream_t>(context.cuda().stream().handle())),
-                "a matrix product failed");
-  if (has_bias && !fused) cuda::add_bias(context, bias, Tensor(result, c.shape(), c.dtype(), c.device()));
+void gemm_fp8(Context& context, const GemmShape& shape, const Quantised& a, const Quantised& b, const ConstTensor& c,
+              Write write, const ConstTensor& bias, GemmCall call) {
+  TESSERA_CHECK(aligned(a.values) && aligned(b.values) && aligned(c) && aligned(bias),
+                "gemm_fp8: operands are aligned to 16 bytes");
+  MatrixState& state = state_of(context);
+  const MatrixState::Entry& entry = state.entry({.shape = shape,
+                                                 .a = a.values.dtype(),
+                                                 .b = b.values.dtype(),
+                                                 .c = c.dtype(),
+                                                 .options = {.b = Transpose::Yes, .c = write},
+                                                 .bias = bias.rank() == 1});
+  if (call == GemmCall::PrepareOnly) return;
+  state.set_scales(entry, a.scale.data(), b.scale.data());
+  state.run(context, entry, a.values, b.values, c, write, bias);
 }
 
 }  // namespace tessera::cuda

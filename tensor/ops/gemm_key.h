@@ -7,13 +7,13 @@ namespace tessera {
 
 struct GemmKey {
   GemmShape shape;
-  DType ab, c;
+  DType a, b, c;
   GemmOptions options;
   bool bias;
   bool aligned = true;  // operands to 16 bytes; asked on GPUs
 
   bool operator==(const GemmKey& o) const {
-    return shape.m == o.shape.m && shape.n == o.shape.n && shape.k == o.shape.k && ab == o.ab && c == o.c &&
+    return shape.m == o.shape.m && shape.n == o.shape.n && shape.k == o.shape.k && a == o.a && b == o.b && c == o.c &&
            options.a == o.options.a && options.b == o.options.b && options.c == o.options.c && bias == o.bias &&
            aligned == o.aligned;
   }
@@ -29,9 +29,10 @@ struct GemmKeyHash {
     mix(key.shape.m);
     mix(key.shape.n);
     mix(key.shape.k);
-    mix(static_cast<uint64_t>(key.ab) | static_cast<uint64_t>(key.c) << 4 | static_cast<uint64_t>(key.options.a) << 8 |
-        static_cast<uint64_t>(key.options.b) << 9 | static_cast<uint64_t>(key.options.c) << 10 |
-        static_cast<uint64_t>(key.bias) << 11 | static_cast<uint64_t>(key.aligned) << 12);
+    mix(static_cast<uint64_t>(key.a) | static_cast<uint64_t>(key.b) << 4 | static_cast<uint64_t>(key.c) << 8 |
+        static_cast<uint64_t>(key.options.a) << 12 | static_cast<uint64_t>(key.options.b) << 13 |
+        static_cast<uint64_t>(key.options.c) << 14 | static_cast<uint64_t>(key.bias) << 15 |
+        static_cast<uint64_t>(key.aligned) << 16);
     return hash;
   }
 };

@@ -49,10 +49,10 @@ struct MatrixLibrary::Implementation {
 
   Entry make(const GemmKey& key) {
     const auto& [m, n, k] = key.shape;
-    const memory::desc a = matrix(m, k, key.ab, key.options.a);
-    const memory::desc b = matrix(k, n, key.ab, key.options.b);
+    const memory::desc a = matrix(m, k, key.a, key.options.a);
+    const memory::desc b = matrix(k, n, key.b, key.options.b);
     const memory::desc c = matrix(m, n, key.c, Transpose::No);
-    const memory::desc bias({1, n}, library_dtype(key.ab), memory::dims{n, 1});
+    const memory::desc bias({1, n}, library_dtype(key.a), memory::dims{n, 1});
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     if (key.options.c == Write::Accumulate) {
@@ -93,7 +93,7 @@ void gemm_onednn(Context& context, const GemmShape& shape, const ConstTensor& a,
                  const ConstTensor& c, const GemmOptions& options, const ConstTensor& bias, GemmCall call) {
   auto& library = context.matrix_library().implementation();
   const bool has_bias = bias.rank() == 1;
-  auto& entry = library.entry({shape, a.dtype(), c.dtype(), options, has_bias});
+  auto& entry = library.entry({shape, a.dtype(), b.dtype(), c.dtype(), options, has_bias});
   if (call == GemmCall::PrepareOnly) return;
 
   const auto set = [](const memory& m, const void* data) {

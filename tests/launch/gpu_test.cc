@@ -4,6 +4,7 @@
 
 #include "launch/run.pb.h"
 #include "tensor/check.h"
+#include "tensor/cuda/device.h"
 #include "tensor/device.h"
 
 namespace tessera {
@@ -78,6 +79,21 @@ TEST(Gpu, TransportsAreKnown) {
     EXPECT_NE(std::string(error.what()).find("parallel.gpu_transport = ncl"), std::string::npos) << error.what();
     EXPECT_NE(std::string(error.what()).find("nccl"), std::string::npos) << error.what();
   }
+}
+
+TEST(Gpu, ProductsIn8BitsNeedUnitsForThem) {
+  EXPECT_NO_THROW(require_fp8_units(cuda::DeviceInfo{.name = "NVIDIA L4", .major = 8, .minor = 9}));
+  EXPECT_NO_THROW(require_fp8_units(cuda::DeviceInfo{.name = "NVIDIA H200", .major = 9}));
+  EXPECT_NO_THROW(require_fp8_units(cuda::DeviceInfo{.name = "NVIDIA B200", .major = 10}));
+  try {
+    require_fp8_units(cuda::DeviceInfo{.name = "NVIDIA A100-SXM4-80GB", .major = 8});
+    FAIL() << "an A100 has none";
+  } catch (const UsageError& error) {
+    EXPECT_STREQ(error.what(),
+                 "run.compute_dtype = FP8: needs a GPU with FP8 matrix units, of compute capability 8.9 or more, and "
+                 "NVIDIA A100-SXM4-80GB has 8.0; choose F64, F32 or BF16");
+  }
+  EXPECT_THROW(require_fp8_units(Context({})), UsageError);
 }
 
 }  // namespace

@@ -168,13 +168,20 @@ TEST_P(OverlapTest, StatementsEqualCounters) {
   }
 }
 
-// A block's statements of its workspace are what it takes, to the byte: the arena ends there.
+// A block's statements of its workspace are what it takes, to the byte: the arena ends there. In 8 bits products take
+// some, and sizes are multiples of 16.
 TEST_P(OverlapTest, WorkspaceIsExactlyWhatIsStated) {
-  for (const int tp : {1, 2, 4}) {
-    run_ranks(tp, [&](Comm& world) {
-      const ModelShape shape = small_shape(GetParam(), kSlots, DType::F64, tp, world.rank());
+  for (const auto& [tp, format] :
+       {std::pair{1, ProductFormat::Compute}, std::pair{2, ProductFormat::Compute},
+        std::pair{4, ProductFormat::Compute}, std::pair{1, ProductFormat::Fp8}, std::pair{2, ProductFormat::Fp8}}) {
+    run_ranks(tp, [&, tp = tp, format = format](Comm& world) {
+      const bool fp8 = format == ProductFormat::Fp8;
+      ModelShape shape = small_shape(GetParam(), kSlots, fp8 ? DType::BF16 : DType::F64, tp, world.rank());
+      shape.layers = 3;
+      shape.ffn = 64;
+      shape.inner_products = format;
       Context context({.threads = 1});
-      Block block(shape, 0, Recompute::None);
+      Block block(shape, 1, Recompute::None);
       Parameters parameters;
       block.add_parameters(parameters);
       ParameterMemory memory(context, parameters, shape.compute);
@@ -191,11 +198,19 @@ TEST_P(OverlapTest, WorkspaceIsExactlyWhatIsStated) {
       context.resize_workspace(block.workspace(context));
       block.forward(run, plan, x0, saved, x2);
       block.backward_input(run, plan, x0, saved, x2);
-      EXPECT_EQ(context.workspace().high_water(), block.workspace(context)) << "tp " << tp;
+      EXPECT_EQ(context.workspace().high_water(), block.workspace(context)) << "tp " << tp << (fp8 ? ", FP8" : "");
       block.forward(run, plan, x0, saved, x2);
       context.resize_workspace(block.backward_workspace(context));
       block.backward(run, plan, x0, saved, x2);
-      EXPECT_EQ(context.workspace().high_water(), block.backward_workspace(context)) << "tp " << tp;
+      EXPECT_EQ(context.workspace().high_water(), block.backward_workspace(context))
+          << "tp " << tp << (fp8 ? ", FP8" : "");
+      const int64_t gathers = TokenGathers::workspace(tp, residual, shape.compute, Overlap::Off);
+      context.resize_workspace(gathers + block.backward_weight_workspace());
+      const auto gathered = Block::gathers(saved, x2);
+      TokenGathers all(context, world, gathered, Overlap::Off);
+      block.backward_weight(run, saved, x2, all);
+      EXPECT_EQ(context.workspace().high_water(), gathers + block.backward_weight_workspace())
+          << "tp " << tp << (fp8 ? ", FP8" : "");
     });
   }
 }

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "parallel/comm_threads.h"
 #include "tests/model/reference_model.h"
 #include "tests/model/whole_model.h"
@@ -200,6 +202,32 @@ TEST_P(TransformerTest, TensorParallelRanksComputeTheSame) {
       }
     });
   }
+}
+
+// The residual stream after the first block has the bits of BF16, after the second not; a model that has no block
+// between the first and the last is the one of BF16.
+TEST_P(TransformerTest, OnlyInnerBlocksMultiplyIn8Bits) {
+  run_ranks(1, [&](Comm& world) {
+    for (const int64_t layers : {2, 3}) {
+      ModelShape shape = small_shape(GetParam(), kSlots, DType::BF16);
+      shape.layers = layers;
+      WholeModel plain(shape, world);
+      shape.inner_products = ProductFormat::Fp8;
+      WholeModel fp8(shape, world);
+      const double expected = plain.evaluate(batch_.view()), loss = fp8.evaluate(batch_.view());
+      const auto same_after = [&](int block) {
+        const ConstTensor a = plain.model.residual(0, block), b = fp8.model.residual(0, block);
+        return std::memcmp(a.data(), b.data(), static_cast<size_t>(a.bytes())) == 0;
+      };
+      EXPECT_TRUE(same_after(1));
+      EXPECT_EQ(same_after(2), layers == 2);
+      EXPECT_EQ(loss == expected, layers == 2) << loss;
+      for (const Backward backward : {Backward::Apart, Backward::InARow}) {
+        fp8.step(batch_.view(), backward);
+        EXPECT_LE(fp8.context.workspace().high_water(), fp8.model.workspace_bytes(fp8.context));
+      }
+    }
+  });
 }
 
 TEST_P(TransformerTest, StatementsEqualCounters) {

@@ -12,6 +12,8 @@ TEST(DType, SizesAreThoseOfTheTypes) {
   EXPECT_EQ(size_of(DType::F64), static_cast<int64_t>(sizeof(double)));
   EXPECT_EQ(size_of(DType::F32), static_cast<int64_t>(sizeof(float)));
   EXPECT_EQ(size_of(DType::BF16), static_cast<int64_t>(sizeof(bf16)));
+  EXPECT_EQ(size_of(DType::E4M3), static_cast<int64_t>(sizeof(e4m3)));
+  EXPECT_EQ(size_of(DType::E5M2), static_cast<int64_t>(sizeof(e5m2)));
   EXPECT_EQ(size_of(DType::I32), static_cast<int64_t>(sizeof(int32_t)));
   EXPECT_EQ(size_of(DType::U16), static_cast<int64_t>(sizeof(uint16_t)));
   EXPECT_EQ(size_of(DType::U32), static_cast<int64_t>(sizeof(uint32_t)));

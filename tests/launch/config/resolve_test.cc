@@ -297,6 +297,47 @@ TEST(Resolve, WhatThisVersionLacksIsSaid) {
   EXPECT_THROW(resolve(made.config, made.origins, made.surroundings), UsageError);
 }
 
+// What a config with FP8 is told where there is a GPU; "" when it resolves.
+std::string told_in_fp8(Overrides overrides, int world_size = 1) {
+  overrides.push_back("run.compute_dtype=FP8");
+  Made made(overrides);
+  made.surroundings.world_size = world_size;
+  made.surroundings.cuda = Surroundings::Cuda::Present;
+  try {
+    resolve(made.config, made.origins, made.surroundings);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  EXPECT_EQ(made.config.run().device(), RunSection::CUDA);
+  return "";
+}
+
+TEST(Resolve, Fp8IsForAGpuAndSizesInTiles) {
+  EXPECT_EQ(told_in_fp8({}), "");
+  EXPECT_EQ(told_in_fp8({"parallel.tp=2"}, 2), "");
+  const auto expect_told = [](const Overrides& overrides, const std::string& message, int world_size = 1) {
+    const std::string told = told_in_fp8(overrides, world_size);
+    EXPECT_NE(told.find(message), std::string::npos) << told << "\nlacks\n" << message;
+  };
+  expect_told({"run.device=CPU"}, "run.compute_dtype = FP8: needs a GPU with FP8 matrix units");
+  expect_told({"model.num_hidden_layers=2"},
+              "run.compute_dtype = FP8: the first and the last block stay in BF16, and model.num_hidden_layers = 2 "
+              "leaves none between them; choose BF16, or 3 layers or more");
+  expect_told({"model.hidden_size=264", "model.head_dim=64"},
+              "model.hidden_size = 264: must be a multiple of 16, as run.compute_dtype = FP8 multiplies in such tiles; "
+              "choose sizes that make it 256 or 272, or BF16");
+  expect_told({"parallel.tp=2", "model.intermediate_size=688"},
+              "model.intermediate_size / parallel.tp = 344: must be a multiple of 16", 2);
+  expect_told({"model.head_dim=10"},
+              "model.num_attention_heads * model.head_dim / parallel.tp = 40: must be a multiple of 16");
+  expect_told(
+      {"model.num_attention_heads=4", "model.num_key_value_heads=1", "model.head_dim=4"},
+      "(model.num_attention_heads + 2 * model.num_key_value_heads) * model.head_dim / parallel.tp = 24: must be "
+      "a multiple of 16");
+  expect_told({"data.sequence_length=1000", "data.micro_batch_size=1"},
+              "data.micro_batch_size * data.sequence_length = 1000: must be a multiple of 16");
+}
+
 TEST(Resolve, DataAreNeededOnlyWhereTheyAreRead) {
   expect_problem({"data.train="},
                  "--set data.train=: data.train is empty: name a token shard, e.g. --set "

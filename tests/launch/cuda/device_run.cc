@@ -1,6 +1,9 @@
 #include "tests/launch/cuda/device_run.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "launch/assembly.h"
@@ -46,7 +49,17 @@ std::vector<double> on_host(const Context& context, const ConstTensor& x) {
   return values;
 }
 
-Curve train(RunConfig config, int ranks, DeviceTransport transport, DeviceSums sums) {
+double distance(const std::vector<double>& a, const std::vector<double>& b) {
+  double difference = 0, size = 0;
+  EXPECT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    difference += (a[i] - b[i]) * (a[i] - b[i]);
+    size += b[i] * b[i];
+  }
+  return std::sqrt(difference / std::max(size, 1e-300));
+}
+
+Curve train(RunConfig config, int ranks, DeviceTransport transport, DeviceSums sums, Samples samples) {
   Surroundings surroundings{
       .world_size = ranks, .data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present};
   resolve(config, {}, surroundings);
@@ -62,8 +75,11 @@ Curve train(RunConfig config, int ranks, DeviceTransport transport, DeviceSums s
                                            .dp_rank = parts.mesh().coordinate(Axis::Dp)};
     SyntheticSource source(options), other(options);
     const std::unique_ptr<Pipeline> pipeline = parts.training(source), evaluation = parts.evaluation(other);
+    for (const Parameter* p : ranks == 1 ? parts.parameters() : Parameters())
+      curve.weights[p->name] = on_host(parts.context(), p->value);
     for (int64_t step = 1; step <= kSteps; ++step) {
-      const StepResult result = pipeline->step(parts.context(), (step - 1) * batch, 1e-2, step);
+      const int64_t first = samples == Samples::Fresh ? (step - 1) * batch : 0;
+      const StepResult result = pipeline->step(parts.context(), first, 1e-2, step);
       if (world.rank() != 0) continue;
       curve.losses.push_back(result.loss);
       curve.norms.push_back(result.gradient_norm);

@@ -29,12 +29,18 @@ std::vector<double> on_host(const Context& context, const ConstTensor& x);
 struct Curve {
   std::vector<double> losses, norms;
   double evaluation = 0;
-  std::map<std::string, std::vector<double>> gradients, state;
+  std::map<std::string, std::vector<double>> weights, gradients, state;  // before, of and after the steps
 };
+
+// |a - b| / |b|.
+double distance(const std::vector<double>& a, const std::vector<double>& b);
+
+// Tokens are random: only samples that come again can be learnt.
+enum class Samples : uint8_t { Fresh, TheSame };
 
 // kSteps steps and an evaluation on ranks that are threads.
 Curve train(RunConfig config, int ranks = 1, DeviceTransport transport = DeviceTransport::Staged,
-            DeviceSums sums = DeviceSums::Fast);
+            DeviceSums sums = DeviceSums::Fast, Samples samples = Samples::Fresh);
 // The same on one rank and the CPU.
 Curve on_cpu(RunConfig config);
 

@@ -1,0 +1,135 @@
+// Bytes moved an element: its size twice, and one for each of values and transposed values.
+#include <algorithm>
+#include <bit>
+
+#include "tensor/cuda/block_sum.h"
+#include "tensor/cuda/elements.h"
+#include "tensor/ops/quantise_kernels.h"
+
+namespace tessera {
+namespace {
+
+using namespace cuda;
+
+constexpr int64_t kMostPartials = 512;
+static_assert(kMostPartials * static_cast<int64_t>(sizeof(uint32_t)) <= Runtime::kPartialBytes);
+
+// A block turns this many rows and columns over in shared memory at a time: rows of x are read, and rows of its
+// transpose written, 128 bytes at a time.
+constexpr int kTileRows = 128, kTileColumns = 64;
+constexpr int kPackColumns = 8;
+constexpr int kPacksPerRow = kTileColumns / kPackColumns;
+constexpr int kPasses = kTileRows * kPacksPerRow / kElementThreads;
+constexpr int kWordRows = 4;  // of the transpose, in 32 bits
+// A word more than the tile has: lanes that write to columns next to each other meet in few banks.
+constexpr int kPitch = kTileRows + kWordRows;
+
+// The largest magnitude of x's elements i, i + gridDim.x * blockDim.x, ..., by packs, as bits, which are ordered like
+// what they stand for.
+template <class T>
+__global__ void __launch_bounds__(kElementThreads) amax_kernel(const T* x, int64_t packs, uint32_t* partial) {
+  uint32_t most = 0;
+  const int64_t stride = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < packs; i += stride) {
+    const Pack<T, kPackColumns> in = load<kPackColumns>(x + i * kPackColumns);
+    for (int k = 0; k < kPackColumns; ++k)
+      most = larger(std::bit_cast<uint32_t>(static_cast<float>(in.x[k])) & 0x7fffffffu, most);
+  }
+  most = block_max(most);
+  if (threadIdx.x == 0) partial[blockIdx.x] = most;
+}
+
+template <class T, class F8>
+struct Operands {
+  const T* x;            // [rows, columns]
+  F8* values;            // or null
+  uint32_t* transposed;  // [columns, rows / 4], or null
+  float* scale;
+  const uint32_t* partial;
+  int64_t partials, rows, columns;
+};
+
+template <class T, class F8>
+__global__ void __launch_bounds__(kElementThreads) quantise_kernel(Operands<T, F8> o) {
+  __shared__ uint32_t tile[kTileColumns * kPitch / kWordRows];  // [kTileColumns, kPitch] bytes
+  uint32_t most = 0;
+  for (int64_t i = threadIdx.x; i < o.partials; i += blockDim.x) most = larger(o.partial[i], most);
+  most = block_max(most);
+  const float factor = float8_factor(std::bit_cast<float>(most), std::bit_cast<float>(F8::Format::kLargestBits));
+  if (blockIdx.x == 0 && threadIdx.x == 0) *o.scale = 1 / factor;
+
+  const int64_t tiles_across = ceil_divide(o.columns, kTileColumns);
+  const int64_t tiles = ceil_divide(o.rows, kTileRows) * tiles_across;
+  for (int64_t t = blockIdx.x; t < tiles; t += gridDim.x) {
+    const int64_t first_row = t / tiles_across * kTileRows, first_column = t % tiles_across * kTileColumns;
+    const int self = static_cast<int>(threadIdx.x), column = self % kPacksPerRow * kPackColumns;
+    const auto row_of = [&](int pass) { return (pass * kElementThreads + self) / kPacksPerRow; };
+    const auto inside = [&](int pass) {
+      return first_row + row_of(pass) < o.rows && first_column + column < o.columns;
+    };
+    const auto at = [&](int pass) { return (first_row + row_of(pass)) * o.columns + first_column + column; };
+    Pack<T, kPackColumns> in[kPasses] = {};  // all on their way before the first is used
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      if (inside(pass)) in[pass] = load<kPackColumns>(o.x + at(pass));
+    }
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      if (!inside(pass)) continue;
+      Pack<F8, kPackColumns> out;
+      for (int k = 0; k < kPackColumns; ++k) out.x[k] = rounded<F8>(factor * static_cast<float>(in[pass].x[k]));
+      if (o.values != nullptr) store(o.values + at(pass), out);
+      if (o.transposed == nullptr) continue;
+      for (int k = 0; k < kPackColumns; ++k)
+        reinterpret_cast<unsigned char*>(tile)[(column + k) * kPitch + row_of(pass)] = out.x[k].bits;
+    }
+    if (o.transposed == nullptr) continue;
+    __syncthreads();
+    constexpr int kWords = kTileRows / kWordRows;
+    for (int i = self; i < kTileColumns * kWords; i += kElementThreads) {
+      const int64_t to = first_column + i / kWords, row = first_row + int64_t{i % kWords} * kWordRows;
+      if (row < o.rows && to < o.columns)
+        o.transposed[(to * o.rows + row) / kWordRows] = tile[i / kWords * (kPitch / kWordRows) + i % kWords];
+    }
+    __syncthreads();  // the tile may be written again
+  }
+}
+
+template <class T, class F8>
+void run(const Context& context, const ConstTensor& x, F8* values, F8* transposed, float* scale) {
+  TESSERA_CHECK(aligned(x.as<T>(), values, transposed), "quantise: operands are aligned to 16 bytes");
+  uint32_t* partial = static_cast<uint32_t*>(context.cuda().partials());
+  const int64_t packs = x.size() / kPackColumns;
+  const int64_t partials = std::clamp<int64_t>(ceil_divide(packs, kElementThreads), 1, kMostPartials);
+  launch(context, "quantise: amax", &amax_kernel<T>, static_cast<unsigned int>(partials), kElementThreads, 0, x.as<T>(),
+         packs, partial);
+  const Operands<T, F8> o{.x = x.as<T>(),
+                          .values = values,
+                          .transposed = reinterpret_cast<uint32_t*>(transposed),
+                          .scale = scale,
+                          .partial = partial,
+                          .partials = partials,
+                          .rows = x.dim(0),
+                          .columns = x.dim(1)};
+  // As few blocks as keep a multiprocessor busy: each looks through the partial results first.
+  const int64_t tiles = ceil_divide(o.rows, kTileRows) * ceil_divide(o.columns, kTileColumns);
+  const int64_t blocks = std::clamp<int64_t>(tiles, 1, int64_t{4} * context.cuda().device().multiprocessors);
+  launch(context, "quantise", &quantise_kernel<T, F8>, static_cast<unsigned int>(blocks), kElementThreads, 0, o);
+}
+
+}  // namespace
+
+void cuda::quantise(const Context& context, const ConstTensor& x, const Tensor& values, const Tensor& transposed,
+                    const Tensor& scale) {
+  const bool straight = values.rank() == 2, turned = transposed.rank() == 2;
+  dispatch_float8(straight ? values.dtype() : transposed.dtype(), [&]<class F8>(F8) {
+    F8* const to = straight ? values.as<F8>() : nullptr;
+    F8* const to_transposed = turned ? transposed.as<F8>() : nullptr;
+    if (x.dtype() == DType::BF16)
+      run<bf16>(context, x, to, to_transposed, scale.as<float>());
+    else
+      run<float>(context, x, to, to_transposed, scale.as<float>());
+  });
+}
+
+}  // namespace tessera
