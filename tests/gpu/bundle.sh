@@ -25,7 +25,8 @@ mkdir -p "$folder/bin" "$folder/lib"
 for program in "${programs[@]}"; do
   cp "$build/$program" "$folder/bin/"
 done
-cp tests/gpu/run.sh tests/gpu/on_own_host.sh configs/demo.textproto "$folder/"
+cp tests/gpu/run.sh tests/gpu/on_own_host.sh "$folder/"
+cp configs/{demo,gpt2_1558m,llama_3b,llama_7b}.textproto "$folder/"
 
 # Something to learn: the project's own texts, a document each.
 mkdir "$folder/text"

@@ -106,10 +106,26 @@ train gpu_again "$steps" --set run.device=CUDA
 compare "the same bits again" $? gpu_again gpu 0
 train gpu_bf16 "$steps" --set run.device=CUDA --set run.compute_dtype=BF16
 compare "demo on the GPU in BF16" $? gpu_bf16 cpu 0.05
+train gpu_graphs "$steps" --set run.device=CUDA --set run.cuda_graphs=AUTO
+compare "the same bits by CUDA graphs" $? gpu_graphs gpu 0
+# E4M3 has four bits fewer than BF16, in half of the blocks.
+if train gpu_fp8 "$steps" --set run.device=CUDA --set run.compute_dtype=FP8; then
+  compare "demo on the GPU in FP8" 0 gpu_fp8 cpu 0.1
+elif grep -q 'needs a GPU with FP8 matrix units' "$results/gpu_fp8.txt"; then
+  note "demo on the GPU in FP8" "left out: $(tail -1 "$results/gpu_fp8.txt")"
+else
+  compare "demo on the GPU in FP8" 1 gpu_fp8 cpu 0.1
+fi
 
 # --- Several ranks on one GPU, as threads and as processes, through host memory.
-for layout in tp=2 dp=2 pp=2; do
-  train "threads_$layout" "$steps" --set run.device=CUDA --set "parallel.$layout" --set parallel.gpu_transport=staged --local-ranks 2
+settings() {  # LAYOUT such as dp=2,zero_stage=3
+  local setting
+  for setting in ${1//,/ }; do printf -- '--set parallel.%s ' "$setting"; done
+}
+layouts=(tp=2 dp=2 dp=2,zero_stage=2 dp=2,zero_stage=3 pp=2 cp=2)
+for layout in "${layouts[@]}"; do
+  # shellcheck disable=SC2046
+  train "threads_$layout" "$steps" --set run.device=CUDA $(settings "$layout") --set parallel.gpu_transport=staged --local-ranks 2
   compare "threads, $layout, staged" $? "threads_$layout" gpu 0.02
 done
 if "$here/bin/mpirun" -np 1 true >"$results/mpirun.txt" 2>&1; then
@@ -117,9 +133,15 @@ if "$here/bin/mpirun" -np 1 true >"$results/mpirun.txt" 2>&1; then
   compare "mpirun, tp=2 pp=2, staged" $? mpi_tp2_pp2 gpu 0.02
   # NCCL takes ranks with an identity of their own for different hosts, which may then share a GPU's number.
   if [[ -n $nccl ]]; then
-    for layout in tp=2 dp=2 pp=2; do
-      LAUNCH="$here/bin/mpirun -np 2 $here/on_own_host.sh" train "nccl_$layout" "$steps" --set run.device=CUDA --set "parallel.$layout" --set parallel.gpu_transport=nccl
+    for layout in "${layouts[@]}"; do
+      # shellcheck disable=SC2046
+      LAUNCH="$here/bin/mpirun -np 2 $here/on_own_host.sh" train "nccl_$layout" "$steps" --set run.device=CUDA $(settings "$layout") --set parallel.gpu_transport=nccl
       compare "mpirun, $layout, NCCL over loopback" $? "nccl_$layout" gpu 0.02
+    done
+    # Without overlap sums are made in rank order, as staged ones are.
+    for layout in tp=2 dp=2; do
+      LAUNCH="$here/bin/mpirun -np 2 $here/on_own_host.sh" train "nccl_order_$layout" "$steps" --set run.device=CUDA --set "parallel.$layout" --set parallel.gpu_transport=nccl --set parallel.overlap=false
+      compare "the same bits by NCCL, $layout, no overlap" $? "nccl_order_$layout" "threads_$layout" 0
     done
   fi
 else
@@ -140,6 +162,26 @@ if [[ -x $here/bin/gpu_bench ]]; then
   "$here/bin/gpu_bench" >"$results/speeds.txt" 2>&1
   check "speeds of operations" $?
   cat "$results/speeds.txt"
+fi
+# Model FLOPs utilisation of whole steps, one rank; what does not fit on this GPU says so.
+speed_of_training() {  # CONFIG ARGUMENTS ...
+  local name=$1
+  shift
+  "$tessera" bench train "$here/$name.textproto" --steps 5 --set run.device=CUDA --set parallel.tp=1 "$@" \
+    >"$results/speed_$name.txt" 2>&1
+  local code=$?
+  if [[ $code -eq 0 ]]; then
+    cat "$results/speed_$name.txt"
+  elif [[ $code -eq 74 ]]; then
+    note "speed of $name" "not measured: $(grep -v '^$' "$results/speed_$name.txt" | tail -1)"
+    return
+  fi
+  check "speed of $name" $code "$(grep -v '^$' "$results/speed_$name.txt" | tail -1)"
+}
+if [[ -z ${TESSERA_RUN_ARGUMENTS:-} ]]; then
+  speed_of_training gpt2_1558m --microbatches 4
+  speed_of_training llama_3b --set data.sequence_length=4096 --set data.micro_batch_size=2 --microbatches 4
+  speed_of_training llama_7b --set parallel.recompute=full --microbatches 4
 fi
 printf '%s\n' '' "${table[@]}" | tee "$results/table.txt"
 if ((${#failed[@]})); then

@@ -37,7 +37,8 @@ int64_t published_parameters(const ModelConfig& m) {
 
 TEST(Configs, HaveThePublishedSizes) {
   const std::map<std::string, int64_t> sizes = {
-      {"gpt2_124m", 124'439'808},    {"llama_1b", 1'235'814'400},     {"llama_8b", 8'030'261'248},
+      {"gpt2_124m", 124'439'808},    {"gpt2_1558m", 1'557'611'200},   {"llama_1b", 1'235'814'400},
+      {"llama_3b", 3'212'749'824},   {"llama_7b", 6'738'415'616},     {"llama_8b", 8'030'261'248},
       {"llama_70b", 70'553'706'496}, {"llama_405b", 405'853'388'800},
   };
   for (const auto& [name, parameters] : sizes) {
@@ -56,7 +57,8 @@ TEST(Configs, AllResolve) {
     EXPECT_EQ(run, name);
     seen.insert(name);
   }
-  for (const char* name : {"demo", "gpt2_124m", "llama_1b", "llama_8b", "llama_70b", "llama_405b", "long_context"}) {
+  for (const char* name : {"demo", "gpt2_124m", "gpt2_1558m", "llama_1b", "llama_3b", "llama_7b", "llama_8b",
+                           "llama_70b", "llama_405b", "long_context"}) {
     EXPECT_TRUE(seen.contains(name)) << name;
   }
 }
