@@ -177,15 +177,19 @@ std::vector<MemoryLine> Assembly::memory() const {
     weights += stage->weights_bytes();
     activations += stage->activations_bytes();
   }
-  return {{"weights", weights},
-          {"gathered weights", optimizer.gathered},
-          {"gradients", optimizer.gradients},
-          {"optimizer state", optimizer.state},
-          {"activations", activations},
-          {"messages between stages", message_bytes_},
-          {"dealt tokens", dealt_bytes_},
-          {"workspace", context_.workspace().capacity()},
-          {"matrix library scratch", context_.matrix_library().scratchpad_bytes()}};
+  const Device device = context_.device();
+  std::vector<MemoryLine> lines = {{"weights", weights, device},
+                                   {"gathered weights", optimizer.gathered, device},
+                                   {"gradients", optimizer.gradients, device},
+                                   {"optimizer state", optimizer.state, device},
+                                   {"activations", activations, device},
+                                   {"messages between stages", message_bytes_, device},
+                                   {"dealt tokens", dealt_bytes_},
+                                   {"workspace", context_.workspace().capacity(), device},
+                                   {"matrix library scratch", context_.library_bytes(), device}};
+  if (device == Device::Cuda) lines.push_back({"sums of squares", optimizer_->norm_bytes(), device});
+  if (link_.device_bytes() > 0) lines.push_back({"sums in rank order", link_.device_bytes(), device});
+  return lines;
 }
 
 int64_t Assembly::visible_pairs(const Pipeline& pipeline) {

@@ -199,6 +199,8 @@ void Trainer::say_what_runs() {
   console_->info("{} ({}), {} each on {}", plural(session_.world.size(), "rank"), layout_text(mesh.shape()),
                  plural(session_.threads, "thread"), device_text(parts_->context()));
   std::vector<MemoryLine> memory = parts_->memory();
+  if (noise_ && parts_->context().device() == Device::Cuda)
+    memory.push_back({"gradient noise", noise_->bytes(), Device::Cuda});
   memory.push_back({"communication", session_.world.staging_bytes()});
   memory.push_back({"checkpoint staging", saving_->staging_bytes()});
   memory.push_back({"data", Loader::bytes(config_.data(), mesh.extent(Axis::Dp))});

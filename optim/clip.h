@@ -28,6 +28,8 @@ class GradientNorm {
   // Collective over the world; every sum must be whole (Gradients::join). Waits for a device once.
   double compute(const Context& context, const std::vector<GradientShare>& shares);
 
+  int64_t bytes() const { return sums_.bytes(); }  // where the gradients lie
+
  private:
   Comm& world_;
   SquareSums sums_;  // by ordinal

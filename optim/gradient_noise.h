@@ -46,6 +46,8 @@ class GradientNoise : public ReducerBetween {
   // Of the last step; nothing when it was none to measure at.
   const std::optional<Measurement>& measured() const { return measured_; }
 
+  int64_t bytes() const { return sums_->bytes(); }  // where the gradients lie
+
  private:
   bool due() const { return next_step_ % every_ == 0; }
   // Of the gradients as they are, over this rank's rows, or the part of them that it counts among its replicas.

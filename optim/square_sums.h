@@ -23,6 +23,8 @@ class SquareSums {
   // [count], on the host, until the next call; waits for a device once.
   std::span<double> fetch(const Context& context);
 
+  int64_t bytes() const { return memory_.bytes(); }  // where the tensors lie
+
  private:
   Buffer memory_;
   Tensor made_;

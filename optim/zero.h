@@ -67,6 +67,8 @@ class ZeroOptimizer : public Reducer {
   };
   static Bytes bytes(const Parameters& parameters, const MeshShape& mesh, int rank, const Options& options);
   Bytes bytes() const;
+  // Of the device: what the norm of the gradients is added up in.
+  int64_t norm_bytes() const { return gradient_norm_.bytes(); }
 
  private:
   // The rows of one parameter that this rank updates, all tensors [rows, ...].

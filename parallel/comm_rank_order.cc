@@ -12,7 +12,7 @@ namespace {
 
 // What all groups use in turns: each call is over on the context's stream before the next one's.
 struct Scratch {
-  static constexpr int64_t kBytes = int64_t{8} << 20;
+  static constexpr int64_t kBytes = kRankOrderBytes / 2;
 
   Buffer outgoing{Device::Cuda, kBytes}, incoming{Device::Cuda, kBytes};
 };

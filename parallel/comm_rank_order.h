@@ -7,6 +7,7 @@
 // layouts, transports and devices; counted bytes (parallel/traffic.h) are those of the sums that were asked for.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "parallel/comm.h"
@@ -14,8 +15,11 @@
 
 namespace tessera {
 
+// Memory of the device that it takes, for the exchanges of all groups together.
+constexpr int64_t kRankOrderBytes = int64_t{16} << 20;
+
 // Sums of F64, F32 and BF16; the rest is left to `exchange`, which moves tensors of `group` on the device of `context`.
-// Both must outlive it. Takes 16 MiB of the device for the exchanges of all groups together.
+// Both must outlive it.
 std::unique_ptr<DeviceExchange> make_rank_order_exchange(std::unique_ptr<DeviceExchange> exchange, Comm& group,
                                                          const Context& context);
 

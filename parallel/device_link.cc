@@ -24,6 +24,8 @@ std::unique_ptr<DeviceExchange> make_exchange(Comm& world, const Context& contex
 DeviceLink::DeviceLink(Comm& world, const Context& context, DeviceTransport transport, DeviceSums sums)
     : world_(world) {
   world.move_device_tensors(make_exchange(world, context, transport, sums));
+  if (context.device() == Device::Cuda && transport == DeviceTransport::Nccl && sums == DeviceSums::RankOrder)
+    device_bytes_ = kRankOrderBytes;
 }
 
 DeviceLink::~DeviceLink() { world_.move_device_tensors(nullptr); }

@@ -28,8 +28,12 @@ class DeviceLink {
   DeviceLink(const DeviceLink&) = delete;
   DeviceLink& operator=(const DeviceLink&) = delete;
 
+  // Memory of the device that it takes itself; what NCCL takes for its communicators is not known.
+  int64_t device_bytes() const { return device_bytes_; }
+
  private:
   Comm& world_;
+  int64_t device_bytes_ = 0;
 };
 
 }  // namespace tessera

@@ -35,6 +35,13 @@ void Context::synchronize() const {
   }
 }
 
+int64_t Context::library_bytes() const {
+  if constexpr (kHasCuda) {
+    if (device_ == Device::Cuda) return cuda_->bytes();
+  }
+  return matrix_library_->scratchpad_bytes();
+}
+
 void Context::resize_workspace(int64_t bytes) {
   TESSERA_CHECK_EQ(workspace_.used(), int64_t{0}, "the workspace is in use");
   if (bytes != workspace_.capacity()) workspace_ = Arena("workspace", device_, bytes);

@@ -49,6 +49,9 @@ class Context {
   // Blocks until all operations so far are done. Nothing to wait for on the CPU.
   void synchronize() const;
 
+  // Bytes on the device that belong to no arena: the matrix library's scratch, and on a GPU the runtime's.
+  int64_t library_bytes() const;
+
   // FLOPs of the matrix products so far (gemm only, 2 m n k each): what layers' statements are compared with.
   int64_t matrix_flops() const { return matrix_flops_; }
   void count_matrix_flops(int64_t flops) { matrix_flops_ += flops; }

@@ -6,6 +6,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "launch/host.h"
 
@@ -44,18 +45,25 @@ std::shared_ptr<spdlog::logger> make_console(Voice voice) {
 }
 
 std::string memory_table(std::span<const MemoryLine> lines) {
-  size_t width = std::string("total").size();
-  int64_t total = 0;
-  for (const MemoryLine& line : lines) {
-    width = std::max(width, line.category.size());
-    total += line.bytes;
+  const auto on_gpu = [](const MemoryLine& line) { return line.device == Device::Cuda; };
+  std::vector<MemoryLine> rows(lines.begin(), lines.end());
+  if (std::ranges::any_of(rows, on_gpu)) {
+    MemoryLine gpu{.category = "total on the GPU"}, host{.category = "total on the host"};
+    for (MemoryLine& line : rows) {
+      (on_gpu(line) ? gpu : host).bytes += line.bytes;
+      if (!on_gpu(line)) line.category += " (host)";
+    }
+    rows.insert(rows.end(), {gpu, host});
+  } else {
+    MemoryLine total{.category = "total"};
+    for (const MemoryLine& line : rows) total.bytes += line.bytes;
+    rows.push_back(total);
   }
+  size_t width = 0;
+  for (const MemoryLine& row : rows) width = std::max(width, row.category.size());
   std::string table;
-  const auto add = [&](const std::string& category, int64_t bytes) {
-    table += fmt::format("  {:<{}}  {:>10}\n", category, width, format_bytes(static_cast<double>(bytes)));
-  };
-  for (const MemoryLine& line : lines) add(line.category, line.bytes);
-  add("total", total);
+  for (const MemoryLine& row : rows)
+    table += fmt::format("  {:<{}}  {:>10}\n", row.category, width, format_bytes(static_cast<double>(row.bytes)));
   table.pop_back();
   return table;
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "launch/metrics/step_metrics.h"
+#include "tensor/device.h"
 
 namespace spdlog {
 class logger;
@@ -24,9 +25,10 @@ std::shared_ptr<spdlog::logger> make_console(Voice voice);
 struct MemoryLine {
   std::string category;
   int64_t bytes = 0;
+  Device device = Device::Cpu;
 };
 
-// The table, total last; one line each, without a newline at the end.
+// The table, total last, or a GPU's and the host's; one line each, without a newline at the end.
 std::string memory_table(std::span<const MemoryLine> lines);
 
 // Formats the lines of logged steps, and knows how long the rest will take.

@@ -5,7 +5,11 @@
 namespace tessera::cuda {
 
 Runtime::Runtime(int ordinal)
-    : device_(use_device(ordinal)), uploads_(stream_), partials_(Device::Cuda, kPartialBytes), result_(kPartialBytes) {}
+    : device_(use_device(ordinal)),
+      uploads_(stream_),
+      partials_(Device::Cuda, kPartialBytes),
+      matrix_workspace_(Device::Cuda, kMatrixWorkspaceBytes),
+      result_(kPartialBytes) {}
 
 void Runtime::wait() {
   if (!watch_) return stream_.synchronize();

@@ -52,17 +52,20 @@ class Runtime {
   void wait();
   void set_watch(std::function<void()> watch) { watch_ = std::move(watch); }
 
+  // Device memory for the matrix library; what cuBLAS advises for Hopper.
+  static constexpr int64_t kMatrixWorkspaceBytes = int64_t{32} << 20;
+  void* matrix_workspace() const { return matrix_workspace_.data(); }
   std::shared_ptr<MatrixState>& matrix_state() { return matrix_state_; }
 
   // Device bytes that the runtime itself holds.
-  int64_t bytes() const { return uploads_.bytes() + partials_.bytes(); }
+  int64_t bytes() const { return uploads_.bytes() + partials_.bytes() + matrix_workspace_.bytes(); }
 
  private:
   DeviceInfo device_;
   Stream stream_;
   Stream side_stream_;
   Uploads uploads_;
-  Buffer partials_;
+  Buffer partials_, matrix_workspace_;
   PinnedBuffer result_;
   std::shared_ptr<MatrixState> matrix_state_;
   Event reached_;

@@ -97,15 +97,13 @@ bool aligned(const ConstTensor& x) { return reinterpret_cast<uintptr_t>(x.data()
 }  // namespace
 
 struct MatrixState {
-  static constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;  // what cuBLAS advises for Hopper
-
   struct Entry {
     cublasLtMatmulDesc_t desc = nullptr;
     cublasLtMatrixLayout_t first = nullptr, second = nullptr, result = nullptr;
     cublasLtMatmulAlgo_t algorithm{};
   };
 
-  MatrixState() : workspace(Device::Cuda, kWorkspaceBytes) {
+  explicit MatrixState(void* workspace_) : workspace(workspace_) {
     library.check(library.create(&handle), "starting cuBLASLt");
   }
   ~MatrixState() {
@@ -151,7 +149,7 @@ struct MatrixState {
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, library_dtype(bias_dtype(key.a)));
     }
     // That there are scales, for the choice of an algorithm; which ones is set for each product.
-    if (is_float8(key.a)) set_scales(entry, workspace.data(), workspace.data());
+    if (is_float8(key.a)) set_scales(entry, workspace, workspace);
     const auto layout = [&](cublasLtMatrixLayout_t& made, DType dtype, int64_t rows, int64_t columns) {
       library.check(library.layout_create(&made, library_dtype(dtype), static_cast<uint64_t>(rows),
                                           static_cast<uint64_t>(columns), rows),
@@ -168,7 +166,7 @@ struct MatrixState {
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
       library.check(library.preference_set(preference, attribute, &value, sizeof(value)), "choosing an algorithm");
     };
-    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kWorkspaceBytes));
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(cuda::Runtime::kMatrixWorkspaceBytes));
     const auto alignment = [&](DType dtype) { return static_cast<uint32_t>(key.aligned ? 16 : size_of(dtype)); };
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(key.b));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment(key.a));
@@ -206,17 +204,17 @@ struct MatrixState {
     const float one_f32 = 1, beta_f32 = static_cast<float>(beta);
     const bool f64 = a.dtype() == DType::F64;
     void* result = const_cast<void*>(c.data());
-    library.check(
-        library.matmul(handle, entry.desc, f64 ? static_cast<const void*>(&one) : &one_f32, b.data(), entry.first,
-                       a.data(), entry.second, f64 ? static_cast<const void*>(&beta) : &beta_f32, result, entry.result,
-                       result, entry.result, &entry.algorithm, workspace.data(), static_cast<size_t>(kWorkspaceBytes),
-                       static_cast<cudaStream_t>(context.cuda().stream().handle())),
-        "a matrix product failed");
+    library.check(library.matmul(handle, entry.desc, f64 ? static_cast<const void*>(&one) : &one_f32, b.data(),
+                                 entry.first, a.data(), entry.second, f64 ? static_cast<const void*>(&beta) : &beta_f32,
+                                 result, entry.result, result, entry.result, &entry.algorithm, workspace,
+                                 static_cast<size_t>(cuda::Runtime::kMatrixWorkspaceBytes),
+                                 static_cast<cudaStream_t>(context.cuda().stream().handle())),
+                  "a matrix product failed");
   }
 
   Library library;
   cublasLtHandle_t handle = nullptr;
-  Buffer workspace;
+  void* workspace;  // the runtime's
   std::unordered_map<GemmKey, Entry, GemmKeyHash> entries;
 };
 
@@ -224,7 +222,7 @@ namespace {
 
 MatrixState& state_of(Context& context) {
   std::shared_ptr<MatrixState>& state = context.cuda().matrix_state();
-  if (state == nullptr) state = std::make_shared<MatrixState>();
+  if (state == nullptr) state = std::make_shared<MatrixState>(context.cuda().matrix_workspace());
   return *state;
 }
 

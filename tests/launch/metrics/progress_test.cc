@@ -73,6 +73,17 @@ TEST(MemoryTable, AddsUp) {
             "  total                8.00 MiB");
 }
 
+TEST(MemoryTable, KeepsAGpusMemoryAndTheHostsApart) {
+  const std::vector<MemoryLine> lines = {
+      {"weights", 3 << 20, Device::Cuda}, {"data", 1 << 20}, {"workspace", 1 << 21, Device::Cuda}};
+  EXPECT_EQ(memory_table(lines),
+            "  weights              3.00 MiB\n"
+            "  data (host)          1.00 MiB\n"
+            "  workspace            2.00 MiB\n"
+            "  total on the GPU     5.00 MiB\n"
+            "  total on the host    1.00 MiB");
+}
+
 TEST(Console, OnlyOneVoiceSpeaks) {
   testing::internal::CaptureStdout();
   make_console(Voice::Speaks)->info("step {}", 1);

@@ -68,7 +68,8 @@ struct DeviceHeap {
       const size_t at = begin, rest = size - need;
       free.erase(at);
       if (rest > 0) free[at + need] = rest;
-      taken[at] = need;
+      taken[at] = {need, bytes};
+      held += bytes;
       return base + at;
     }
     throw IoError("the emulated device has no " + std::to_string(bytes) + " bytes left");
@@ -78,8 +79,9 @@ struct DeviceHeap {
     const std::lock_guard lock(mutex);
     const auto found = taken.find(static_cast<size_t>(static_cast<char*>(data) - base));
     if (found == taken.end()) std::abort();
-    madvise(data, found->second, MADV_DONTNEED);  // zeros again
-    auto place = free.emplace(found->first, found->second).first;
+    held -= found->second.asked;
+    madvise(data, found->second.size, MADV_DONTNEED);  // zeros again
+    auto place = free.emplace(found->first, found->second.size).first;
     taken.erase(found);
     const auto join = [&](auto first, auto second) {
       if (first->first + first->second != second->first) return false;
@@ -100,7 +102,12 @@ struct DeviceHeap {
   std::mutex mutex;
   char* base = nullptr;
   int accesses = 0;
-  std::map<size_t, size_t> free, taken;  // begin and size
+  size_t held = 0;  // as asked for
+  struct Piece {
+    size_t size, asked;
+  };
+  std::map<size_t, size_t> free;  // begin and size
+  std::map<size_t, Piece> taken;  // begin
 };
 
 struct StreamState {
@@ -131,6 +138,12 @@ namespace grid {
 
 DeviceAccess::DeviceAccess() { DeviceHeap::heap().open(true); }
 DeviceAccess::~DeviceAccess() { DeviceHeap::heap().open(false); }
+
+int64_t device_bytes() {
+  DeviceHeap& heap = DeviceHeap::heap();
+  const std::lock_guard lock(heap.mutex);
+  return static_cast<int64_t>(heap.held);
+}
 
 void defer(void* stream, std::function<bool()> done) {
   StreamState& state = state_of(stream);

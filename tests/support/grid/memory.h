@@ -21,6 +21,9 @@ class DeviceAccess {
   DeviceAccess& operator=(const DeviceAccess&) = delete;
 };
 
+// Allocated and not freed.
+int64_t device_bytes();
+
 // Work queued on a stream (cuda::Stream::handle()) that is over when done() is true: asked by whoever waits for the
 // stream or for an event recorded on it later. Everything else is done when it is queued.
 void defer(void* stream, std::function<bool()> done);

@@ -1,0 +1,77 @@
+// What a run takes of the device is what it says beforehand.
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "launch/assembly.h"
+#include "launch/bench/synthetic_source.h"
+#include "launch/config/resolve.h"
+#include "launch/run.pb.h"
+#include "parallel/comm_threads.h"
+#include "tests/launch/cuda/device_run.h"
+#include "tests/support/grid/memory.h"
+
+namespace tessera {
+namespace {
+
+using namespace testing_device;
+
+// After a step and an evaluation, on all ranks together.
+void expect_stated_bytes(RunConfig config, int ranks, DeviceTransport transport = DeviceTransport::Staged,
+                         DeviceSums sums = DeviceSums::Fast) {
+  const int64_t global_batch = config.data().global_batch_size();
+  resolve(config, {},
+          {.world_size = ranks, .data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present});
+  const int64_t before = grid::device_bytes();
+  run_ranks(ranks, [&](Comm& world) {
+    Assembly parts(config, world, 1, {.ordinal = 0, .transport = transport, .sums = sums});
+    const SyntheticSource::Options options{.vocab = config.model().vocab_size(),
+                                           .sequence_length = config.data().sequence_length(),
+                                           .global_batch_size = global_batch,
+                                           .mean_document = 10,
+                                           .dp = parts.mesh().extent(Axis::Dp),
+                                           .dp_rank = parts.mesh().coordinate(Axis::Dp)};
+    SyntheticSource source(options), other(options);
+    const std::unique_ptr<Pipeline> training = parts.training(source), evaluation = parts.evaluation(other);
+    training->step(parts.context(), 0, 1e-2, 1);
+    evaluation->evaluate(parts.context(), 0, 1, global_batch);
+    int64_t stated = 0;
+    for (const MemoryLine& line : parts.memory()) stated += line.device == Device::Cuda ? line.bytes : 0;
+    stated = world.sum(stated);
+    if (world.rank() == 0) {
+      EXPECT_EQ(grid::device_bytes() - before, stated);
+    }
+    world.barrier();  // nobody frees before that
+  });
+  EXPECT_EQ(grid::device_bytes(), before);
+}
+
+TEST(DeviceMemory, IsWhatThePlanSays) {
+  for (const ModelConfig::Family family : {ModelConfig::LLAMA, ModelConfig::GPT2}) {
+    SCOPED_TRACE(ModelConfig::Family_Name(family));
+    expect_stated_bytes(small_config(family, RunSection::F32), 1);
+    expect_stated_bytes(small_config(family, RunSection::BF16), 1);
+  }
+}
+
+TEST(DeviceMemory, IsWhatThePlanSaysOfLayouts) {
+  const RunConfig alone = small_config(ModelConfig::LLAMA, RunSection::BF16);
+  for (const int stage : {0, 1, 2, 3}) {
+    SCOPED_TRACE(stage);
+    RunConfig config = alone;
+    config.mutable_parallel()->set_dp(2);
+    config.mutable_parallel()->set_zero_stage(stage);
+    expect_stated_bytes(config, 2);
+  }
+  RunConfig config = alone;
+  config.mutable_parallel()->set_tp(2);
+  expect_stated_bytes(config, 2);
+  expect_stated_bytes(config, 2, DeviceTransport::Nccl);
+  expect_stated_bytes(config, 2, DeviceTransport::Nccl, DeviceSums::RankOrder);
+  config.mutable_parallel()->set_pp(2);
+  config.mutable_parallel()->set_schedule("zb-h1");
+  expect_stated_bytes(config, 4);
+}
+
+}  // namespace
+}  // namespace tessera
