@@ -198,7 +198,7 @@ void products_fp8(Bench& b) {
   if (!b.context.cuda().device().has_fp8_units()) return;
   const ArenaScope scope = b.scope();
   Context& c = b.context;
-  constexpr int64_t kOut = 2 * kFfn;
+  static constexpr int64_t kOut = 2 * kFfn;
   const double n = static_cast<double>(kTokens * kHidden);
   const Tensor x = b.random({kTokens, kHidden}, DType::BF16), dy = b.random({kTokens, kOut}, DType::BF16);
   const Tensor w = b.random({kOut, kHidden}, DType::BF16), dw = b.random({kOut, kHidden}, DType::F32);
