@@ -18,8 +18,7 @@ float largest_magnitude(const T* x, int64_t size) {
 }
 
 template <class T, class F8>
-void run(const Context& context, const ConstTensor& x, F8* values, F8* transposed, float* scale) {
-  const T* from = x.as<T>();
+void run(const Context& context, const ConstTensor& x, const T* from, F8* values, F8* transposed, float* scale) {
   const int64_t rows = x.dim(0), columns = x.dim(1);
   const float factor = float8_factor(largest_magnitude(from, x.size()), std::bit_cast<float>(F8::Format::kLargestBits));
   *scale = 1 / factor;
@@ -38,15 +37,10 @@ void run(const Context& context, const ConstTensor& x, F8* values, F8* transpose
 
 void cpu::quantise(const Context& context, const ConstTensor& x, const Tensor& values, const Tensor& transposed,
                    const Tensor& scale) {
-  const bool straight = values.rank() == 2, turned = transposed.rank() == 2;
-  dispatch_float8(straight ? values.dtype() : transposed.dtype(), [&]<class F8>(F8) {
-    F8* const to = straight ? values.as<F8>() : nullptr;
-    F8* const to_transposed = turned ? transposed.as<F8>() : nullptr;
-    if (x.dtype() == DType::BF16)
-      run<bf16>(context, x, to, to_transposed, scale.as<float>());
-    else
-      run<float>(context, x, to, to_transposed, scale.as<float>());
-  });
+  dispatch_quantise(x, values, transposed, scale,
+                    [&]<class T, class F8>(const T* from, F8* to, F8* turned, float* unit) {
+                      run(context, x, from, to, turned, unit);
+                    });
 }
 
 }  // namespace tessera

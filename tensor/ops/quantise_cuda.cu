@@ -96,14 +96,14 @@ __global__ void __launch_bounds__(kElementThreads) quantise_kernel(Operands<T, F
 }
 
 template <class T, class F8>
-void run(const Context& context, const ConstTensor& x, F8* values, F8* transposed, float* scale) {
-  TESSERA_CHECK(aligned(x.as<T>(), values, transposed), "quantise: operands are aligned to 16 bytes");
+void run(const Context& context, const ConstTensor& x, const T* from, F8* values, F8* transposed, float* scale) {
+  TESSERA_CHECK(aligned(from, values, transposed), "quantise: operands are aligned to 16 bytes");
   uint32_t* partial = static_cast<uint32_t*>(context.cuda().partials());
   const int64_t packs = x.size() / kPackColumns;
   const int64_t partials = std::clamp<int64_t>(ceil_divide(packs, kElementThreads), 1, kMostPartials);
-  launch(context, "quantise: amax", &amax_kernel<T>, static_cast<unsigned int>(partials), kElementThreads, 0, x.as<T>(),
+  launch(context, "quantise: amax", &amax_kernel<T>, static_cast<unsigned int>(partials), kElementThreads, 0, from,
          packs, partial);
-  const Operands<T, F8> o{.x = x.as<T>(),
+  const Operands<T, F8> o{.x = from,
                           .values = values,
                           .transposed = reinterpret_cast<uint32_t*>(transposed),
                           .scale = scale,
@@ -121,15 +121,10 @@ void run(const Context& context, const ConstTensor& x, F8* values, F8* transpose
 
 void cuda::quantise(const Context& context, const ConstTensor& x, const Tensor& values, const Tensor& transposed,
                     const Tensor& scale) {
-  const bool straight = values.rank() == 2, turned = transposed.rank() == 2;
-  dispatch_float8(straight ? values.dtype() : transposed.dtype(), [&]<class F8>(F8) {
-    F8* const to = straight ? values.as<F8>() : nullptr;
-    F8* const to_transposed = turned ? transposed.as<F8>() : nullptr;
-    if (x.dtype() == DType::BF16)
-      run<bf16>(context, x, to, to_transposed, scale.as<float>());
-    else
-      run<float>(context, x, to, to_transposed, scale.as<float>());
-  });
+  dispatch_quantise(x, values, transposed, scale,
+                    [&]<class T, class F8>(const T* from, F8* to, F8* turned, float* unit) {
+                      run(context, x, from, to, turned, unit);
+                    });
 }
 
 }  // namespace tessera
