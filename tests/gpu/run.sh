@@ -172,7 +172,7 @@ speed_of_training() {  # CONFIG ARGUMENTS ...
   local code=$?
   if [[ $code -eq 0 ]]; then
     cat "$results/speed_$name.txt"
-  elif [[ $code -eq 74 ]]; then
+  elif grep -q 'of GPU memory' "$results/speed_$name.txt"; then
     note "speed of $name" "not measured: $(grep -v '^$' "$results/speed_$name.txt" | tail -1)"
     return
   fi
