@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "scaling/record_file.h"
 #include "scaling/training_record.pb.h"
@@ -184,6 +186,38 @@ TEST_F(ScalingSweep, PrintsAndWritesAndStartsNothing) {
   EXPECT_FALSE(fs::exists(path("dry/w16-d10.2k/record.textproto")));
   expect_failure(command + " --only w16", 2, "the sweep has no such run");
   expect_failure(command + " --set model.hiden_size=3", 2, "hidden_size");
+}
+
+// The sweeps of configs/sweeps, on other data: docs/SCALING.md says what is fitted and what is predicted.
+TEST_F(ScalingSweep, ExamplesArePlannedAsTheirPageSays) {
+  const std::string sweeps = std::string(TESSERA_SOURCE_DIR) + "/configs/sweeps/";
+  const auto replaced = [](std::string text, const std::string& from, const std::string& to) {
+    const size_t at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return at == std::string::npos ? text : text.replace(at, from.size(), to);
+  };
+  std::string base = read_whole(sweeps + "demo_run.textproto");
+  for (const char* split : {"train", "validation"})
+    base = replaced(base, std::string("data/documentation/shards/") + split, path(std::string("shards/") + split));
+  std::ofstream(path("demo_run.textproto")) << replaced(base, "data/documentation/tokenizer.json", "bytes");
+  const auto flops = [&](const std::string& name) {
+    std::ofstream(path(name)) << replaced(read_whole(sweeps + name), "configs/sweeps/demo_run.textproto",
+                                          path("demo_run.textproto"));
+    const ProgramResult dry =
+        run_program("scaling sweep " + path(name) + " --dry-run --json --set model.vocab_size=1024");
+    EXPECT_EQ(dry.code, 0) << dry.output;
+    std::vector<double> sizes;
+    if (dry.code != 0) return sizes;
+    const nlohmann::json plan = last_line(dry.output);
+    for (const nlohmann::json& run : plan["runs"]) sizes.push_back(run["flops"]);
+    return sizes;
+  };
+  const std::vector<double> demo = flops("demo.textproto");  // ascending
+  ASSERT_EQ(demo.size(), 25u);
+  const auto beyond = std::ranges::find_if(demo, [](double size) { return size > 7.5e12; });
+  EXPECT_EQ(demo.end() - beyond, 5);
+  EXPECT_GT(demo.back(), 8 * *(beyond - 1));
+  EXPECT_EQ(flops("mup_lr.textproto").size(), 44u);
 }
 
 TEST_F(ScalingSweep, ARunThatFailsIsNamed) {
