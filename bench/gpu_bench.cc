@@ -25,6 +25,7 @@
 #include "tensor/ops/embedding.h"
 #include "tensor/ops/gemm.h"
 #include "tensor/ops/gemm_fp8.h"
+#include "tensor/ops/gemm_gelu.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/rope.h"
@@ -71,12 +72,12 @@ class Bench {
   void memory(const char* name, double bytes, const std::function<void()>& f) {
     const double rate = bytes / seconds(f);
     if (copy_rate_ == 0) copy_rate_ = rate;
-    std::printf("%-34s %10.1f us %10.1f GB/s %8.2f of a copy\n", name, bytes / rate * 1e6, rate / 1e9,
+    std::printf("%-38s %10.1f us %10.1f GB/s %8.2f of a copy\n", name, bytes / rate * 1e6, rate / 1e9,
                 rate / copy_rate_);
   }
   void arithmetic(const std::string& name, double flops, const std::function<void()>& f) {
     const double time = seconds(f);
-    std::printf("%-34s %10.1f us %10.1f TFLOP/s %7.2f of the peak\n", name.c_str(), time * 1e6, flops / time / 1e12,
+    std::printf("%-38s %10.1f us %10.1f TFLOP/s %7.2f of the peak\n", name.c_str(), time * 1e6, flops / time / 1e12,
                 flops / time / 1e12 / peak_);
   }
 
@@ -193,6 +194,30 @@ void product(Bench& b, const char* name, int64_t m, int64_t n, int64_t k, DType 
                [&] { gemm(b.context, x, y, z, options); });
 }
 
+// The halves of an MLP with GELU, at GPT-2 1.5B's width: the product with the activation behind it where that may be one
+// kernel, and one after the other.
+void products_gelu(Bench& b) {
+  const ArenaScope scope = b.scope();
+  Context& c = b.context;
+  static constexpr int64_t kWidth = 1600;
+  const auto flops = static_cast<double>(gemm_flops(kTokens, 4 * kWidth, kWidth));
+  const Tensor h = b.random({kTokens, kWidth}, DType::BF16), w = b.random({4 * kWidth, kWidth}, DType::BF16);
+  const Tensor bias = b.random({4 * kWidth}, DType::BF16), x = b.random({kTokens, 4 * kWidth}, DType::BF16);
+  const Tensor y = b.random(x.shape(), DType::BF16);
+  const GemmOptions forward{.b = Transpose::Yes};
+  const auto name = [](const char* what) { return fmt::format("{} {}x{}x{}", what, kTokens, 4 * kWidth, kWidth); };
+  b.arithmetic(name("gelu(x W^T + b)"), flops, [&] { gemm_gelu(c, h, w, x, y, forward, bias); });
+  b.arithmetic(name("x W^T + b, then gelu"), flops, [&] {
+    gemm(c, h, w, x, forward, bias);
+    gelu(c, x, y);
+  });
+  b.arithmetic(name("dy W gelu'(x)"), flops, [&] { gemm_gelu_backward(c, h, w, x, y, forward); });
+  b.arithmetic(name("dy W, then gelu'(x)"), flops, [&] {
+    gemm(c, h, w, y, forward);
+    gelu_backward(c, y, x, y);
+  });
+}
+
 // A linear layer's products in 8 bits without what they are quantised from, and quantising by itself.
 void products_fp8(Bench& b) {
   if (!b.context.cuda().device().has_fp8_units()) return;
@@ -267,6 +292,7 @@ void run(double peak) {
   product(b, "y = x W^T", kTokens, 2 * kFfn, kHidden, DType::BF16, {.b = kYes});
   product(b, "dx = dy W", kTokens, kHidden, 2 * kFfn, DType::BF16, {});
   product(b, "dW += dy^T x", 2 * kFfn, kHidden, kTokens, DType::F32, {.a = kYes, .c = Write::Accumulate});
+  products_gelu(b);
   products_fp8(b);
   for (const int64_t head_dim : {64, 96, 128, 256}) attend(b, 16384, head_dim);
   attend(b, 4096, 128);

@@ -42,8 +42,8 @@ void Block::recompute(LayerRun run, const MicrobatchPlan& plan, const ConstTenso
     add(run.context, x0, saved.x1, saved.x1);
   }
   norm2_.forward(run.context, saved.x1, saved.norm2, saved.h2);
-  if (full) mlp_.expand(run, saved.h2, saved.mlp);
-  mlp_.activate(run, saved.mlp);  // x2 is needed no more, so the down projection is not repeated
+  // x2 is needed no more, so the down projection is not repeated.
+  full ? mlp_.expand(run, saved.h2, saved.mlp) : mlp_.activate(run, saved.mlp);
 }
 
 void Block::backward_input(LayerRun run, const MicrobatchPlan& plan, const Tensor& x0, const Saved& saved,

@@ -31,9 +31,16 @@ ColumnLinear::ColumnLinear(const ModelShape& shape, const std::string& name, con
 
 void ColumnLinear::forward(LayerRun run, const ConstTensor& x, const Tensor& y) const {
   ArenaScope scope(run.context.workspace());
-  const ConstTensor all = gather_tokens(run.context, run.tp, x);
-  const bool biased = shape_.bias == BiasKind::Bias;
-  products_.forward(run.context, all, matrix(), y, biased ? bias_.value.reshape({out_}) : ConstTensor());
+  products_.forward(run.context, gather_tokens(run.context, run.tp, x), matrix(), y, bias());
+}
+
+void ColumnLinear::forward_gelu(LayerRun run, const ConstTensor& x, const Tensor& before, const Tensor& y) const {
+  ArenaScope scope(run.context.workspace());
+  products_.forward_gelu(run.context, gather_tokens(run.context, run.tp, x), matrix(), before, y, bias());
+}
+
+ConstTensor ColumnLinear::bias() const {
+  return shape_.bias == BiasKind::Bias ? ConstTensor(bias_.value.reshape({out_})) : ConstTensor();
 }
 
 Request ColumnLinear::backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const {
@@ -47,9 +54,9 @@ void ColumnLinear::backward_weight(LayerRun run, const ConstTensor& dy, const Co
   if (shape_.bias == BiasKind::Bias) add_column_sums(run.context, dy, bias_.gradient.reshape({out_}));
 }
 
-void ColumnLinear::prepare(Context& context) const {
+void ColumnLinear::prepare(Context& context, LinearProducts::Gelu gelu) const {
   using Bias = LinearProducts::Bias;
-  products_.prepare(context, shape_.bias == BiasKind::Bias ? Bias::Added : Bias::None);
+  products_.prepare(context, shape_.bias == BiasKind::Bias ? Bias::Added : Bias::None, gelu);
 }
 
 int64_t ColumnLinear::all_tokens() const {
@@ -106,13 +113,20 @@ void RowLinear::backward_input(LayerRun run, const ConstTensor& dy, const Tensor
   products_.input_gradient(run.context, dy, weight_.value, dx);
 }
 
+void RowLinear::backward_input_gelu(LayerRun run, const ConstTensor& dy, const ConstTensor& before,
+                                    const Tensor& dbefore) const {
+  products_.input_gradient_gelu(run.context, dy, weight_.value, before, dbefore);
+}
+
 void RowLinear::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x) {
   products_.weight_gradient(run.context, dy, x, weight_.gradient);
   // The bias belongs to every token once: each rank adds its own tokens, and the reduction over tp adds the ranks.
   if (shape_.bias == BiasKind::Bias) add_column_sums(run.context, own_tokens(shape_, dy), bias_.gradient);
 }
 
-void RowLinear::prepare(Context& context) const { products_.prepare(context, LinearProducts::Bias::None); }
+void RowLinear::prepare(Context& context, LinearProducts::Gelu gelu) const {
+  products_.prepare(context, LinearProducts::Bias::None, gelu);
+}
 
 int64_t RowLinear::forward_workspace() const {
   return gather_workspace(shape_.tp, {shape_.local_slots(), out_}, shape_.compute) + products_.forward_workspace();

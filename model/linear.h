@@ -24,13 +24,16 @@ class ColumnLinear {
 
   // Gathers x over tp; overwrites y.
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
+  // The same with an activation behind it: overwrites before, what forward() gives, and y = gelu(before).
+  void forward_gelu(LayerRun run, const ConstTensor& x, const Tensor& before, const Tensor& y) const;
   // Overwrites dx [slots/tp, in], summed over tp: it may be used after wait(), until which the ranks' own sums lie in
   // the context's workspace (the caller holds the scope).
   [[nodiscard]] Request backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const;
   // x: of all tokens, gathered again (cheaper than keeping it). Accumulates into the gradients.
   void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x);
 
-  void prepare(Context& context) const;  // generates the matrix products
+  // Generates the matrix products.
+  void prepare(Context& context, LinearProducts::Gelu gelu = LinearProducts::Gelu::None) const;
   // Bytes, of each call; backward: of backward_input until its wait(), with backward_weight meanwhile.
   int64_t forward_workspace() const;
   int64_t backward_input_workspace() const;
@@ -41,6 +44,7 @@ class ColumnLinear {
   Parameter& weight() { return weight_; }
 
  private:
+  ConstTensor bias() const;  // empty without one
   ConstTensor matrix() const { return weight_.value.reshape({out_, in_}); }
   int64_t all_tokens() const;  // bytes of x gathered, or of dx before it is summed
 
@@ -60,10 +64,12 @@ class RowLinear {
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
   // dy: of all tokens. Overwrites dx [slots, in/tp].
   void backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const;
+  // Where x is gelu(before): overwrites dbefore [slots, in/tp] with before's gradient; not before itself.
+  void backward_input_gelu(LayerRun run, const ConstTensor& dy, const ConstTensor& before, const Tensor& dbefore) const;
   // dy: of all tokens. Accumulates into the gradients.
   void backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x);
 
-  void prepare(Context& context) const;
+  void prepare(Context& context, LinearProducts::Gelu gelu = LinearProducts::Gelu::None) const;
   // Bytes, of each call.
   int64_t forward_workspace() const;
   int64_t backward_input_workspace() const { return products_.input_gradient_workspace(); }

@@ -1,7 +1,9 @@
 #include "model/linear_products.h"
 
+#include "tensor/ops/activation.h"
 #include "tensor/ops/gemm.h"
 #include "tensor/ops/gemm_fp8.h"
+#include "tensor/ops/gemm_gelu.h"
 
 namespace tessera {
 namespace {
@@ -40,6 +42,14 @@ void LinearProducts::forward(Context& context, const ConstTensor& x, const Const
   gemm_fp8(context, a, b, y, Write::Overwrite, bias);
 }
 
+void LinearProducts::forward_gelu(Context& context, const ConstTensor& x, const ConstTensor& w, const Tensor& before,
+                                  const Tensor& y, const ConstTensor& bias) const {
+  if (format_ == ProductFormat::Compute)
+    return gemm_gelu(context, x, w, before, y, stored_ == Weight::OutIn ? kRowsByRows : kRowsByColumns, bias);
+  forward(context, x, w, before, bias);
+  gelu(context, before, y);
+}
+
 void LinearProducts::input_gradient(Context& context, const ConstTensor& dy, const ConstTensor& w,
                                     const Tensor& dx) const {
   const bool out_in = stored_ == Weight::OutIn;
@@ -48,6 +58,14 @@ void LinearProducts::input_gradient(Context& context, const ConstTensor& dy, con
   const Quantised a = quantised(context, dy, kGradient, Sum::AlongRows);
   const Quantised b = quantised(context, w, kForward, out_in ? Sum::AlongColumns : Sum::AlongRows);
   gemm_fp8(context, a, b, dx, Write::Overwrite);
+}
+
+void LinearProducts::input_gradient_gelu(Context& context, const ConstTensor& dy, const ConstTensor& w,
+                                         const ConstTensor& before, const Tensor& dbefore) const {
+  if (format_ == ProductFormat::Compute)
+    return gemm_gelu_backward(context, dy, w, before, dbefore, stored_ == Weight::OutIn ? kRowsByColumns : kRowsByRows);
+  input_gradient(context, dy, w, dbefore);
+  gelu_backward(context, dbefore, before, dbefore);
 }
 
 void LinearProducts::weight_gradient(Context& context, const ConstTensor& dy, const ConstTensor& x,
@@ -61,7 +79,7 @@ void LinearProducts::weight_gradient(Context& context, const ConstTensor& dy, co
   gemm_fp8(context, out_in ? gradient : input, out_in ? input : gradient, dw, Write::Accumulate);
 }
 
-void LinearProducts::prepare(Context& context, Bias bias) const {
+void LinearProducts::prepare(Context& context, Bias bias, Gelu gelu) const {
   const bool out_in = stored_ == Weight::OutIn, plain = format_ == ProductFormat::Compute;
   const DType sums = accumulation_dtype(compute_);
   const ConstTensor x(nullptr, {tokens_, in_}, compute_), y(nullptr, {tokens_, out_}, compute_);
@@ -69,8 +87,10 @@ void LinearProducts::prepare(Context& context, Bias bias) const {
   const ConstTensor w(nullptr, weight, compute_), dw(nullptr, weight, sums);
   const ConstTensor b = bias == Bias::Added ? ConstTensor(nullptr, {out_}, compute_) : ConstTensor();
   if (plain) {
-    gemm_prepare(context, x, w, y, out_in ? kRowsByRows : kRowsByColumns, b);
-    gemm_prepare(context, y, w, x, out_in ? kRowsByColumns : kRowsByRows);
+    const GemmOptions &forward = out_in ? kRowsByRows : kRowsByColumns, &back = out_in ? kRowsByColumns : kRowsByRows;
+    gelu == Gelu::OnOutput ? gemm_gelu_prepare(context, x, w, y, forward, b)
+                           : gemm_prepare(context, x, w, y, forward, b);
+    gelu == Gelu::OnInput ? gemm_gelu_backward_prepare(context, y, w, x, back) : gemm_prepare(context, y, w, x, back);
     gemm_prepare(context, out_in ? y : x, out_in ? x : y, dw, kColumns);
     return;
   }

@@ -28,14 +28,23 @@ class LinearProducts {
   // Overwrites y. bias: empty, or [out].
   void forward(Context& context, const ConstTensor& x, const ConstTensor& w, const Tensor& y,
                const ConstTensor& bias = {}) const;
+  // The same with an activation behind it: overwrites before = x w^T [+ bias] and y = gelu(before). In 8 bits GELU is
+  // an operation of its own.
+  void forward_gelu(Context& context, const ConstTensor& x, const ConstTensor& w, const Tensor& before, const Tensor& y,
+                    const ConstTensor& bias = {}) const;
   // Overwrites dx.
   void input_gradient(Context& context, const ConstTensor& dy, const ConstTensor& w, const Tensor& dx) const;
+  // Where x is gelu(before): overwrites dbefore = (dy w) gelu'(before), which is not before itself.
+  void input_gradient_gelu(Context& context, const ConstTensor& dy, const ConstTensor& w, const ConstTensor& before,
+                           const Tensor& dbefore) const;
   // Accumulates into dw, stored like the weight, in the accumulation dtype.
   void weight_gradient(Context& context, const ConstTensor& dy, const ConstTensor& x, const Tensor& dw) const;
 
   enum class Bias : uint8_t { None, Added };
+  // Which of the products go through forward_gelu() or input_gradient_gelu().
+  enum class Gelu : uint8_t { None, OnOutput, OnInput };
   // Generates the products.
-  void prepare(Context& context, Bias bias) const;
+  void prepare(Context& context, Bias bias, Gelu gelu = Gelu::None) const;
 
   // Bytes, of each product.
   int64_t forward_workspace() const { return operands(tokens_ * in_, in_ * out_); }

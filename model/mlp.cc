@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "tensor/copy.h"
 #include "tensor/ops/activation.h"
 
 namespace tessera {
@@ -22,35 +23,39 @@ Mlp::Mlp(const ModelShape& shape, const std::string& name, ProductFormat format)
 
 void Mlp::forward(LayerRun run, const ConstTensor& x, const Saved& saved, const Tensor& y) const {
   expand(run, x, saved);
-  activate(run, saved);
   down_.forward(run, saved.activation, y);
 }
 
-void Mlp::activate(LayerRun run, const Saved& saved) const {
-  if (shape_.mlp == MlpKind::SwiGlu) {
-    swiglu(run.context, saved.up.reshape({shape_.slots, shape_.local_ffn(), 2}), saved.activation);
-  } else {
-    gelu(run.context, saved.up, saved.activation);
-  }
+void Mlp::expand(LayerRun run, const ConstTensor& x, const Saved& saved) const {
+  if (gelu()) return up_.forward_gelu(run, x, saved.up, saved.activation);
+  up_.forward(run, x, saved.up);
+  activate(run, saved);
 }
 
-void Mlp::activate_backward(LayerRun run, const ConstTensor& dactivation, const Saved& saved) const {
-  if (shape_.mlp == MlpKind::SwiGlu) {
-    const Tensor up = saved.up.reshape({shape_.slots, shape_.local_ffn(), 2});
-    swiglu_backward(run.context, dactivation, up, up);
-  } else {
-    gelu_backward(run.context, dactivation, saved.up, saved.up);
+void Mlp::activate(LayerRun run, const Saved& saved) const {
+  if (gelu()) return tessera::gelu(run.context, saved.up, saved.activation);
+  swiglu(run.context, saved.up.reshape({shape_.slots, shape_.local_ffn(), 2}), saved.activation);
+}
+
+Tensor Mlp::backward_to_up(LayerRun run, const ConstTensor& dy, const Saved& saved, const Tensor& spare) const {
+  if (gelu()) {
+    down_.backward_input_gelu(run, dy, saved.up, spare);
+    return spare;
   }
+  down_.backward_input(run, dy, spare);
+  const Tensor pairs = saved.up.reshape({shape_.slots, shape_.local_ffn(), 2});
+  swiglu_backward(run.context, spare, pairs, pairs);
+  return saved.up;
 }
 
 void Mlp::backward_input(LayerRun run, const ConstTensor& dy, const Saved& saved, const Tensor& dx) const {
   ArenaScope scope(run.context.workspace());
-  const Tensor dactivation = run.context.workspace().take(activation_shape_, shape_.compute);
+  const Tensor spare = run.context.workspace().take(activation_shape_, shape_.compute);
   {
     ArenaScope inner(run.context.workspace());
-    down_.backward_input(run, gather_tokens(run.context, run.tp, dy), dactivation);
+    const Tensor dup = backward_to_up(run, gather_tokens(run.context, run.tp, dy), saved, spare);
+    if (dup.data() != saved.up.data()) copy(run.context, dup, saved.up);  // the workspace ends with this call
   }
-  activate_backward(run, dactivation, saved);
   up_.backward_input(run, saved.up, dx).wait();
 }
 
@@ -64,13 +69,11 @@ void Mlp::backward(LayerRun run, const ConstTensor& dy, const ConstTensor& x, co
   ArenaScope scope(run.context.workspace());
   const ConstTensor gathered[] = {dy, x};
   TokenGathers all(run.context, run.tp, gathered);
-  const Tensor dactivation = run.context.workspace().take(activation_shape_, shape_.compute);
   const ConstTensor dy_all = all.of(dy);
-  down_.backward_input(run, dy_all, dactivation);
   down_.backward_weight(run, dy_all, saved.activation);
-  activate_backward(run, dactivation, saved);
-  Request sum = up_.backward_input(run, saved.up, dx);
-  up_.backward_weight(run, saved.up, all.of(x));
+  const Tensor dup = backward_to_up(run, dy_all, saved, saved.activation);  // which nothing needs any more
+  Request sum = up_.backward_input(run, dup, dx);
+  up_.backward_weight(run, dup, all.of(x));
   sum.wait();
 }
 
@@ -81,8 +84,9 @@ void Mlp::allocate_activated(Arena& arena, Saved& saved) const {
 }
 
 void Mlp::prepare(Context& context) const {
-  up_.prepare(context);
-  down_.prepare(context);
+  using Gelu = LinearProducts::Gelu;
+  up_.prepare(context, gelu() ? Gelu::OnOutput : Gelu::None);
+  down_.prepare(context, gelu() ? Gelu::OnInput : Gelu::None);
 }
 
 int64_t Mlp::forward_workspace() const { return std::max(up_.forward_workspace(), down_.forward_workspace()); }
@@ -99,7 +103,6 @@ int64_t Mlp::backward_weight_workspace() const {
 
 int64_t Mlp::backward_workspace() const {
   return TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute) +
-         Arena::bytes(activation_shape_, shape_.compute) +
          std::max({down_.backward_input_workspace(), down_.backward_weight_workspace(), up_.backward_workspace()});
 }
 

@@ -1,7 +1,9 @@
 // Which activations a block keeps from forward to backward, and which it makes again.
 //
 // Chen, Xu, Zhang and Guestrin 2016 (checkpointing); Korthikanti et al. 2022 (selective). Floating-point results do not
-// depend on it: what is made again is made by the same operations on the same operands.
+// depend on it: what is made again is made by the same operations on the same operands. One exception: Selective makes
+// GELU again by itself, where a GPU in BF16 made it with the product (tensor/ops/gemm_gelu.h), and the activation that
+// the gradient of the down projection sees differs by a rounding.
 #pragma once
 
 #include <cstdint>

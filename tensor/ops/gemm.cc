@@ -5,10 +5,9 @@
 #include "tensor/ops/gemm_cuda.h"
 
 namespace tessera {
-namespace {
 
-GemmShape check_shapes(const ConstTensor& a, const ConstTensor& b, const ConstTensor& c, const GemmOptions& options,
-                       const ConstTensor& bias, bool has_bias) {
+GemmShape check_gemm(const ConstTensor& a, const ConstTensor& b, const ConstTensor& c, const GemmOptions& options,
+                     const ConstTensor& bias) {
   TESSERA_CHECK(a.rank() == 2 && b.rank() == 2 && c.rank() == 2, "gemm operands have rank 2");
   const bool ta = options.a == Transpose::Yes, tb = options.b == Transpose::Yes;
   const GemmShape shape{a.dim(ta ? 1 : 0), b.dim(tb ? 0 : 1), a.dim(ta ? 0 : 1)};
@@ -16,7 +15,7 @@ GemmShape check_shapes(const ConstTensor& a, const ConstTensor& b, const ConstTe
   TESSERA_CHECK_EQ(c.shape(), (Shape{shape.m, shape.n}), "gemm result");
   TESSERA_CHECK(a.dtype() == b.dtype(), "gemm operands share a dtype");
   TESSERA_CHECK(c.dtype() == a.dtype() || c.dtype() == accumulation_dtype(a.dtype()), "dtype of the gemm result");
-  if (has_bias) {
+  if (bias.rank() == 1) {
     TESSERA_CHECK(options.c == Write::Overwrite, "a bias goes with Write::Overwrite");
     TESSERA_CHECK(bias.dtype() == a.dtype(), "dtype of the gemm bias");
     TESSERA_CHECK_EQ(bias.shape(), Shape{shape.n}, "gemm bias");
@@ -24,12 +23,10 @@ GemmShape check_shapes(const ConstTensor& a, const ConstTensor& b, const ConstTe
   return shape;
 }
 
-}  // namespace
-
 void gemm(Context& context, const ConstTensor& a, const ConstTensor& b, const Tensor& c, const GemmOptions& options,
           const ConstTensor& bias) {
   const bool has_bias = bias.rank() == 1;
-  const GemmShape shape = check_shapes(a, b, c, options, bias, has_bias);
+  const GemmShape shape = check_gemm(a, b, c, options, bias);
   context.count_matrix_flops(gemm_flops(shape.m, shape.n, shape.k));
   if (shape.m == 0 || shape.n == 0) return;
   if (shape.k == 0) {
@@ -50,7 +47,7 @@ void gemm(Context& context, const ConstTensor& a, const ConstTensor& b, const Te
 
 void gemm_prepare(Context& context, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
                   const GemmOptions& options, const ConstTensor& bias) {
-  const GemmShape shape = check_shapes(a, b, c, options, bias, bias.rank() == 1);
+  const GemmShape shape = check_gemm(a, b, c, options, bias);
   if (shape.m == 0 || shape.n == 0 || shape.k == 0) return;
   if constexpr (kHasCuda) {
     if (context.device() == Device::Cuda)

@@ -92,6 +92,18 @@ cudaDataType_t library_dtype(DType dtype) {
 // A product's bias has the dtype of its operands, or the one that they were quantised from.
 DType bias_dtype(DType operand) { return is_float8(operand) ? DType::BF16 : operand; }
 
+cublasLtEpilogue_t library_epilogue(GemmEpilogue epilogue, bool bias) {
+  switch (epilogue) {
+    case GemmEpilogue::None:
+      return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    case GemmEpilogue::Gelu:  // AUX: x is wanted too
+      return bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    case GemmEpilogue::GeluBackward:
+      return CUBLASLT_EPILOGUE_DGELU;
+  }
+  throw InternalError("no such epilogue of a matrix product");
+}
+
 bool aligned(const ConstTensor& x) { return reinterpret_cast<uintptr_t>(x.data()) % 16 == 0; }
 
 }  // namespace
@@ -101,6 +113,7 @@ struct MatrixState {
     cublasLtMatmulDesc_t desc = nullptr;
     cublasLtMatrixLayout_t first = nullptr, second = nullptr, result = nullptr;
     cublasLtMatmulAlgo_t algorithm{};
+    bool exists = true;  // with an epilogue for GELU perhaps not
   };
 
   explicit MatrixState(void* workspace_) : workspace(workspace_) {
@@ -144,12 +157,19 @@ struct MatrixState {
     };
     set(CUBLASLT_MATMUL_DESC_TRANSA, key.options.b == Transpose::Yes ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, key.options.a == Transpose::Yes ? CUBLAS_OP_T : CUBLAS_OP_N);
+    // Of other operands than the matrices the choice of an algorithm looks at whether they are there and how they are
+    // aligned; which ones is set for each product.
+    const auto* place = static_cast<const char*>(workspace) + (key.aligned ? 0 : size_of(key.a));
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, library_epilogue(key.epilogue, key.bias));
     if (key.bias) {
-      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, library_dtype(bias_dtype(key.a)));
+      set_pointer(entry, CUBLASLT_MATMUL_DESC_BIAS_POINTER, place);
     }
-    // That there are scales, for the choice of an algorithm; which ones is set for each product.
-    if (is_float8(key.a)) set_scales(entry, workspace, workspace);
+    if (key.epilogue != GemmEpilogue::None) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, n);
+      set_pointer(entry, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, place);
+    }
+    if (is_float8(key.a)) set_scales(entry, place, place);
     const auto layout = [&](cublasLtMatrixLayout_t& made, DType dtype, int64_t rows, int64_t columns) {
       library.check(library.layout_create(&made, library_dtype(dtype), static_cast<uint64_t>(rows),
                                           static_cast<uint64_t>(columns), rows),
@@ -178,6 +198,8 @@ struct MatrixState {
                                                     entry.result, preference, 1, &result, &found);
     library.preference_destroy(preference);
     if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
+      entry.exists = false;
+      if (key.epilogue != GemmEpilogue::None) return;
       throw InternalError("cuBLASLt has no algorithm for a product of " + std::to_string(m) + " x " +
                           std::to_string(n) + " x " + std::to_string(k) + " in " + name(key.a) + " and " + name(key.b) +
                           " to " + name(key.c) + ": " + library.status_string(status));
@@ -185,21 +207,20 @@ struct MatrixState {
     entry.algorithm = result.algo;
   }
 
-  // In device memory. The library's first operand is B.
+  // To device memory.
+  void set_pointer(const Entry& entry, cublasLtMatmulDescAttributes_t attribute, const void* pointer) {
+    library.check(library.desc_set(entry.desc, attribute, &pointer, sizeof(pointer)), "setting a product's operand");
+  }
+
+  // The library's first operand is B.
   void set_scales(const Entry& entry, const void* of_a, const void* of_b) {
-    library.check(library.desc_set(entry.desc, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &of_b, sizeof(of_b)),
-                  "setting a scale");
-    library.check(library.desc_set(entry.desc, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &of_a, sizeof(of_a)),
-                  "setting a scale");
+    set_pointer(entry, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, of_b);
+    set_pointer(entry, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, of_a);
   }
 
   void run(Context& context, const Entry& entry, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
            Write write, const ConstTensor& fused_bias) {
-    if (fused_bias.rank() == 1) {
-      const void* pointer = fused_bias.data();
-      library.check(library.desc_set(entry.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &pointer, sizeof(pointer)),
-                    "setting a bias");
-    }
+    if (fused_bias.rank() == 1) set_pointer(entry, CUBLASLT_MATMUL_DESC_BIAS_POINTER, fused_bias.data());
     const double one = 1, beta = write == Write::Accumulate ? 1 : 0;
     const float one_f32 = 1, beta_f32 = static_cast<float>(beta);
     const bool f64 = a.dtype() == DType::F64;
@@ -246,6 +267,26 @@ void gemm(Context& context, const GemmShape& shape, const ConstTensor& a, const 
   state.run(context, entry, a, b, c, options.c, fused ? bias : ConstTensor());
   if (has_bias && !fused)
     cuda::add_bias(context, bias, Tensor(const_cast<void*>(c.data()), c.shape(), c.dtype(), c.device()));
+}
+
+bool gemm_gelu(Context& context, GemmEpilogue epilogue, const GemmShape& shape, const ConstTensor& a,
+               const ConstTensor& b, const ConstTensor& x, const ConstTensor& result, const GemmOptions& options,
+               const ConstTensor& bias, GemmCall call) {
+  const bool all_aligned = aligned(a) && aligned(b) && aligned(x) && aligned(result) && aligned(bias);
+  if (!gelu_may_follow(context.cuda().device(), shape, a.dtype(), all_aligned)) return false;
+  MatrixState& state = state_of(context);
+  const MatrixState::Entry& entry = state.entry({.shape = shape,
+                                                 .a = a.dtype(),
+                                                 .b = b.dtype(),
+                                                 .c = result.dtype(),
+                                                 .options = options,
+                                                 .bias = bias.rank() == 1,
+                                                 .epilogue = epilogue});
+  if (!entry.exists) return false;
+  if (call == GemmCall::PrepareOnly) return true;
+  state.set_pointer(entry, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, x.data());
+  state.run(context, entry, a, b, result, options.c, bias);
+  return true;
 }
 
 void gemm_fp8(Context& context, const GemmShape& shape, const Quantised& a, const Quantised& b, const ConstTensor& c,

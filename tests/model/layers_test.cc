@@ -132,6 +132,29 @@ TEST_P(LayerTest, Mlp) {
   });
 }
 
+TEST_P(LayerTest, MlpBackwardAtOnce) {
+  with_rank([&](LayerRun run) {
+    Mlp layer(shape(), "mlp");
+    Parameters parameters;
+    layer.add_parameters(parameters);
+    ParameterMemory memory(run.context, parameters, DType::F64);
+    Mlp::Saved saved;
+    layer.allocate_expanded(arena_, saved);
+    layer.allocate_activated(arena_, saved);
+    const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
+    const Tensor dx = random_tensor(run.context, {kSlots, 32}, "dx");
+    const Probe probe({kSlots, 32}, kChain);
+    const auto f = [&] {
+      layer.forward(run, x, saved, y);
+      return probe(y);
+    };
+    f();
+    layer.backward(run, probe.gradient(), x, saved, dx);
+    expect_gradient_along(x, dx, f, "x");
+    check_parameters(parameters, f);
+  });
+}
+
 TEST_P(LayerTest, Attention) {
   with_rank([&](LayerRun run) {
     for (const int64_t window : {0, 4}) {

@@ -9,6 +9,7 @@
 
 #include "model/linear.h"
 #include "parallel/comm_threads.h"
+#include "tensor/ops/activation.h"
 #include "tests/model/rig.h"
 #include "tests/support/operand.h"
 #include "tests/support/tolerance.h"
@@ -146,6 +147,28 @@ TEST_P(Products, AddABias) {
   expect_product(
       y, before, kTokens, kOut, kIn, x, [&](int64_t i, int64_t k) { return x.at(i, k); }, w,
       [&](int64_t k, int64_t j) { return weight_at(j, k); }, quantised());
+}
+
+// On a CPU these are the products and GELU, one after the other.
+TEST_P(Products, HaveGeluOnOneSide) {
+  Context context({});
+  context.resize_workspace(std::max(products_.forward_workspace(), products_.input_gradient_workspace()));
+  const Operand bias = Operand::random({kOut}, DType::BF16, "bias"),
+                in = Operand::random({kTokens, kIn}, DType::BF16, "in");
+  Operand before({kTokens, kOut}, DType::BF16), y(before), plain(before), plain_y(before);
+  products_.prepare(context, LinearProducts::Bias::Added, LinearProducts::Gelu::OnOutput);
+  products_.forward_gelu(context, x_.tensor(), w_.tensor(), before.tensor(), y.tensor(), bias.tensor());
+  products_.forward(context, x_.tensor(), w_.tensor(), plain.tensor(), bias.tensor());
+  gelu(context, plain.tensor(), plain_y.tensor());
+  EXPECT_TRUE(before.bytes() == plain.bytes());
+  EXPECT_TRUE(y.bytes() == plain_y.bytes());
+
+  Operand dbefore({kTokens, kIn}, DType::BF16), dx(dbefore);
+  products_.prepare(context, LinearProducts::Bias::None, LinearProducts::Gelu::OnInput);
+  products_.input_gradient_gelu(context, dy_.tensor(), w_.tensor(), in.tensor(), dbefore.tensor());
+  products_.input_gradient(context, dy_.tensor(), w_.tensor(), dx.tensor());
+  gelu_backward(context, dx.tensor(), in.tensor(), dx.tensor());
+  EXPECT_TRUE(dbefore.bytes() == dx.bytes());
 }
 
 Operand magnitudes(Operand x) {

@@ -24,8 +24,6 @@
 #include "tensor/cuda/memory.h"
 #include "tensor/cuda/runtime.h"
 #include "tensor/cuda/stream.h"
-#include "tensor/ops/gemm_cuda.h"
-#include "tensor/ops/gemm_fp8_kernels.h"
 #include "tests/support/grid/grid.h"
 #include "tests/support/grid/memory.h"
 
@@ -245,79 +243,6 @@ DeviceInfo use_device(int) {
           .multiprocessors = 2,
           .shared_memory = grid::kSharedMemory,
           .memory = int64_t{1} << 34};
-}
-
-namespace {
-
-// Matrix products are the library's on a real device and have no source to test here; so that operations which use
-// them run, these are plain loops.
-void product(const GemmShape& shape, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
-             const GemmOptions& options, const ConstTensor& bias) {
-  const grid::DeviceAccess access;
-  const auto at = [](const ConstTensor& x, Transpose stored, int64_t row, int64_t column) {
-    return stored == Transpose::No ? row * x.dim(1) + column : column * x.dim(1) + row;
-  };
-  dispatch_float(a.dtype(), [&]<class T>(T) {
-    dispatch_float(c.dtype(), [&]<class C>(C) {
-      C* to = static_cast<C*>(const_cast<void*>(c.data()));
-      for (int64_t i = 0; i < shape.m; ++i) {
-        for (int64_t j = 0; j < shape.n; ++j) {
-          Acc<T> sum = options.c == Write::Accumulate ? static_cast<Acc<T>>(to[i * shape.n + j])
-                       : bias.rank() == 1             ? static_cast<Acc<T>>(bias.as<T>()[j])
-                                                      : Acc<T>(0);
-          for (int64_t l = 0; l < shape.k; ++l) {
-            sum += static_cast<Acc<T>>(a.as<T>()[at(a, options.a, i, l)]) *
-                   static_cast<Acc<T>>(b.as<T>()[at(b, options.b, l, j)]);
-          }
-          to[i * shape.n + j] = round_to<C>(sum);
-        }
-      }
-    });
-  });
-}
-
-// The same for products in 8 bits.
-void product_fp8(const GemmShape& shape, const Quantised& a, const Quantised& b, const ConstTensor& c, Write write,
-                 const ConstTensor& bias) {
-  const grid::DeviceAccess access;
-  const float scale = *a.scale.as<float>() * *b.scale.as<float>();
-  dispatch_float8(a.values.dtype(), [&]<class A>(A) {
-    dispatch_float8(b.values.dtype(), [&]<class B>(B) {
-      dispatch_float(c.dtype(), [&]<class C>(C) {
-        const A* left = a.values.as<A>();
-        const B* right = b.values.as<B>();
-        C* to = static_cast<C*>(const_cast<void*>(c.data()));
-        for (int64_t i = 0; i < shape.m; ++i) {
-          for (int64_t j = 0; j < shape.n; ++j, ++to) {
-            float sum = 0;
-            for (int64_t l = 0; l < shape.k; ++l)
-              sum += static_cast<float>(left[i * shape.k + l]) * static_cast<float>(right[j * shape.k + l]);
-            const float before = write == Write::Accumulate ? static_cast<float>(*to)
-                                 : bias.rank() == 1         ? static_cast<float>(bias.as<bf16>()[j])
-                                                            : 0.0F;
-            *to = round_to<C>(before + scale * sum);
-          }
-        }
-      });
-    });
-  });
-}
-
-}  // namespace
-
-void gemm(Context& context, const GemmShape& shape, const ConstTensor& a, const ConstTensor& b, const ConstTensor& c,
-          const GemmOptions& options, const ConstTensor& bias, GemmCall call) {
-  if (call == GemmCall::PrepareOnly) return;
-  grid::queue(context.cuda().stream().handle(), [=] { product(shape, a, b, c, options, bias); });
-}
-
-// What cuBLASLt asks for beyond what gemm_fp8.cc checked is asked for here too.
-void gemm_fp8(Context& context, const GemmShape& shape, const Quantised& a, const Quantised& b, const ConstTensor& c,
-              Write write, const ConstTensor& bias, GemmCall call) {
-  for (const ConstTensor& x : {a.values, b.values, c, bias})
-    TESSERA_CHECK_EQ(reinterpret_cast<uintptr_t>(x.data()) % 16, uintptr_t{0}, "gemm_fp8: bytes past 16");
-  if (call == GemmCall::PrepareOnly) return;
-  grid::queue(context.cuda().stream().handle(), [=] { product_fp8(shape, a, b, c, write, bias); });
 }
 
 }  // namespace cuda
