@@ -5,7 +5,8 @@
 # is well.
 #
 #   run.sh [RESULTS]      folder for the logs, . by default
-# TESSERA_RUN_ARGUMENTS: more arguments of every `tessera train` (a smaller model, fewer steps).
+# TESSERA_RUN_STEPS: of each training, 50 by default. TESSERA_RUN_ARGUMENTS: more arguments of every `tessera train` (a
+# smaller model). TESSERA_RUN_NCCL: the folder of libnccl.so.2 if it is not found by itself; empty: without NCCL.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mkdir -p "${1:-.}"
@@ -21,16 +22,18 @@ folder_of() {  # LIBRARY
   if [[ -n $found ]]; then dirname "$found"; fi
 }
 cublas=$(folder_of libcublasLt.so.13)
-nccl=$(folder_of libnccl.so.2)
+nccl=${TESSERA_RUN_NCCL-$(folder_of libnccl.so.2)}
 export LD_LIBRARY_PATH="$here/lib${cublas:+:$cublas}${nccl:+:$nccl}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 # The bundle's own mpirun, wherever the bundle lies.
-export OPAL_PREFIX="$here/openmpi" OPAL_LIBDIR="$here/lib" OPAL_PKGLIBDIR="$here/openmpi/plugins"
-export OPAL_DATADIR="$here/openmpi/share" OPAL_PKGDATADIR="$here/openmpi/share/openmpi"
-export OPAL_BINDIR="$here/bin" OPAL_SYSCONFDIR="$here/openmpi/etc" PATH="$here/bin:$PATH"
-export PMIX_INSTALL_PREFIX="$here/openmpi" PMIX_MCA_mca_base_component_path="$here/openmpi/pmix"
-export OMPI_MCA_mca_base_component_path="$here/openmpi/plugins" OMPI_MCA_btl=self,vader,tcp OMPI_MCA_plm=isolated
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+if [[ -d $here/openmpi ]]; then
+  export OPAL_PREFIX="$here/openmpi" OPAL_LIBDIR="$here/lib" OPAL_PKGLIBDIR="$here/openmpi/plugins"
+  export OPAL_DATADIR="$here/openmpi/share" OPAL_PKGDATADIR="$here/openmpi/share/openmpi"
+  export OPAL_BINDIR="$here/bin" OPAL_SYSCONFDIR="$here/openmpi/etc"
+  export PMIX_INSTALL_PREFIX="$here/openmpi" PMIX_MCA_mca_base_component_path="$here/openmpi/pmix"
+  export OMPI_MCA_mca_base_component_path="$here/openmpi/plugins" OMPI_MCA_btl=self,vader,tcp OMPI_MCA_plm=isolated
+fi
+export PATH="$here/bin:$PATH" OMPI_MCA_mpi_yield_when_idle=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
 
 tessera="$here/bin/tessera"
@@ -42,8 +45,8 @@ check() {  # WHAT, and whether the last command succeeded
 }
 
 {
-  echo "version $(cat "$here/version")"
-  nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader 2>&1
+  echo "version $(cat "$here/version" 2>/dev/null || echo unknown)"
+  nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader 2>&1 || true
   echo "cuBLASLt in: ${cublas:-not found}; NCCL in: ${nccl:-not found}"
 } | tee "$results/machine.txt"
 
