@@ -35,6 +35,7 @@ void copy_bytes_to_host(const Context& context, const ConstTensor& from, int64_t
   TESSERA_CHECK(first >= 0 && first + static_cast<int64_t>(host.size()) <= from.bytes(), "bytes of the tensor");
   if constexpr (kHasCuda) {
     if (from.device() == Device::Cuda) {
+      cuda::enter_device(context.cuda().device().ordinal);  // perhaps another thread than the context's
       const cuda::Stream& stream = context.cuda().side_stream();
       stream.copy_to_host(host.data(), bytes_of(from) + first, static_cast<int64_t>(host.size()));
       return stream.synchronize();

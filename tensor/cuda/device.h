@@ -7,6 +7,7 @@
 namespace tessera::cuda {
 
 struct DeviceInfo {
+  int ordinal = 0;           // among those that the process sees
   std::string name;          // "NVIDIA H100 80GB HBM3"
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
@@ -28,5 +29,9 @@ Devices find_devices();
 // Makes device `ordinal` the calling thread's, and says what it is. Throws UsageError when there is none, and when this
 // build has no kernels for its architecture.
 DeviceInfo use_device(int ordinal);
+
+// Makes a device that is in use the calling thread's too: the choice is each thread's own, and without one CUDA takes
+// device 0 and makes itself at home there, in half a gigabyte. For threads beside that of a context.
+void enter_device(int ordinal);
 
 }  // namespace tessera::cuda

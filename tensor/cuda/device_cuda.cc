@@ -5,7 +5,7 @@
 
 namespace tessera::cuda {
 
-// Of a kernel in device_probe_cuda.cu: an error when this build has no code for the current device.
+// Of a kernel in probe_cuda.cu: an error when this build has no code for the current device.
 int probe_kernel_code();
 
 Devices find_devices() {
@@ -50,12 +50,21 @@ DeviceInfo use_device(int ordinal) {
                      "): configure with -DCMAKE_CUDA_ARCHITECTURES=" +
                      std::to_string(properties.major) + std::to_string(properties.minor));
   }
-  return {.name = properties.name,
+  return {.ordinal = ordinal,
+          .name = properties.name,
           .major = properties.major,
           .minor = properties.minor,
           .multiprocessors = properties.multiProcessorCount,
           .shared_memory = static_cast<int64_t>(properties.sharedMemPerBlockOptin),
           .memory = static_cast<int64_t>(properties.totalGlobalMem)};
+}
+
+void enter_device(int ordinal) {
+  if (const cudaError_t error = cudaSetDevice(ordinal); error != cudaSuccess) {
+    (void)cudaGetLastError();
+    throw InternalError("choosing GPU " + std::to_string(ordinal) + " for another thread: " + cudaGetErrorName(error) +
+                        " (" + cudaGetErrorString(error) + ")");
+  }
 }
 
 }  // namespace tessera::cuda

@@ -120,6 +120,12 @@ struct StreamState {
   }
 };
 
+thread_local bool chosen = false;  // a device, by this thread
+
+void require_device() {
+  if (!chosen) throw InternalError("this thread uses the device and has not chosen it: CUDA would take device 0");
+}
+
 std::atomic<int64_t> copies_to_device, copies_to_host, waits, kernels, graphs;
 
 StreamState& state_of(void* handle) { return *static_cast<StreamState*>(handle); }
@@ -156,13 +162,19 @@ StreamCalls stream_calls() {
 
 bool recording(void* stream) { return state_of(stream).recorded != nullptr; }
 void record(void* stream, std::function<void()> work) { state_of(stream).recorded->push_back(std::move(work)); }
-void count_kernel() { ++kernels; }
+void count_kernel() {
+  require_device();
+  ++kernels;
+}
 
 }  // namespace grid
 
 namespace cuda {
 
-void* allocate_device(int64_t bytes) { return DeviceHeap::heap().allocate(static_cast<size_t>(bytes)); }
+void* allocate_device(int64_t bytes) {
+  require_device();
+  return DeviceHeap::heap().allocate(static_cast<size_t>(bytes));
+}
 void free_device(void* data) noexcept { DeviceHeap::heap().release(data); }
 void* allocate_pinned(int64_t bytes) {
   void* data = std::aligned_alloc(256, static_cast<size_t>((bytes + 255) / 256 * 256));
@@ -176,6 +188,7 @@ Stream::~Stream() { delete static_cast<StreamState*>(handle_); }
 bool Stream::recording() const { return grid::recording(handle_); }
 void Stream::synchronize() const {
   refuse_recording(*this, "a wait of the host");
+  require_device();
   ++waits;
   while (!state_of(handle_).done()) std::this_thread::yield();
 }
@@ -194,11 +207,13 @@ void Stream::copy_to_host(void* to, const void* from, int64_t bytes) const {
   copy_on_device(to, from, bytes);
 }
 void Stream::copy_on_device(void* to, const void* from, int64_t bytes) const {
+  require_device();
   if (recording()) return grid::record(handle_, [=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
   const grid::DeviceAccess access;
   if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 void Stream::zero(void* data, int64_t bytes) const {
+  require_device();
   if (recording()) return grid::record(handle_, [=] { std::memset(data, 0, static_cast<size_t>(bytes)); });
   const grid::DeviceAccess access;
   if (bytes > 0) std::memset(data, 0, static_cast<size_t>(bytes));
@@ -236,7 +251,10 @@ void Event::synchronize() const {
 
 Devices find_devices() { return {.count = 1, .reason = {}}; }
 
+void enter_device(int) { chosen = true; }
+
 DeviceInfo use_device(int) {
+  chosen = true;
   return {.name = "grid emulator",
           .major = 9,
           .minor = 0,
