@@ -25,13 +25,15 @@ template <int D>
 constexpr int kGroups = D > 128 ? 2 : 1;  // warps that share 16 rows, each with half of the columns
 template <int D>
 constexpr int kKeyThreads = 128 * kGroups<D>;
-constexpr int kWeightStride = kTile + 8;  // of P^T and dS^T, [64 keys, 64 queries]
+constexpr int kWeightStride = kTile + 8;  // of P^T and dS^T, [64 keys, 64 queries], where warps exchange them
+template <int D>
+constexpr int kWeightElements = kGroups<D> == 1 ? 0 : kTile* kWeightStride;
 
 template <int D>
 constexpr int64_t kQueryShared = (2 + 2 * kStages<D>)*kTileBytes<D>;
 template <int D>
 constexpr int64_t kKeyShared = (2 + 2 * kStages<D>)*kTileBytes<D> +
-                               2 * kTile* kWeightStride * 2 + kStages<D> * 2 * kTile * 4;
+                               2 * kWeightElements<D> * 2 + kStages<D> * 2 * kTile * 4;
 
 // lse in powers of two; infinity for a query that saw nothing, whose probabilities are then 0.
 __device__ __forceinline__ float log2_sum(float lse) {
@@ -55,12 +57,12 @@ __global__ void __launch_bounds__(kQueryThreads) dq_kernel(AttentionInput in, Op
   const auto load_pair = [&](int pair, int stage) {
     const int64_t key = int64_t{in.key_tile[pair]} * kTile, at = (kv_head * in.keys + key) * in.head_dim;
     const int keys = static_cast<int>(in.keys - key < kTile ? in.keys - key : kTile);
-    load_tile<D>(k_tiles + stage * kTileElements<D>, o.k + at, in.head_dim, keys, in.head_dim);
-    load_tile<D>(v_tiles + stage * kTileElements<D>, o.v + at, in.head_dim, keys, in.head_dim);
+    load_tile<D, kQueryThreads>(k_tiles + stage * kTileElements<D>, o.k + at, in.head_dim, keys, in.head_dim);
+    load_tile<D, kQueryThreads>(v_tiles + stage * kTileElements<D>, o.v + at, in.head_dim, keys, in.head_dim);
   };
   const int begin = in.offset[tile], end = in.offset[tile + 1];
-  load_tile<D>(q_tile, o.q + (head * in.queries + first) * in.head_dim, in.head_dim, rows, in.head_dim);
-  load_tile<D>(do_tile, o.dout + first * stride + head * in.head_dim, stride, rows, in.head_dim);
+  load_tile<D, kQueryThreads>(q_tile, o.q + (head * in.queries + first) * in.head_dim, in.head_dim, rows, in.head_dim);
+  load_tile<D, kQueryThreads>(do_tile, o.dout + first * stride + head * in.head_dim, stride, rows, in.head_dim);
   if (kStages<D> == 2 && begin < end) load_pair(begin, 0);
   commit_copies();
 
@@ -130,10 +132,10 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
   bf16* q_tiles = v_tile + kTileElements<D>;
   bf16* do_tiles = q_tiles + kStages<D> * kTileElements<D>;
   bf16* p_tile = do_tiles + kStages<D> * kTileElements<D>;
-  bf16* ds_tile = p_tile + kTile * kWeightStride;
-  float* log_sums = reinterpret_cast<float*>(ds_tile + kTile * kWeightStride);  // [stages, 64]
-  float* deltas = log_sums + kStages<D> * kTile;                                // [stages, 64]
-  PairKind* kinds = reinterpret_cast<PairKind*>(deltas + kStages<D> * kTile);   // [query tiles]
+  bf16* ds_tile = p_tile + kWeightElements<D>;
+  float* log_sums = reinterpret_cast<float*>(ds_tile + kWeightElements<D>);    // [stages, 64]
+  float* deltas = log_sums + kStages<D> * kTile;                               // [stages, 64]
+  PairKind* kinds = reinterpret_cast<PairKind*>(deltas + kStages<D> * kTile);  // [query tiles]
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int row = warp % 4 * 16, group = warp / 4;
   const int key_tile = static_cast<int>(blockIdx.x), kv_head = static_cast<int>(blockIdx.y);
@@ -144,8 +146,8 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
   const float scale = static_cast<float>(in.scale * std::numbers::log2e);
 
   const int64_t kv_at = (kv_head * in.keys + first) * in.head_dim;
-  load_tile<D>(k_tile, o.k + kv_at, in.head_dim, rows, in.head_dim);
-  load_tile<D>(v_tile, o.v + kv_at, in.head_dim, rows, in.head_dim);
+  load_tile<D, kKeyThreads<D>>(k_tile, o.k + kv_at, in.head_dim, rows, in.head_dim);
+  load_tile<D, kKeyThreads<D>>(v_tile, o.v + kv_at, in.head_dim, rows, in.head_dim);
   for (int i = thread; i < in.query_tiles; i += kKeyThreads<D>) kinds[i] = pair_kind(in, i, key_tile);
   __syncthreads();
   const auto next_tile = [&](int tile) {
@@ -157,10 +159,10 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
   const auto load_queries = [&](int tile, int head, int stage) {
     const int64_t query = int64_t{tile} * kTile;
     const int queries = static_cast<int>(in.queries - query < kTile ? in.queries - query : kTile);
-    load_tile<D>(q_tiles + stage * kTileElements<D>, o.q + (head * in.queries + query) * in.head_dim, in.head_dim,
-                 queries, in.head_dim);
-    load_tile<D>(do_tiles + stage * kTileElements<D>, o.dout + query * stride + head * in.head_dim, stride, queries,
-                 in.head_dim);
+    load_tile<D, kKeyThreads<D>>(q_tiles + stage * kTileElements<D>, o.q + (head * in.queries + query) * in.head_dim,
+                                 in.head_dim, queries, in.head_dim);
+    load_tile<D, kKeyThreads<D>>(do_tiles + stage * kTileElements<D>, o.dout + query * stride + head * in.head_dim,
+                                 stride, queries, in.head_dim);
     if (thread < kTile) {
       const int64_t at = head * in.queries + query + thread;
       const bool here = thread < queries;
@@ -195,6 +197,7 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
     float scores[1][kQueries / 8][4] = {}, gradients[1][kQueries / 8][4] = {};
     multiply_rows<D>(scores, k_tile, row, q_tile, group * kQueries);
     multiply_rows<D>(gradients, v_tile, row, do_tile, group * kQueries);
+    uint32_t p_pairs[kQueries / 8][2], ds_pairs[kQueries / 8][2];  // as BF16
 #pragma unroll
     for (int n = 0; n < kQueries / 8; ++n) {
       for (int c = 0; c < 2; ++c) {
@@ -204,30 +207,46 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
         if (masked) seeing = query_place(in, query + column);
         for (int i = 0; i < 2; ++i) {
           const bool seen = !masked || visible(in, seeing, place[i]);
-          const float p = seen ? power_of_two(scores[0][n][c + 2 * i] * scale - log_sum) : 0;
-          scores[0][n][c + 2 * i] = p;
-          gradients[0][n][c + 2 * i] = seen ? p * (gradients[0][n][c + 2 * i] - delta) : 0;
+          // Chosen after it is computed: a choice before would be a branch for each element.
+          const float p = power_of_two(scores[0][n][c + 2 * i] * scale - log_sum);
+          const float ds = p * (gradients[0][n][c + 2 * i] - delta);
+          scores[0][n][c + 2 * i] = seen ? p : 0;
+          gradients[0][n][c + 2 * i] = seen ? ds : 0;
         }
       }
-      // To shared memory, since warps of one row share its columns differently from here on.
-      const int at = (row + fragment_row(0)) * kWeightStride + group * kQueries + 8 * n + fragment_column(0);
       for (int i = 0; i < 2; ++i) {
-        const int pair = at + i * 8 * kWeightStride;
-        *reinterpret_cast<uint32_t*>(p_tile + pair) = pack_bf16(scores[0][n][2 * i], scores[0][n][2 * i + 1]);
-        *reinterpret_cast<uint32_t*>(ds_tile + pair) = pack_bf16(gradients[0][n][2 * i], gradients[0][n][2 * i + 1]);
+        p_pairs[n][i] = pack_bf16(scores[0][n][2 * i], scores[0][n][2 * i + 1]);
+        ds_pairs[n][i] = pack_bf16(gradients[0][n][2 * i], gradients[0][n][2 * i + 1]);
       }
     }
-    if constexpr (kGroups<D> == 1)
-      sync_warp();
-    else
+    if constexpr (kGroups < D >> 1) {
+      // Through shared memory, since warps of one row share its columns differently from here on.
+      const int at = (row + fragment_row(0)) * kWeightStride + group * kQueries + fragment_column(0);
+#pragma unroll
+      for (int n = 0; n < kQueries / 8; ++n) {
+        for (int i = 0; i < 2; ++i) {
+          const int pair = at + 8 * n + i * 8 * kWeightStride;
+          *reinterpret_cast<uint32_t*>(p_tile + pair) = p_pairs[n][i];
+          *reinterpret_cast<uint32_t*>(ds_tile + pair) = ds_pairs[n][i];
+        }
+      }
       __syncthreads();
+    }
 #pragma unroll
     for (int j = 0; j < kTile / 16; ++j) {
-      uint32_t a[1][4];
-      load_left<kWeightStride>(a[0], p_tile, row, 16 * j);
-      multiply_into<D>(dv_sums, a, do_tile, 16 * j, group * kColumns);
-      load_left<kWeightStride>(a[0], ds_tile, row, 16 * j);
-      multiply_into<D>(dk_sums, a, q_tile, 16 * j, group * kColumns);
+      uint32_t p[1][4], ds[1][4];
+      if constexpr (kGroups < D >> 1) {
+        load_left<kWeightStride>(p[0], p_tile, row, 16 * j);
+        load_left<kWeightStride>(ds[0], ds_tile, row, 16 * j);
+      } else {
+        // Two neighbouring fragments of sums are a left operand (as_left).
+        for (int i = 0; i < 4; ++i) {
+          p[0][i] = p_pairs[2 * j + i / 2][i % 2];
+          ds[0][i] = ds_pairs[2 * j + i / 2][i % 2];
+        }
+      }
+      multiply_into<D>(dv_sums, p, do_tile, 16 * j, group * kColumns);
+      multiply_into<D>(dk_sums, ds, q_tile, 16 * j, group * kColumns);
     }
     __syncthreads();
     tile = following;

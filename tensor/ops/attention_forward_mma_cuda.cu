@@ -111,16 +111,18 @@ __global__ void __launch_bounds__(kThreads)
   const auto load_keys = [&](int key_tile, int stage) {
     const int64_t key = int64_t{key_tile} * kTile;
     const int keys = static_cast<int>(in.keys - key < kTile ? in.keys - key : kTile);
-    load_tile<D>(k_tiles + stage * kTileElements<D>, k_head + key * in.head_dim, in.head_dim, keys, in.head_dim);
-    load_tile<D>(v_tiles + stage * kTileElements<D>, v_head + key * in.head_dim, in.head_dim, keys, in.head_dim);
+    load_tile<D, kThreads>(k_tiles + stage * kTileElements<D>, k_head + key * in.head_dim, in.head_dim, keys,
+                           in.head_dim);
+    load_tile<D, kThreads>(v_tiles + stage * kTileElements<D>, v_head + key * in.head_dim, in.head_dim, keys,
+                           in.head_dim);
   };
   KeyTiles<R> list(in, first_tile);
   int key_tile = list.key_tile(), stage = 0;
   for (int r = 0; r < R; ++r) {
     const int64_t at = int64_t{first_tile + r} * kTile;
     const int64_t rows = in.queries - at < kTile ? in.queries - at : kTile;  // none of a tile past the end
-    load_tile<D>(q_tiles + r * kTileElements<D>, rows > 0 ? q + (head * in.queries + at) * in.head_dim : q, in.head_dim,
-                 static_cast<int>(rows), in.head_dim);
+    load_tile<D, kThreads>(q_tiles + r * kTileElements<D>, rows > 0 ? q + (head * in.queries + at) * in.head_dim : q,
+                           in.head_dim, static_cast<int>(rows), in.head_dim);
   }
   if (kStages<D> == 2 && key_tile < in.key_tiles) load_keys(key_tile, 0);
   commit_copies();

@@ -43,14 +43,32 @@ void with_head_size(int64_t head_dim, F&& f) {
 }
 
 // Starts the copy of `rows` rows, `stride` elements apart, of head_dim elements each; the rest of the tile becomes
-// zeros. By all threads of the block.
-template <int D>
+// zeros. By all kThreads threads of the block. Where they come out even a thread keeps to its columns, and a copy costs
+// it eight instructions: there are up to sixteen for each pair of tiles, in the way of the products.
+template <int D, int kThreads>
 __device__ __forceinline__ void load_tile(bf16* tile, const bf16* from, int64_t stride, int rows, int head_dim) {
   constexpr int kChunks = D / 8;
-  for (int i = static_cast<int>(threadIdx.x); i < kTile * kChunks; i += static_cast<int>(blockDim.x)) {
-    const int row = i / kChunks, column = i % kChunks * 8;
-    const bool inside = row < rows && column < head_dim;
-    copy_async(tile + row * kRowElements<D> + column, inside ? from + row * stride + column : from, inside ? 16 : 0);
+  const int thread = static_cast<int>(threadIdx.x);
+  if constexpr (kThreads % kChunks == 0) {
+    constexpr int kRows = kThreads / kChunks;
+    const int first = thread / kChunks, column = thread % kChunks * 8;
+    bf16* to = tile + first * kRowElements<D> + column;
+    const bf16* source = from + first * stride + column;
+    const int last = column < head_dim ? rows : 0;
+#pragma unroll 2
+    for (int row = first; row < kTile; row += kRows) {
+      copy_async(to, row < last ? source : from, row < last ? 16 : 0);
+      to += kRows * kRowElements<D>;
+      source += kRows * stride;
+    }
+  } else {
+    static_assert(kTile * kChunks % kThreads == 0);
+#pragma unroll 2
+    for (int i = thread; i < kTile * kChunks; i += kThreads) {
+      const int row = i / kChunks, column = i % kChunks * 8;
+      const bool inside = row < rows && column < head_dim;
+      copy_async(tile + row * kRowElements<D> + column, inside ? from + row * stride + column : from, inside ? 16 : 0);
+    }
   }
 }
 
