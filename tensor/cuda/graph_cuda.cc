@@ -11,6 +11,7 @@ namespace {
 
 void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) {
+    (void)cudaGetLastError();  // or whoever asks next takes it for theirs
     throw InternalError(std::string(what) + ": " + cudaGetErrorName(error) + " (" + cudaGetErrorString(error) + ")");
   }
 }

@@ -14,6 +14,7 @@ namespace {
 
 void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) {
+    (void)cudaGetLastError();  // or whoever asks next takes it for theirs
     throw InternalError(std::string(what) + ": " + cudaGetErrorName(error) + " (" + cudaGetErrorString(error) + ")");
   }
 }
@@ -109,7 +110,10 @@ void Event::record(const Stream& stream) {
 
 bool Event::done() const {
   const cudaError_t error = cudaEventQuery(event_of(handle_));
-  if (error == cudaErrorNotReady) return false;
+  if (error == cudaErrorNotReady) {
+    (void)cudaGetLastError();
+    return false;
+  }
   check(error, "asking for an event");
   return true;
 }

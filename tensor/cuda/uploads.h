@@ -30,7 +30,7 @@ class Uploads {
     T* device;
   };
 
-  // Memory for `count` elements: fill host, then send.
+  // Memory for `count` elements: fill host, then send, before the next take: the ring may move on with that.
   template <class T>
   Piece<T> take(int64_t count) {
     const int64_t at = reserve(count * static_cast<int64_t>(sizeof(T)));

@@ -110,6 +110,7 @@ void cuda::embedding_backward(const Context& context, std::span<const int32_t> i
     if (kept == 0) continue;
     std::sort(sorted.host.begin(), sorted.host.begin() + kept,
               [&](int32_t a, int32_t b) { return part[a] != part[b] ? part[a] < part[b] : a < b; });
+    const int32_t* sorted_tokens = uploads.send(sorted);
     const auto runs = uploads.take<Run>(kept);
     int64_t count = 0;
     for (int64_t t = 0; t < kept; ++t) {
@@ -117,7 +118,6 @@ void cuda::embedding_backward(const Context& context, std::span<const int32_t> i
       if (t == 0 || runs.host[count - 1].row != row) runs.host[count++] = {row, static_cast<int32_t>(t), 0};
       runs.host[count - 1].end = static_cast<int32_t>(t + 1);
     }
-    const int32_t* sorted_tokens = uploads.send(sorted);
     const Run* all_runs = uploads.send(runs);
     dispatch_float(dy.dtype(), [&]<class T>(T) {
       using A = Acc<T>;
