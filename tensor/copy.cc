@@ -9,6 +9,20 @@ namespace {
 
 const std::byte* bytes_of(const ConstTensor& x) { return static_cast<const std::byte*>(x.data()); }
 
+// A copy to memory that is not pinned makes the host wait inside CUDA, where nobody looks whether the wait is in vain
+// (cuda::Runtime::wait): little is copied through pinned memory, and much when all that is queued is done.
+void copy_to_host(cuda::Runtime& cuda, const std::byte* from, std::byte* to, int64_t bytes) {
+  if (bytes <= cuda::Runtime::kResultBytes) {
+    const std::span<std::byte> result = cuda.result<std::byte>().first(static_cast<size_t>(bytes));
+    cuda.fetch(from, result);
+    std::memcpy(to, result.data(), result.size());
+    return;
+  }
+  cuda.wait();
+  cuda.stream().copy_to_host(to, from, bytes);
+  cuda.wait();
+}
+
 }  // namespace
 
 void copy(const Context& context, const ConstTensor& from, const Tensor& to) {
@@ -24,8 +38,7 @@ void copy(const Context& context, const ConstTensor& from, const Tensor& to) {
         const std::span<const std::byte> bytes(bytes_of(from), static_cast<size_t>(from.bytes()));
         return context.cuda().uploads().copy_to(static_cast<std::byte*>(to.data()), bytes);
       }
-      stream.copy_to_host(to.data(), from.data(), from.bytes());
-      return context.synchronize();
+      return copy_to_host(context.cuda(), bytes_of(from), static_cast<std::byte*>(to.data()), from.bytes());
     }
   }
   std::memcpy(to.data(), from.data(), static_cast<size_t>(from.bytes()));

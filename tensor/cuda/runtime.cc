@@ -9,7 +9,7 @@ Runtime::Runtime(int ordinal)
       uploads_(stream_),
       partials_(Device::Cuda, kPartialBytes),
       matrix_workspace_(Device::Cuda, kMatrixWorkspaceBytes),
-      result_(kPartialBytes) {}
+      result_(kResultBytes) {}
 
 void Runtime::wait() {
   if (!watch_) return stream_.synchronize();

@@ -31,6 +31,7 @@ class Runtime {
   void* partials() const { return partials_.data(); }
 
   // Pinned host memory for results that the host waits for.
+  static constexpr int64_t kResultBytes = 64 << 10;
   template <class T>
   std::span<T> result() const {
     return {static_cast<T*>(result_.data()), static_cast<size_t>(result_.bytes()) / sizeof(T)};
