@@ -1,6 +1,7 @@
 #include "launch/assembly.h"
 
 #include <algorithm>
+#include <exception>
 #include <functional>
 #include <string>
 
@@ -83,7 +84,7 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const Rank
     : context_({.device = config.run().device() == RunSection::CUDA ? Device::Cuda : Device::Cpu,
                 .threads = threads,
                 .cuda_device = gpu.ordinal}),
-      link_(world, context_, gpu.transport, gpu.sums),
+      link_(world, context_, gpu.transport, gpu.sums, gpu.deadline_seconds),
       mesh_(world, MeshShape::resolve(config.parallel(), world.size())),
       shape_(shape_of(config, mesh_)),
       context_options_({.ranks = shape_.cp,
@@ -137,6 +138,10 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const Rank
     elements += counted.size() * parameter->global_shape.row_size();
   }
   model_parameters_ = world.sum(elements);
+}
+
+Assembly::~Assembly() {
+  if (std::uncaught_exceptions() > 0) abandon();
 }
 
 std::vector<Stage*> Assembly::stages() {

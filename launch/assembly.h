@@ -34,6 +34,11 @@ class Assembly {
   Assembly(const RunConfig& config, Comm& world, int threads, const RankGpu& gpu = {});
   // On the rank's own GPU, if any.
   Assembly(const RunConfig& config, Session& session);
+  ~Assembly();
+
+  // Ends what is under way on the device without waiting for other ranks: for a rank that fails. Memory that is freed
+  // would wait for it. The destructor does so when an exception is on its way.
+  void abandon() noexcept { link_.abandon(); }
 
   Context& context() { return context_; }
   Mesh& mesh() { return mesh_; }

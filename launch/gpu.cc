@@ -57,6 +57,8 @@ RankGpu choose_gpu(const RunConfig& config, const Session& session) {
       RankGpu gpu = choose_gpu(config.parallel().gpu_transport(), session.local, session.world.size(),
                                cuda::find_devices().count, process_environment()("NCCL_HOSTID") != nullptr);
       if (!config.parallel().overlap()) gpu.sums = DeviceSums::RankOrder;
+      const double watchdog = config.watchdog().timeout_seconds();
+      if (watchdog > 0) gpu.deadline_seconds = watchdog / 2;
       return gpu;
     }
   }

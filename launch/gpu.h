@@ -22,6 +22,7 @@ struct RankGpu {
   int ordinal = 0;  // among those that this process sees
   DeviceTransport transport = DeviceTransport::Staged;
   DeviceSums sums = DeviceSums::Fast;
+  double deadline_seconds = DeviceLink::kNoDeadline;  // of what NCCL waits for
 };
 
 // GPU and transport of a rank where a host has `devices` GPUs: its number on the host, counted round. `transport` is
@@ -31,8 +32,9 @@ struct RankGpu {
 RankGpu choose_gpu(const std::string& transport, const LocalRank& local, int world_size, int devices,
                    bool hosts_apart = false);
 
-// The same for a resolved config on this machine, with sums in rank order where it asks for no overlap; the default
-// where it runs on the CPU.
+// The same for a resolved config on this machine, with sums in rank order where it asks for no overlap, and a deadline
+// of half of watchdog.timeout_seconds, which counts from a step's beginning: an error that names the group comes first.
+// The default where it runs on the CPU.
 RankGpu choose_gpu(const RunConfig& config, const Session& session);
 
 // Throws UsageError naming the GPU when it has no matrix units for 8-bit floats.

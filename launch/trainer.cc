@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <chrono>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 
@@ -100,7 +101,9 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
   progress_ = std::make_unique<Progress>(position_.step, config.run().steps());
 }
 
-Trainer::~Trainer() = default;
+Trainer::~Trainer() {
+  if (parts_ != nullptr && std::uncaught_exceptions() > 0) parts_->abandon();  // before the pipeline's memory goes
+}
 
 State Trainer::settled_state() {
   parts_->context().synchronize();

@@ -91,6 +91,7 @@ class DeviceExchange : public CommBackend {
   // See Comm::expect_device_tensors() and connect_device().
   virtual void expect() {}
   virtual void connect() {}
+  virtual void abandon() noexcept {}
   virtual void copy(const std::byte* from, std::byte* to, int64_t bytes) = 0;
 };
 
@@ -159,6 +160,14 @@ class Comm : protected CommBackend {
   void connect_device() {
     if (device_ != nullptr) device_->connect();
   }
+  // Ends what is under way on the device, without waiting for other ranks; the group, and those split from it, move
+  // device tensors no more. For a rank that fails.
+  void abandon_device() noexcept {
+    if (device_ != nullptr) device_->abandon();
+  }
+  // Throws when a rank has failed and this one can know (comm_threads: PeerFailed), for whoever waits for something
+  // else.
+  virtual void check_peers() {}
   // What moves host memory, for a DeviceExchange that goes through it: nothing is checked or counted.
   CommBackend& host_backend() { return *this; }
 

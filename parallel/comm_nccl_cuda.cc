@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "parallel/nccl_communicator.h"
 #include "parallel/nccl_library.h"
 #include "tensor/cuda/runtime.h"
 
@@ -26,16 +27,20 @@ class NcclExchange;
 
 // What the exchanges of all groups of a rank share.
 struct Job {
-  explicit Job(const Context& context_) : library(Library::open()), context(context_) {
+  Job(Comm& world_, const Context& context_, double deadline_seconds_)
+      : library(Library::open()), world(world_), context(context_), deadline_seconds(deadline_seconds_) {
     context.cuda().set_watch([this] { watch(); });
   }
   ~Job() { context.cuda().set_watch({}); }
   void watch();
+  void abandon() noexcept;
   void progress();
   bool all_queued() const;
 
   const Library& library;
+  Comm& world;
   const Context& context;
+  double deadline_seconds;
   int splits = 0;  // groups split from the world so far, the same number on every rank
   std::set<NcclExchange*> exchanges;
 };
@@ -109,6 +114,7 @@ class NcclExchange final : public DeviceExchange {
   }
   void expect() override { expected_ = true; }
   void connect() override;
+  void abandon() noexcept override { job_->abandon(); }
   void copy(const std::byte* from, std::byte* to, int64_t bytes) override { stream_.copy_on_device(to, from, bytes); }
 
   void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override {
@@ -154,11 +160,11 @@ class NcclExchange final : public DeviceExchange {
   bool all_queued() const {
     return std::all_of(channels_.begin(), channels_.end(), [](const auto& c) { return c.second.waiting.empty(); });
   }
-  void look_for_errors() {
-    if (communicator_) communicator_->ready();
-    for (auto& [key, channel] : channels_) {
-      if (channel.communicator) channel.communicator->ready();
-    }
+  void look() {
+    for_communicators([](Communicator& communicator) { communicator.look(); });
+  }
+  void abort() noexcept {
+    for_communicators([](Communicator& communicator) { communicator.abort(); });
   }
   // A message that is withdrawn.
   void forget(Pending& pending) {
@@ -170,6 +176,14 @@ class NcclExchange final : public DeviceExchange {
 
  private:
   using Key = std::tuple<int, bool, int>;  // peer, whether this rank sends, tag
+
+  template <class F>
+  void for_communicators(F&& f) {
+    if (communicator_) f(*communicator_);
+    for (auto& [key, channel] : channels_) {
+      if (channel.communicator) f(*channel.communicator);
+    }
+  }
 
   Pending& take() {
     for (Pending& pending : pending_) {
@@ -183,7 +197,7 @@ class NcclExchange final : public DeviceExchange {
       ncclUniqueId id{};
       if (group_.rank() == 0) make_id(id);
       group_.host_backend().do_broadcast(reinterpret_cast<std::byte*>(&id), sizeof(id), 0);
-      communicator_.emplace(job_->library, group_.name(), id, group_.rank(), group_.size());
+      communicator_.emplace(job_->library, group_.name(), id, group_.rank(), group_.size(), job_->deadline_seconds);
     }
     return *communicator_;
   }
@@ -266,7 +280,7 @@ class NcclExchange final : public DeviceExchange {
     if (sends) {
       make_id(channel.id);
       channel.id_moves = Request(group_.host_backend().do_send(bytes, sizeof(channel.id), peer, tag));
-      channel.communicator.emplace(job_->library, channel.name, channel.id, 0, 2);
+      channel.communicator.emplace(job_->library, channel.name, channel.id, 0, 2, job_->deadline_seconds);
     } else {
       channel.id_arrives = group_.host_backend().do_receive(bytes, sizeof(channel.id), peer, tag);
       channel.id_moves = Request(channel.id_arrives);
@@ -278,7 +292,7 @@ class NcclExchange final : public DeviceExchange {
     if (!channel.communicator) {
       if (!channel.id_arrives->over()) return;
       channel.id_moves.wait();
-      channel.communicator.emplace(job_->library, channel.name, channel.id, 1, 2);
+      channel.communicator.emplace(job_->library, channel.name, channel.id, 1, 2, job_->deadline_seconds);
     }
     if (!channel.communicator->ready()) return;
     channel.id_moves.wait();  // the peer has it
@@ -352,15 +366,26 @@ bool Job::all_queued() const {
   return std::all_of(exchanges.begin(), exchanges.end(), [](const NcclExchange* e) { return e->all_queued(); });
 }
 
+// Whatever is wrong, nothing that is queued must wait for it any more: memory is freed next, and CUDA waits then.
 void Job::watch() {
-  progress();
-  for (NcclExchange* exchange : exchanges) exchange->look_for_errors();
+  try {
+    world.check_peers();
+    progress();
+    for (NcclExchange* exchange : exchanges) exchange->look();
+  } catch (...) {
+    abandon();
+    throw;
+  }
+}
+
+void Job::abandon() noexcept {
+  for (NcclExchange* exchange : exchanges) exchange->abort();
 }
 
 }  // namespace
 
-std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm& group, const Context& context) {
-  auto job = std::make_shared<Job>(context);
+std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm& group, const Context& context, double deadline_seconds) {
+  auto job = std::make_shared<Job>(group, context, deadline_seconds);
   const int version = job->library.version();
   std::vector<int> versions(group.size(), version);
   if (group.size() > 1) {
@@ -382,7 +407,7 @@ std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm& group, const Context& c
 
 namespace tessera {
 
-std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm&, const Context&) {
+std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm&, const Context&, double) {
   throw UsageError(
       "this build has no NCCL (its header was not found): set parallel.gpu_transport = staged, or install NCCL's "
       "development files and build again");

@@ -68,6 +68,11 @@ class ThreadComm final : public Comm {
       : Comm(rank, static_cast<int>(group->world_ranks.size()), name), group_(std::move(group)) {}
   ~ThreadComm() override { move_device_tensors(nullptr); }  // it may have messages of its own under way here
 
+  void check_peers() override {
+    const std::lock_guard lock(world().mutex);
+    world().check_peers();
+  }
+
  protected:
   void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override;
   void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) override;

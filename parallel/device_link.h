@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "parallel/comm.h"
 #include "tensor/context.h"
@@ -23,10 +24,18 @@ enum class DeviceSums : uint8_t {
 // UsageError when the transport cannot be used here. Collective over the world.
 class DeviceLink {
  public:
-  DeviceLink(Comm& world, const Context& context, DeviceTransport transport, DeviceSums sums = DeviceSums::Fast);
+  static constexpr double kNoDeadline = std::numeric_limits<double>::infinity();
+
+  // deadline_seconds: how long a call of NCCL's may wait for other ranks before the host's next wait throws IoError.
+  DeviceLink(Comm& world, const Context& context, DeviceTransport transport, DeviceSums sums = DeviceSums::Fast,
+             double deadline_seconds = kNoDeadline);
   ~DeviceLink();
   DeviceLink(const DeviceLink&) = delete;
   DeviceLink& operator=(const DeviceLink&) = delete;
+
+  // Ends what is under way on the device, without waiting for other ranks, and lets nothing more begin: for a rank that
+  // fails and frees its memory.
+  void abandon() noexcept { world_.abandon_device(); }
 
   // Memory of the device that it takes itself; what NCCL takes for its communicators is not known.
   int64_t device_bytes() const { return device_bytes_; }

@@ -1,0 +1,153 @@
+#if __has_include(<nccl.h>)
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <exception>
+#include <thread>
+#include <utility>
+
+#include "parallel/nccl_communicator.h"
+#include "tensor/check.h"
+
+namespace tessera::nccl {
+namespace {
+
+int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+double seconds_since(int64_t start) { return static_cast<double>(now() - start) * 1e-9; }
+
+// name: for NCCL's own reports (RAS); must outlive the call that the config is for.
+ncclConfig_t config_of(const std::string& name) {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  config.commName = name.c_str();
+  return config;
+}
+
+}  // namespace
+
+Communicator::Communicator(const Library& library, std::string name, const ncclUniqueId& id, int rank, int ranks,
+                           double deadline_seconds)
+    : library_(library),
+      name_(std::move(name)),
+      rank_(rank),
+      ranks_(ranks),
+      deadline_seconds_(deadline_seconds),
+      start_(now()) {
+  ncclConfig_t config = config_of(name_);
+  check(library_.init_rank(&comm_, ranks, id, rank, &config), "making a communicator");
+}
+
+Communicator::Communicator(Communicator& whole, std::string name, int color, int rank, int ranks)
+    : library_(whole.library_),
+      name_(std::move(name)),
+      rank_(rank),
+      ranks_(ranks),
+      deadline_seconds_(whole.deadline_seconds_),
+      start_(now()) {
+  ncclConfig_t config = config_of(name_);
+  comm_ = whole.split(color, rank, config);
+}
+
+void Communicator::stay_apart() {
+  ncclConfig_t config = config_of(name_);
+  split(NCCL_SPLIT_NOCOLOR, 0, config);
+}
+
+ncclComm_t Communicator::split(int color, int rank, ncclConfig_t& config) {
+  await_ready();
+  begin();
+  ncclComm_t part = nullptr;
+  check(library_.split(comm_, color, rank, &part, &config), "splitting a communicator");
+  await_ready();  // `part` is written only then
+  return part;
+}
+
+Communicator::~Communicator() {
+  // An orderly end needs all its ranks, which do not come when one of them has failed.
+  if (std::uncaught_exceptions() > 0) abort();
+  if (comm_ == nullptr) return;
+  try {
+    begin();
+    check(library_.finalize(comm_), "ending a communicator");
+    await_ready();
+    library_.destroy(comm_);
+  } catch (const std::exception&) {
+    abort();  // its first failure was told by whoever waited
+  }
+}
+
+void Communicator::abort() noexcept {
+  if (comm_ != nullptr) library_.abort(std::exchange(comm_, nullptr));
+}
+
+bool Communicator::ready() {
+  if (comm_ == nullptr) {
+    throw IoError(
+        fmt::format("NCCL's communicator {} of rank {} of {} was given up after a failure", name_, rank_, ranks_));
+  }
+  ncclResult_t state = ncclSuccess;
+  check(library_.async_error(comm_, &state), "asking for errors");
+  if (state == ncclSuccess) return true;
+  check(state, "communicating");
+  if (seconds_since(start_) > deadline_seconds_) {
+    throw IoError(
+        fmt::format("NCCL's communicator {} is not ready after {:.0f} s on rank {} of {}: are all its ranks "
+                    "running, and can they reach each other?",
+                    name_, seconds_since(start_), rank_, ranks_));
+  }
+  return false;
+}
+
+void Communicator::await_ready() {
+  while (!ready()) std::this_thread::sleep_for(std::chrono::microseconds(20));
+}
+
+void Communicator::look() {
+  ready();
+  retire();
+  if (queued_.empty() || !queued_.front().started.done()) return;
+  const Queued& oldest = queued_.front();
+  if (waiting_ != oldest.number) {
+    waiting_ = oldest.number;
+    waiting_since_ = now();
+    return;
+  }
+  if (seconds_since(waiting_since_) > deadline_seconds_) {
+    throw IoError(
+        fmt::format("NCCL, {} in group {} on rank {} of {}: not done after {:.0f} s, so another rank of the group "
+                    "has stopped, cannot be reached, or is that far behind (at most "
+                    "half of watchdog.timeout_seconds)",
+                    oldest.what, name_, rank_, ranks_, seconds_since(waiting_since_)));
+  }
+}
+
+Communicator::Queued& Communicator::take(const char* what) {
+  retire();
+  if (spare_.empty()) spare_.emplace_back();
+  queued_.splice(queued_.end(), spare_, spare_.begin());
+  Queued& queued = queued_.back();
+  queued.what = what;
+  queued.number = calls_++;
+  return queued;
+}
+
+void Communicator::retire() {
+  while (!queued_.empty() && queued_.front().ended.done()) spare_.splice(spare_.end(), queued_, queued_.begin());
+}
+
+void Communicator::check(ncclResult_t result, const char* what) const {
+  if (result == ncclSuccess || result == ncclInProgress) return;
+  throw IoError(fmt::format("NCCL, {} in group {} on rank {} of {}: {} ({})", what, name_, rank_, ranks_,
+                            library_.error_string(result), library_.last_error(comm_)));
+}
+
+void Communicator::begin() { start_ = now(); }
+
+}  // namespace tessera::nccl
+
+#endif
