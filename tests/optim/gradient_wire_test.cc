@@ -16,6 +16,12 @@ float gradient(int rank, int64_t i) {
 using testing::kDevice;
 using testing::run_ranks;
 
+// Work of the context and of its groups is in one order.
+Context& linked_or(Context& own) {
+  Context* linked = testing::linked_context();
+  return linked != nullptr ? *linked : own;
+}
+
 // The part of each rank, naively: the ranks' elements, rounded or not, in rank order.
 TEST(GradientWire, PartsAreSumsInRankOrder) {
   for (const WireFormat format : {WireFormat::Full, WireFormat::Bf16}) {
@@ -24,15 +30,17 @@ TEST(GradientWire, PartsAreSumsInRankOrder) {
       for (const int n : {1, 2, 3, 4}) {
         if (part > 1000 && n != 2) continue;
         run_ranks(n, [&](Comm& world) {
-          Context context(testing::on_device({.threads = 1}));
+          Context own(testing::on_device({.threads = 1}));
+          Context& context = linked_or(own);
           Arena tally = Arena::tally();
           GradientWire(format, DType::F32, n, tally);
           Arena arena("wire", kDevice, tally.used());
           const GradientWire wire(format, DType::F32, n, arena);
           EXPECT_EQ(arena.used(), arena.capacity());
-          std::vector<float> x(static_cast<size_t>(n * part));
+          testing::SharedVector<float> x(static_cast<size_t>(n * part));
           for (int64_t i = 0; i < n * part; ++i) x[i] = gradient(world.rank(), i);
           wire.start(context, world, Tensor(x.data(), Shape{n, part}, DType::F32, kDevice)).wait();
+          testing::settle();
           for (int64_t i = world.rank() * part; i < (world.rank() + 1) * part; ++i) {
             float sum = 0;
             for (int r = 0; r < n; ++r) {
@@ -53,12 +61,14 @@ TEST(GradientWire, SumsOfBf16HaveTheErrorOfOneRoundingAnElement) {
   constexpr int kRanks = 8;
   constexpr int64_t kPart = 64;
   run_ranks(kRanks, [&](Comm& world) {
-    Context context(testing::on_device({.threads = 1}));
+    Context own(testing::on_device({.threads = 1}));
+    Context& context = linked_or(own);
     Arena arena("wire", kDevice, 16 << 20);
     const GradientWire wire(WireFormat::Bf16, DType::F32, kRanks, arena);
-    std::vector<float> x(kRanks * kPart);
+    testing::SharedVector<float> x(kRanks * kPart);
     for (size_t i = 0; i < x.size(); ++i) x[i] = gradient(world.rank(), static_cast<int64_t>(i));
     wire.start(context, world, Tensor(x.data(), Shape{kRanks * kPart}, DType::F32, kDevice)).wait();
+    testing::settle();
     for (int64_t i = world.rank() * kPart; i < (world.rank() + 1) * kPart; ++i) {
       double sum = 0, sizes = 0;
       for (int r = 0; r < kRanks; ++r) {

@@ -32,6 +32,7 @@ class Array {
   int64_t size() const { return shape_.size(); }
 
   void set(int64_t i, double value) {
+    testing::settle();
     visit([&]<class T>(T) {
       T x;
       if constexpr (std::is_same_v<T, bf16>)
@@ -42,6 +43,7 @@ class Array {
     });
   }
   double get(int64_t i) const {
+    testing::settle();
     double value = 0;
     visit([&]<class T>(T) {
       T x;
@@ -76,7 +78,7 @@ class Array {
 
   Shape shape_;
   DType dtype_;
-  std::vector<std::byte> bytes_;
+  testing::SharedVector<std::byte> bytes_;
 };
 
 // A small whole number that depends on all of its arguments: sums over eight ranks are exact in bf16 (under 256).

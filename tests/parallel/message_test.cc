@@ -12,13 +12,15 @@ namespace tessera {
 namespace {
 
 using testing::run_ranks;
+using testing::settle;
+using testing::SharedVector;
 
-Tensor view(std::vector<int32_t>& x) {
+Tensor view(SharedVector<int32_t>& x) {
   return {x.data(), Shape{static_cast<int64_t>(x.size())}, DType::I32, testing::kDevice};
 }
 
-std::vector<int32_t> pattern(int64_t size, int from, int number) {
-  std::vector<int32_t> x(size);
+SharedVector<int32_t> pattern(int64_t size, int from, int number) {
+  SharedVector<int32_t> x(size);
   std::iota(x.begin(), x.end(), 1000 * from + 10 * number);
   return x;
 }
@@ -33,11 +35,12 @@ TEST_P(Messages, GoRoundARing) {
   run_ranks(n(), [&](Comm& world) {
     const int next = (world.rank() + 1) % n(), before = (world.rank() + n() - 1) % n();
     for (int64_t size : {0, 1, 100, 300000}) {
-      std::vector<int32_t> out = pattern(size, world.rank(), 0), in(size, -1);
+      SharedVector<int32_t> out = pattern(size, world.rank(), 0), in(size, -1);
       Request sent = world.send(view(out), next);
       Request received = world.receive(view(in), before);
       sent.wait();
       received.wait();
+      settle();
       EXPECT_EQ(in, pattern(size, before, 0));
       received.wait();  // again: nothing happens
     }
@@ -51,7 +54,7 @@ TEST_P(Messages, OfOneTagArriveInOrderAndTagsAreApart) {
   run_ranks(n(), [&](Comm& world) {
     constexpr int kMany = 40;
     const int next = (world.rank() + 1) % n(), before = (world.rank() + n() - 1) % n();
-    std::vector<std::vector<int32_t>> out, in;
+    std::vector<SharedVector<int32_t>> out, in;
     for (int i = 0; i < kMany; ++i) {
       out.push_back(pattern(50 + i % 3 * 20000, world.rank(), i));
       in.emplace_back(out.back().size(), -1);
@@ -66,6 +69,7 @@ TEST_P(Messages, OfOneTagArriveInOrderAndTagsAreApart) {
     }
     // Waited for backwards: the order of waiting does not matter.
     for (auto it = requests.rbegin(); it != requests.rend(); ++it) it->wait();
+    settle();
     for (int i = 0; i < kMany; ++i) ASSERT_EQ(in[i], pattern(in[i].size(), before, i)) << "message " << i;
   });
 }
@@ -74,11 +78,12 @@ TEST_P(Messages, GroupsDoNotMix) {
   run_ranks(n(), [&](Comm& world) {
     const auto twin = world.split(0, "twin");
     const int next = (world.rank() + 1) % n(), before = (world.rank() + n() - 1) % n();
-    std::vector<int32_t> a = {1}, b = {2}, a_in = {0}, b_in = {0};
+    SharedVector<int32_t> a = {1}, b = {2}, a_in = {0}, b_in = {0};
     Request sends[] = {world.send(view(a), next), twin->send(view(b), next)};
     Request receives[] = {twin->receive(view(b_in), before), world.receive(view(a_in), before)};
     for (Request& request : sends) request.wait();
     for (Request& request : receives) request.wait();
+    settle();
     EXPECT_EQ(a_in[0], 1);
     EXPECT_EQ(b_in[0], 2);
   });
@@ -87,18 +92,21 @@ TEST_P(Messages, GroupsDoNotMix) {
 TEST_P(Messages, AreFinishedByTheDestructorAndByAssignment) {
   run_ranks(n(), [&](Comm& world) {
     const int next = (world.rank() + 1) % n(), before = (world.rank() + n() - 1) % n();
-    std::vector<int32_t> out = {world.rank()}, in = {-1}, more = {-1};
+    SharedVector<int32_t> out = {world.rank()}, in = {-1}, more = {-1};
     {
       const Request sent = world.send(view(out), next);
       const Request received = world.receive(view(in), before);
     }
+    settle();
     EXPECT_EQ(in[0], before);
     in[0] = -1;
     const Request again = world.send(view(out), next), and_again = world.send(view(out), next);
     Request received = world.receive(view(in), before);
     received = world.receive(view(more), before);
+    settle();
     EXPECT_EQ(in[0], before);
     received.wait();
+    settle();
     EXPECT_EQ(more[0], before);
   });
 }
@@ -106,13 +114,14 @@ TEST_P(Messages, AreFinishedByTheDestructorAndByAssignment) {
 TEST_P(Messages, BesideCollectives) {
   run_ranks(n(), [&](Comm& world) {
     const int next = (world.rank() + 1) % n(), before = (world.rank() + n() - 1) % n();
-    std::vector<int32_t> out = pattern(100000, world.rank(), 1), in(100000), x(100000, 1);
+    SharedVector<int32_t> out = pattern(100000, world.rank(), 1), in(100000), x(100000, 1);
     Request received = world.receive(view(in), before, 3);
     Request sent = world.send(view(out), next, 3);
     world.all_reduce_sum(view(x));
     world.barrier();
     sent.wait();
     received.wait();
+    settle();
     EXPECT_EQ(in, pattern(100000, before, 1));
     EXPECT_EQ(x[99999], n());
   });

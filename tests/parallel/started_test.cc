@@ -16,10 +16,12 @@ namespace tessera {
 namespace {
 
 using testing::run_ranks;
+using testing::settle;
+using testing::SharedVector;
 
 // Values of very different size and either sign: another order of addition gives other bits.
 template <class T>
-std::vector<T> values(int rank, int64_t count, int salt = 0) {
+SharedVector<T> values(int rank, int64_t count, int salt = 0) {
   constexpr int64_t kValues = 1009;
   static const std::vector<double> table = [] {
     std::vector<double> numbers(kValues);
@@ -27,19 +29,19 @@ std::vector<T> values(int rank, int64_t count, int salt = 0) {
       numbers[i] = std::sin(1.0 + 3.7 * static_cast<double>(i)) * std::pow(10.0, i % 7);
     return numbers;
   }();
-  std::vector<T> x(count);
+  SharedVector<T> x(count);
   for (int64_t i = 0; i < count; ++i)
     x[i] = static_cast<T>(static_cast<Acc<T>>(table[(i + 131 * rank + 17 * salt) % kValues]));
   return x;
 }
 
 template <class T>
-Tensor view(std::vector<T>& x) {
+Tensor view(SharedVector<T>& x) {
   return {x.data(), Shape{static_cast<int64_t>(x.size())}, dtype_of<T>(), testing::kDevice};
 }
 
 template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+bool same_bits(const SharedVector<T>& a, const SharedVector<T>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
@@ -59,11 +61,12 @@ struct Pair {
   Request start_gather(Comm& world) { return world.start_all_gather(view(part), view(gathered)); }
   Request start_sum(Comm& world) { return world.start_reduce_scatter_sum(view(whole), view(sum)); }
   void check() const {
+    settle();
     EXPECT_TRUE(same_bits(gathered, blocking_gathered)) << part.size();
     EXPECT_TRUE(same_bits(sum, blocking_sum)) << part.size();
   }
 
-  std::vector<T> part, whole, gathered, sum, blocking_gathered, blocking_sum;
+  SharedVector<T> part, whole, gathered, sum, blocking_gathered, blocking_sum;
 };
 
 class Started : public ::testing::TestWithParam<int> {
@@ -84,13 +87,15 @@ TEST_P(Started, MakeTheBitsOfTheBlockingCalls) {
         EXPECT_FALSE(sum.pending());
         pair.check();
         // In place: a part that is its own place in the whole.
-        std::vector<T> all(count * n());
+        SharedVector<T> all(count * n());
         const Tensor own = view(all).rows(world.rank() * count, (world.rank() + 1) * count);
         if (count > 0) std::memcpy(own.data(), pair.part.data(), count * sizeof(T));
         world.start_all_gather(own, view(all)).wait();
+        settle();
         EXPECT_TRUE(same_bits(all, pair.blocking_gathered));
         all = pair.whole;
         world.start_reduce_scatter_sum(view(all), own).wait();
+        settle();
         EXPECT_TRUE(count == 0 || std::memcmp(own.data(), pair.blocking_sum.data(), count * sizeof(T)) == 0);
       }
     };
@@ -106,7 +111,7 @@ TEST_P(Started, RunBesideEachOtherAndEverythingElse) {
     const auto twin = world.split(0, "twin");
     for (int64_t count : {5, 3000, 300007}) {
       Pair<float> a(world, count), b(world, count + 1, 10), c(*twin, count, 20);
-      std::vector<float> reduced(2 * count, 1.0f), small(3, 1.0f), out(count, world.rank()), in(count);
+      SharedVector<float> reduced(2 * count, 1.0f), small(3, 1.0f), out(count, world.rank()), in(count);
       const int next = (world.rank() + 1) % n(), before = (world.rank() + n() - 1) % n();
       Request requests[] = {a.start_gather(world), a.start_sum(world),    b.start_sum(world),
                             c.start_sum(*twin),    b.start_gather(world), c.start_gather(*twin)};
@@ -197,7 +202,7 @@ TEST_P(Started, CountBytesOnceAndOnlyTheTimeInThem) {
 
 TEST_P(Started, RefuseWhatDoesNotFit) {
   run_ranks(n(), [&](Comm& world) {
-    std::vector<float> part(2), whole(2 * n() + 1);
+    SharedVector<float> part(2), whole(2 * n() + 1);
     EXPECT_THROW((void)world.start_all_gather(view(part), view(whole)), InternalError);
     EXPECT_THROW((void)world.start_reduce_scatter_sum(view(whole), view(part)), InternalError);
     // Overlaps by one element: neither apart nor in place.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <new>
+#include <vector>
 
 #include "tensor/context.h"
 
@@ -24,8 +25,8 @@ inline Context::Options on_device(Context::Options options) {
 }
 
 // Memory that host and device both read and write, and a wait for all that the device is doing, after which the host
-// may: tests make operands there and look at them directly.
-#if defined(TESSERA_TEST_GPU)
+// may: tests make operands there and look at them directly. On a GPU managed memory, on the emulator the host's.
+#if defined(TESSERA_TEST_CUDA)
 void* allocate_shared(size_t bytes);
 void free_shared(void* data);
 void settle();
@@ -49,5 +50,8 @@ struct SharedAllocator {
   void deallocate(T* data, size_t) { free_shared(data); }
   bool operator==(const SharedAllocator&) const { return true; }
 };
+
+template <class T>
+using SharedVector = std::vector<T, SharedAllocator<T>>;
 
 }  // namespace tessera::testing

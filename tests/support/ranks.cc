@@ -16,6 +16,7 @@ namespace {
 // The globals of the tests: set by main before any test runs.
 MpiSession* mpi = nullptr;
 std::function<void(Comm&, const std::function<void(Comm&)>&)> around;
+thread_local Context* linked = nullptr;
 
 // Waits until all processes have come here. After a failure of its own a rank waits some seconds only: a peer that
 // stays away is waiting for it in a collective, for ever.
@@ -69,6 +70,9 @@ void run_ranks(int n, const std::function<void(Comm& world)>& body) {
 }
 
 void wrap_ranks(std::function<void(Comm&, const std::function<void(Comm&)>&)> wrap) { around = std::move(wrap); }
+
+Context* linked_context() { return linked; }
+void set_linked_context(Context* context) { linked = context; }
 
 bool under_mpi() { return mpi != nullptr; }
 

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "parallel/comm.h"
+#include "tensor/context.h"
 
 namespace tessera {
 class MpiSession;
@@ -22,6 +23,10 @@ void run_ranks(int n, const std::function<void(Comm& world)>& body);
 
 // For main: all later bodies run within this, on each rank.
 void wrap_ranks(std::function<void(Comm& world, const std::function<void(Comm& world)>& body)> wrap);
+
+// What a wrap gives its body: the context whose device's tensors the rank's groups move. Null without one.
+Context* linked_context();
+void set_linked_context(Context* context);
 
 // True when the test was started by mpirun. Tests of threads alone skip themselves then.
 bool under_mpi();

@@ -3,7 +3,7 @@
 
 #include "launch/run.pb.h"
 #include "tests/launch/cuda/device_run.h"
-#include "tests/support/grid/memory.h"
+#include "tests/support/grid/streams.h"
 
 namespace tessera {
 namespace {

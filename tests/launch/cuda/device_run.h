@@ -9,7 +9,7 @@
 
 #include "parallel/device_link.h"
 #include "tensor/context.h"
-#include "tests/support/grid/memory.h"
+#include "tests/support/grid/streams.h"
 
 namespace tessera {
 class RunConfig;

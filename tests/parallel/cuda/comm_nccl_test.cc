@@ -3,13 +3,20 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "parallel/comm_threads.h"
 #include "parallel/device_link.h"
 #include "tensor/check.h"
+#include "tests/support/device.h"
 
 extern "C" void fake_nccl_break(const char* name);  // tests/support/grid/nccl.cc
+extern "C" void fake_nccl_hold(const char* name);
+extern "C" int fake_nccl_aborted();
 extern "C" int fake_nccl_made(const char* name);
 extern "C" int fake_nccl_ids();
 extern "C" int fake_nccl_splits();
@@ -17,13 +24,20 @@ extern "C" int fake_nccl_splits();
 namespace tessera {
 namespace {
 
+using testing::settle;
+using testing::SharedVector;
+
 struct Device1 {
-  explicit Device1(Comm& world) : context({.device = Device::Cuda}), link(world, context, DeviceTransport::Nccl) {}
+  explicit Device1(Comm& world, double deadline_seconds = DeviceLink::kNoDeadline)
+      : context({.device = Device::Cuda}),
+        link(world, context, DeviceTransport::Nccl, DeviceSums::Fast, deadline_seconds) {}
   Context context;
   DeviceLink link;
 };
 
-Tensor numbers(std::vector<float>& x) { return {x.data(), {static_cast<int64_t>(x.size())}, DType::F32, Device::Cuda}; }
+Tensor numbers(SharedVector<float>& x) {
+  return {x.data(), {static_cast<int64_t>(x.size())}, DType::F32, Device::Cuda};
+}
 
 TEST(Nccl, MakesACommunicatorAtAGroupsFirstCall) {
   run_ranks(2, [](Comm& world) {
@@ -34,10 +48,11 @@ TEST(Nccl, MakesACommunicatorAtAGroupsFirstCall) {
     EXPECT_EQ(lazy->sum(1.0), 2.0);  // of the host
     EXPECT_EQ(fake_nccl_made("lazy"), 0);
     world.barrier();
-    std::vector<float> x = {1, 2};
+    SharedVector<float> x = {1, 2};
     lazy->all_reduce_sum(numbers(x));
     lazy->all_reduce_sum(numbers(x));
-    EXPECT_EQ(x, (std::vector<float>{4, 8}));
+    settle();
+    EXPECT_EQ(x, (SharedVector<float>{4, 8}));
     world.barrier();
     EXPECT_EQ(fake_nccl_made("lazy"), 2);  // one for each rank
     world.barrier();
@@ -68,18 +83,20 @@ TEST(Nccl, SplitsTheWorldForTheGroupsThatExpectIt) {
     world.barrier();
 
     const auto first = static_cast<float>(world.rank());
-    std::vector<float> row = {first}, column = {first}, other = {first}, both = {first};
+    SharedVector<float> row = {first}, column = {first}, other = {first}, both = {first};
     rows->all_reduce_sum(numbers(row));
     columns->all_reduce_sum(numbers(column));
     unused->all_reduce_sum(numbers(other));
     ends->all_reduce_sum(numbers(both));
+    settle();
     EXPECT_EQ(row[0], world.rank() < 2 ? 1 : 5);
     EXPECT_EQ(column[0], world.rank() % 2 == 0 ? 2 : 4);
     EXPECT_EQ(other[0], column[0]);
     EXPECT_EQ(both[0], world.rank() % 3 == 0 ? 3 : world.rank());
-    std::vector<float> gathered(2);
+    SharedVector<float> gathered(2);
     rows->all_gather(numbers(row), numbers(gathered));
-    EXPECT_EQ(gathered, (std::vector<float>{row[0], row[0]}));
+    settle();
+    EXPECT_EQ(gathered, (SharedVector<float>{row[0], row[0]}));
     world.barrier();
     EXPECT_EQ(fake_nccl_ids() - ids, 3) << "one for each half of what nobody expected";
     EXPECT_EQ(fake_nccl_splits() - splits, 10);
@@ -100,8 +117,9 @@ TEST(Nccl, MakesOtherGroupsByThemselves) {
     world.barrier();
     EXPECT_EQ(fake_nccl_made("nested"), 0);
     world.barrier();
-    std::vector<float> x = {1};
+    SharedVector<float> x = {1};
     nested->all_reduce_sum(numbers(x));
+    settle();
     EXPECT_EQ(x[0], 2);
     world.barrier();
   });
@@ -111,8 +129,9 @@ TEST(Nccl, NamesTheGroupThatFailed) {
   run_ranks(2, [](Comm& world) {
     const Device1 device(world);
     const auto group = world.split(0, "failing");
-    std::vector<float> x = {1};
+    SharedVector<float> x = {1};
     group->all_reduce_sum(numbers(x));
+    settle();
     world.barrier();
     if (world.rank() == 0) fake_nccl_break("failing");
     world.barrier();
@@ -125,6 +144,74 @@ TEST(Nccl, NamesTheGroupThatFailed) {
     }
     world.barrier();
   });
+}
+
+// What is said of a run whose ranks wait for a group of this name, while memory is freed behind the exception.
+std::string failure_of(const std::function<void(Comm& world, Comm& group, Context& context)>& body,
+                       double deadline_seconds = DeviceLink::kNoDeadline) {
+  try {
+    run_ranks(2, [&](Comm& world) {
+      Device1 device(world, deadline_seconds);
+      const auto group = world.split(0, "failing");
+      SharedVector<float> x = {1};
+      struct Abandon {  // before x goes, as launch/trainer does
+        DeviceLink& link;
+        ~Abandon() {
+          if (std::uncaught_exceptions() > 0) link.abandon();
+        }
+      } abandon{device.link};
+      group->all_reduce_sum(numbers(x));
+      device.context.synchronize();
+      world.barrier();
+      body(world, *group, device.context);
+    });
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Nccl, AWaitOfTheHostFindsWhatFailsUnderWay) {
+  const int aborted = fake_nccl_aborted();
+  const std::string failure = failure_of([](Comm& world, Comm& group, Context& context) {
+    SharedVector<float> x = {1};
+    world.barrier();
+    group.all_reduce_sum(numbers(x));
+    world.barrier();
+    if (world.rank() == 0) fake_nccl_break("failing");
+    world.barrier();
+    context.synchronize();
+  });
+  EXPECT_NE(failure.find("in group failing on rank"), std::string::npos) << failure;
+  EXPECT_NE(failure.find("network error"), std::string::npos) << failure;
+  EXPECT_EQ(fake_nccl_aborted() - aborted, 2) << "before memory was freed, which waits for what is queued";
+}
+
+TEST(Nccl, ACallThatComesToNoEndIsNamedAfterTheDeadline) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::string failure = failure_of(
+      [](Comm& world, Comm& group, Context& context) {
+        if (world.rank() == 0) fake_nccl_hold("failing");
+        world.barrier();
+        SharedVector<float> x = {1};
+        group.all_reduce_sum(numbers(x));
+        context.synchronize();
+      },
+      0.2);
+  EXPECT_NE(failure.find("all_reduce in group failing on rank"), std::string::npos) << failure;
+  EXPECT_NE(failure.find("another rank of the group has stopped"), std::string::npos) << failure;
+  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(200));
+}
+
+// The other rank never comes to the call: neither NCCL nor the deadline says so.
+TEST(Nccl, ARanksFailureReachesThoseThatWaitForTheDevice) {
+  const std::string failure = failure_of([](Comm& world, Comm& group, Context& context) {
+    if (world.rank() == 1) throw UsageError("a rank's own trouble");
+    SharedVector<float> x = {1};
+    group.all_reduce_sum(numbers(x));
+    context.synchronize();
+  });
+  EXPECT_EQ(failure, "a rank's own trouble");
 }
 
 }  // namespace

@@ -20,9 +20,10 @@ int main(int argc, char** argv) {
     return 2;
   }
   tessera::testing::wrap_ranks([staged, rank_order](Comm& world, const std::function<void(Comm&)>& body) {
-    const Context context({.device = Device::Cuda});
+    Context context({.device = Device::Cuda});
     const DeviceLink link(world, context, staged ? DeviceTransport::Staged : DeviceTransport::Nccl,
                           rank_order ? DeviceSums::RankOrder : DeviceSums::Fast);
+    tessera::testing::set_linked_context(&context);
     body(world);
   });
   return RUN_ALL_TESTS();

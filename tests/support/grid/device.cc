@@ -1,31 +1,23 @@
-// The emulated device: tensor/cuda's memory, streams and device on the host. Work is done when it is queued, but for
-// what was deferred (memory.h).
+// The emulated device: tensor/cuda's memory and devices on the host.
 #include "tensor/cuda/device.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
+#include <iterator>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <new>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "tensor/check.h"
-#include "tensor/context.h"
-#include "tensor/cuda/graph.h"
 #include "tensor/cuda/memory.h"
-#include "tensor/cuda/runtime.h"
-#include "tensor/cuda/stream.h"
 #include "tests/support/grid/grid.h"
 #include "tests/support/grid/memory.h"
+#include "tests/support/grid/streams.h"
 
 namespace tessera {
 namespace {
@@ -108,32 +100,14 @@ struct DeviceHeap {
   std::map<size_t, Piece> taken;  // begin
 };
 
-struct StreamState {
+struct PinnedMemory {
   std::mutex mutex;
-  std::deque<std::function<bool()>> deferred;
-  std::vector<std::function<void()>>* recorded = nullptr;
-
-  bool done() {
-    const std::lock_guard lock(mutex);
-    while (!deferred.empty() && deferred.front()()) deferred.pop_front();  // one after another
-    return deferred.empty();
-  }
+  std::map<const char*, int64_t> pieces;  // begin, bytes
 };
 
-thread_local bool chosen = false;  // a device, by this thread
-
-void require_device() {
-  if (!chosen) throw InternalError("this thread uses the device and has not chosen it: CUDA would take device 0");
-}
-
-std::atomic<int64_t> copies_to_device, copies_to_host, waits, kernels, graphs;
-
-StreamState& state_of(void* handle) { return *static_cast<StreamState*>(handle); }
-
-using Recorded = std::vector<std::function<void()>>;
-
-void refuse_recording(const cuda::Stream& stream, const char* what) {
-  if (stream.recording()) throw InternalError(std::string(what) + " cannot be recorded in a graph");
+PinnedMemory& pinned_memory() {
+  static PinnedMemory instance;
+  return instance;
 }
 
 }  // namespace
@@ -149,22 +123,13 @@ int64_t device_bytes() {
   return static_cast<int64_t>(heap.held);
 }
 
-void defer(void* stream, std::function<bool()> done) {
-  StreamState& state = state_of(stream);
-  const std::lock_guard lock(state.mutex);
-  state.deferred.push_back(std::move(done));
-}
-
-StreamCalls stream_calls() {
-  return {
-      .to_device = copies_to_device, .to_host = copies_to_host, .waits = waits, .kernels = kernels, .graphs = graphs};
-}
-
-bool recording(void* stream) { return state_of(stream).recorded != nullptr; }
-void record(void* stream, std::function<void()> work) { state_of(stream).recorded->push_back(std::move(work)); }
-void count_kernel() {
-  require_device();
-  ++kernels;
+bool is_pinned(const void* host) {
+  PinnedMemory& pinned = pinned_memory();
+  const std::lock_guard lock(pinned.mutex);
+  const auto after = pinned.pieces.upper_bound(static_cast<const char*>(host));
+  if (after == pinned.pieces.begin()) return false;
+  const auto& [begin, bytes] = *std::prev(after);
+  return static_cast<const char*>(host) < begin + bytes;
 }
 
 }  // namespace grid
@@ -172,89 +137,35 @@ void count_kernel() {
 namespace cuda {
 
 void* allocate_device(int64_t bytes) {
-  require_device();
+  grid::require_device();
   return DeviceHeap::heap().allocate(static_cast<size_t>(bytes));
 }
-void free_device(void* data) noexcept { DeviceHeap::heap().release(data); }
+void free_device(void* data) noexcept {
+  grid::finish_own_streams();
+  DeviceHeap::heap().release(data);
+}
 void* allocate_pinned(int64_t bytes) {
   void* data = std::aligned_alloc(256, static_cast<size_t>((bytes + 255) / 256 * 256));
   if (data == nullptr) throw std::bad_alloc();
+  PinnedMemory& pinned = pinned_memory();
+  const std::lock_guard lock(pinned.mutex);
+  pinned.pieces[static_cast<const char*>(data)] = bytes;
   return data;
 }
-void free_pinned(void* data) noexcept { std::free(data); }
-
-Stream::Stream(Priority) : handle_(new StreamState) {}
-Stream::~Stream() { delete static_cast<StreamState*>(handle_); }
-bool Stream::recording() const { return grid::recording(handle_); }
-void Stream::synchronize() const {
-  refuse_recording(*this, "a wait of the host");
-  require_device();
-  ++waits;
-  while (!state_of(handle_).done()) std::this_thread::yield();
-}
-void Stream::wait(const Event& event) const {
-  refuse_recording(*this, "a wait for another stream");
-  event.synchronize();
-}
-void Stream::copy_to_device(void* to, const void* from, int64_t bytes) const {
-  refuse_recording(*this, "a copy from the host");
-  ++copies_to_device;
-  copy_on_device(to, from, bytes);
-}
-void Stream::copy_to_host(void* to, const void* from, int64_t bytes) const {
-  refuse_recording(*this, "a copy to the host");
-  ++copies_to_host;
-  copy_on_device(to, from, bytes);
-}
-void Stream::copy_on_device(void* to, const void* from, int64_t bytes) const {
-  require_device();
-  if (recording()) return grid::record(handle_, [=] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
-  const grid::DeviceAccess access;
-  if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
-}
-void Stream::zero(void* data, int64_t bytes) const {
-  require_device();
-  if (recording()) return grid::record(handle_, [=] { std::memset(data, 0, static_cast<size_t>(bytes)); });
-  const grid::DeviceAccess access;
-  if (bytes > 0) std::memset(data, 0, static_cast<size_t>(bytes));
-}
-
-Graph::Graph(const Stream& stream, FunctionRef<void()> work) {
-  StreamState& state = state_of(stream.handle());
-  TESSERA_CHECK(state.recorded == nullptr, "one recording of a stream at a time");
-  auto recorded = std::make_unique<Recorded>();
-  struct End {
-    StreamState& state;
-    ~End() { state.recorded = nullptr; }
-  } end{state};
-  state.recorded = recorded.get();
-  work();
-  handle_ = recorded.release();
-}
-Graph::~Graph() { delete static_cast<Recorded*>(handle_); }
-void Graph::launch(const Stream& stream) const {
-  TESSERA_CHECK(!stream.recording(), "a graph is not part of another");
-  ++graphs;
-  const grid::DeviceAccess access;  // for copies
-  for (const std::function<void()>& work : *static_cast<const Recorded*>(handle_)) work();
-}
-
-// An event's handle is the stream that it was recorded on, and everything deferred there by now must be done: more than
-// by then, which only waits longer.
-Event::Event() = default;
-Event::~Event() = default;
-void Event::record(const Stream& stream) { handle_ = stream.handle(); }
-bool Event::done() const { return handle_ == nullptr || state_of(handle_).done(); }
-void Event::synchronize() const {
-  while (!done()) std::this_thread::yield();
+void free_pinned(void* data) noexcept {
+  grid::finish_own_streams();
+  PinnedMemory& pinned = pinned_memory();
+  const std::lock_guard lock(pinned.mutex);
+  pinned.pieces.erase(static_cast<const char*>(data));
+  std::free(data);
 }
 
 Devices find_devices() { return {.count = 1, .reason = {}}; }
 
-void enter_device(int) { chosen = true; }
+void enter_device(int) { grid::choose_device(); }
 
 DeviceInfo use_device(int) {
-  chosen = true;
+  grid::choose_device();
   return {.name = "grid emulator",
           .major = 9,
           .minor = 0,

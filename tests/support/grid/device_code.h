@@ -11,7 +11,7 @@
 #include "tensor/context.h"
 #include "tensor/dtype.h"
 #include "tests/support/grid/grid.h"
-#include "tests/support/grid/memory.h"
+#include "tests/support/grid/streams.h"
 
 #define __global__
 #define __device__

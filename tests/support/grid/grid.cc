@@ -12,6 +12,7 @@
 #include "tensor/check.h"
 #include "tests/support/grid/fiber.h"
 #include "tests/support/grid/memory.h"
+#include "tests/support/grid/streams.h"
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -147,8 +148,7 @@ void run_block(const std::string& name) {
 
 void run(const std::string& name, dim3 blocks, dim3 threads, int64_t shared_bytes, FunctionRef<void()> body) {
   // Ranks that are threads take turns; one that comes again from inside a kernel is told below.
-  static std::recursive_mutex turn;
-  const std::lock_guard lock(turn);
+  const std::lock_guard lock(device_mutex());
   const DeviceAccess access;
   Machine& m = machine();
   const int64_t size = int64_t{threads.x} * threads.y * threads.z;

@@ -1,16 +1,15 @@
-// libnccl.so.2 for tests: NCCL's entry points over ranks that are threads, on the emulated device's memory. A
-// collective waits on the host until all ranks have come and is then done; a send is done at once, and a receive when
-// the stream is waited for. Communicators are made as NCCL makes them when it does not block: ready when all have come.
+// libnccl.so.2 for tests: NCCL's entry points over ranks that are threads, on the emulated device's memory. Collectives
+// and messages are work of their streams, which is over when all ranks' streams have come to it; a send is over when it
+// was received. Communicators are made as NCCL makes them when it does not block: ready when all have come.
 //
 // It is stricter than NCCL: communicators must have a name and must not block. And its sums have an order of their own,
 // as NCCL's have: from the last rank to the first, rounded at each step.
 #include <nccl.h>
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -19,56 +18,90 @@
 
 #include "parallel/reduction.h"
 #include "tests/support/grid/memory.h"
+#include "tests/support/grid/streams.h"
 
 namespace {
 
-struct Group {
-  explicit Group(int ranks) : present(ranks), in(ranks), calls(ranks) {}
+struct Group;
 
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<bool> present;
-  int joined = 0;
-  bool broken = false;   // by a test
-  bool at_odds = false;  // ranks made different calls
-  int arrived = 0;
-  int64_t meetings = 0;
+// One rank's part of a group.
+struct Member {
+  std::shared_ptr<Group> group;
+  int rank;
+  int64_t calls = 0;   // collectives so far
+  int64_t queued = 0;  // calls that are not done
+  bool aborted = false;
+  bool finalized = false;
+  ncclComm_t* part = nullptr;  // of the split that is under way
+};
+
+// One collective: each rank's part of it comes when the rank's stream does.
+struct Meeting {
+  explicit Meeting(size_t ranks) : in(ranks), calls(ranks) {}
+
   std::vector<const void*> in;
   std::vector<std::string> calls;
-  std::map<std::pair<int, int>, std::deque<std::vector<char>>> sent;  // from, to
+  size_t arrived = 0, made = 0, left = 0;
+};
 
-  // Returns when all ranks have come; not ncclSuccess when they do not, or make another call.
-  ncclResult_t meet(int rank, const void* own, const std::string& call) {
-    std::unique_lock lock(mutex);
-    in[rank] = own;
-    calls[rank] = call;
-    const int64_t meeting = meetings;
-    if (++arrived == static_cast<int>(in.size())) {
-      // Judged now: a rank that leaves early may come to the next meeting before others have left this one.
-      for (const std::string& other : calls) at_odds |= other != call;
-      arrived = 0;
-      ++meetings;
-      changed.notify_all();
+struct Message {
+  const void* data;
+  size_t bytes;
+  bool taken = false;
+};
+
+// Guarded by the device's mutex, as all here is.
+struct Group {
+  explicit Group(size_t ranks) : members(ranks), streams(ranks), colors(ranks), keys(ranks) {}
+
+  std::vector<Member*> members;  // null: not there yet
+  size_t joined = 0;
+  bool broken = false;         // by a test
+  bool held = false;           // by a test
+  bool at_odds = false;        // ranks made different calls
+  std::vector<void*> streams;  // of each rank's last call
+  std::map<int64_t, Meeting> meetings;
+  std::map<std::pair<int, int>, std::deque<std::shared_ptr<Message>>> sent;  // from, to
+  size_t splitting = 0;  // ranks that have called for the split under way
+  std::vector<int> colors, keys;
+  std::string part_name;
+
+  // The other ranks' hosts may be waiting for something else.
+  void advance_others(int rank) const {
+    for (size_t r = 0; r < streams.size(); ++r) {
+      if (static_cast<int>(r) != rank && streams[r] != nullptr) tessera::grid::advance(streams[r]);
     }
-    if (!changed.wait_for(lock, std::chrono::seconds(60), [&] { return meetings != meeting || broken; }) || broken)
-      return ncclRemoteError;
-    return at_odds ? ncclInvalidUsage : ncclSuccess;
   }
 };
 
-std::mutex all_mutex;
+std::recursive_mutex& mutex() { return tessera::grid::device_mutex(); }
 std::map<std::string, std::weak_ptr<Group>> all_groups;  // by id
 std::map<std::string, std::weak_ptr<Group>> by_name;
-int ids = 0, splits = 0;
+int ids = 0, splits = 0, aborted = 0;
+
+std::vector<std::shared_ptr<Group>> groups_named(const std::string& name) {
+  std::vector<std::shared_ptr<Group>> groups;
+  for (auto& [of_group, group] : by_name) {
+    if (of_group.substr(0, of_group.find('#')) != name) continue;
+    if (const auto alive = group.lock()) groups.push_back(alive);
+  }
+  return groups;
+}
 
 }  // namespace
 
 struct ncclComm {
-  std::shared_ptr<Group> group;
-  int rank;
+  std::shared_ptr<Member> member;
 };
 
 namespace {
+
+ncclComm_t join(const std::shared_ptr<Group>& group, int rank) {
+  const auto member = std::make_shared<Member>(Member{.group = group, .rank = rank});
+  group->members[rank] = member.get();
+  ++group->joined;
+  return new ncclComm{member};
+}
 
 size_t size_of_type(ncclDataType_t type) {
   switch (type) {
@@ -99,25 +132,62 @@ tessera::DType type_of(ncclDataType_t type) {
   }
 }
 
+// Queues step(), which is done when it returns true, and never in a group that has failed.
+void enqueue(ncclComm_t comm, cudaStream_t stream, std::function<bool()> step) {
+  const std::shared_ptr<Member> member = comm->member;
+  member->group->streams[member->rank] = stream;
+  ++member->queued;
+  tessera::grid::defer(stream, [member, step = std::move(step)] {
+    if (!member->aborted && (member->group->broken || member->group->held || !step())) return false;
+    --member->queued;
+    return true;
+  });
+}
+
 // Meets, makes the result from all ranks' inputs, meets again before anybody writes, and writes.
 template <class Make>
-ncclResult_t collective(ncclComm_t comm, const void* in, void* out, size_t bytes, const std::string& call,
-                        Make&& make) {
-  Group& group = *comm->group;
-  if (const ncclResult_t result = group.meet(comm->rank, in, call); result != ncclSuccess) return result;
-  const tessera::grid::DeviceAccess access;
-  std::vector<char> result(bytes);
-  make(group.in, result.data());
-  if (const ncclResult_t met = group.meet(comm->rank, in, call + " made"); met != ncclSuccess) return met;
-  std::memcpy(out, result.data(), bytes);
+ncclResult_t collective(ncclComm_t comm, cudaStream_t stream, const void* in, void* out, size_t bytes,
+                        const std::string& call, Make make) {
+  const std::lock_guard lock(mutex());
+  const std::shared_ptr<Group> group = comm->member->group;
+  const int rank = comm->member->rank;
+  const int64_t number = comm->member->calls++;
+  enum { Coming, Making, Writing } state = Coming;
+  enqueue(comm, stream, [=, result = std::vector<char>()]() mutable {
+    const size_t ranks = group->members.size();
+    Meeting& meeting = group->meetings.try_emplace(number, ranks).first->second;
+    if (state == Coming) {
+      meeting.in[rank] = in;
+      meeting.calls[rank] = call;
+      ++meeting.arrived;
+      state = Making;
+    }
+    if (state == Making) {
+      if (meeting.arrived < ranks) group->advance_others(rank);
+      if (meeting.arrived < ranks) return false;
+      for (const std::string& other : meeting.calls) group->at_odds |= other != call;
+      if (group->at_odds) return false;
+      const tessera::grid::DeviceAccess access;
+      result.resize(bytes);
+      make(meeting.in, result.data());
+      ++meeting.made;
+      state = Writing;
+    }
+    if (meeting.made < ranks) group->advance_others(rank);
+    if (meeting.made < ranks) return false;
+    const tessera::grid::DeviceAccess access;
+    std::memcpy(out, result.data(), bytes);
+    if (++meeting.left == ranks) group->meetings.erase(number);
+    return true;
+  });
   return ncclSuccess;
 }
 
-ncclResult_t reduce(ncclComm_t comm, const void* in, void* out, size_t first, size_t count, ncclDataType_t type,
-                    ncclRedOp_t op, const std::string& call) {
+ncclResult_t reduce(ncclComm_t comm, cudaStream_t stream, const void* in, void* out, size_t first, size_t count,
+                    ncclDataType_t type, ncclRedOp_t op, const std::string& call) {
   const size_t bytes = count * size_of_type(type);
-  return collective(comm, in, out, bytes, call + " " + std::to_string(count),
-                    [&](const std::vector<const void*>& inputs, char* result) {
+  return collective(comm, stream, in, out, bytes, call + " " + std::to_string(count),
+                    [=](const std::vector<const void*>& inputs, char* result) {
                       const auto part = [&](const void* input) {
                         return static_cast<const std::byte*>(input) + first * size_of_type(type);
                       };
@@ -135,41 +205,41 @@ ncclResult_t reduce(ncclComm_t comm, const void* in, void* out, size_t first, si
 
 extern "C" {
 
-// For tests: from now on the communicators of this name have failed.
+// For tests: from now on the communicators of this name have failed, or their calls come to no end.
 void fake_nccl_break(const char* name);
 void fake_nccl_break(const char* name) {
-  const std::lock_guard lock(all_mutex);
-  for (auto& [of_group, group] : by_name) {
-    if (of_group.substr(0, of_group.find('#')) != name) continue;
-    if (const auto alive = group.lock()) {
-      const std::lock_guard inner(alive->mutex);
-      alive->broken = true;
-      alive->changed.notify_all();
-    }
-  }
+  const std::lock_guard lock(mutex());
+  for (const auto& group : groups_named(name)) group->broken = true;
+}
+void fake_nccl_hold(const char* name);
+void fake_nccl_hold(const char* name) {
+  const std::lock_guard lock(mutex());
+  for (const auto& group : groups_named(name)) group->held = true;
 }
 
-// For tests: ranks that have made communicators of this name so far.
+// For tests: ranks that have made communicators of this name so far, and of any name that were aborted.
 int fake_nccl_made(const char* name);
 int fake_nccl_made(const char* name) {
-  const std::lock_guard lock(all_mutex);
-  int ranks = 0;
-  for (auto& [of_group, group] : by_name) {
-    if (of_group.substr(0, of_group.find('#')) != name) continue;
-    if (const auto alive = group.lock()) ranks += alive->joined;
-  }
-  return ranks;
+  const std::lock_guard lock(mutex());
+  size_t ranks = 0;
+  for (const auto& group : groups_named(name)) ranks += group->joined;
+  return static_cast<int>(ranks);
+}
+int fake_nccl_aborted();
+int fake_nccl_aborted() {
+  const std::lock_guard lock(mutex());
+  return aborted;
 }
 
 // For tests: calls of ncclGetUniqueId so far, and ranks that got a communicator by ncclCommSplit.
 int fake_nccl_ids();
 int fake_nccl_ids() {
-  const std::lock_guard lock(all_mutex);
+  const std::lock_guard lock(mutex());
   return ids;
 }
 int fake_nccl_splits();
 int fake_nccl_splits() {
-  const std::lock_guard lock(all_mutex);
+  const std::lock_guard lock(mutex());
   return splits;
 }
 
@@ -179,7 +249,7 @@ ncclResult_t ncclGetVersion(int* version) {
 }
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
-  const std::lock_guard lock(all_mutex);
+  const std::lock_guard lock(mutex());
   std::memset(id->internal, 0, sizeof(id->internal));
   const std::string text = std::to_string(++ids);
   std::memcpy(id->internal, text.c_str(), text.size());
@@ -194,72 +264,80 @@ const char* ncclGetLastError(ncclComm_t) { return "a test's"; }
 
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t* config) {
   if (config->blocking != 0 || config->commName == nullptr) return ncclInvalidUsage;
-  const std::lock_guard lock(all_mutex);
+  const std::lock_guard lock(mutex());
   const std::string key = id.internal;
   std::shared_ptr<Group> group = all_groups[key].lock();
   if (group == nullptr) all_groups[key] = group = std::make_shared<Group>(ranks);
-  const std::lock_guard inner(group->mutex);
-  if (static_cast<int>(group->present.size()) != ranks || group->present.at(rank)) return ncclInvalidUsage;
+  if (static_cast<int>(group->members.size()) != ranks || group->members.at(rank) != nullptr) return ncclInvalidUsage;
   by_name[std::string(config->commName) + "#" + key] = group;
-  group->present[rank] = true;
-  ++group->joined;
-  *comm = new ncclComm{group, rank};
-  return group->joined < ranks ? ncclInProgress : ncclSuccess;
+  *comm = join(group, rank);
+  return group->joined < group->members.size() ? ncclInProgress : ncclSuccess;
 }
 
-// Each rank brings its color and key; who has the first rank of a color makes the group.
+// Each rank brings its color and key; the last one makes the groups, and every rank's part is there then.
 ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* part, ncclConfig_t* config) {
   if (config->blocking != 0 || config->commName == nullptr || color < NCCL_SPLIT_NOCOLOR) return ncclInvalidUsage;
-  struct Own {
-    int color, key;
-    std::shared_ptr<Group> group;
-  } own{color, key, nullptr};
-  Group& whole = *comm->group;
-  if (const ncclResult_t result = whole.meet(comm->rank, &own, "split"); result != ncclSuccess) return result;
-  std::vector<std::pair<int, int>> members;  // key, rank
-  for (size_t r = 0; r < whole.in.size(); ++r) {
-    const Own& other = *static_cast<const Own*>(whole.in[r]);
-    if (other.color == color) members.emplace_back(other.key, static_cast<int>(r));
-  }
-  std::sort(members.begin(), members.end());
-  const auto first = static_cast<const Own*>(whole.in[members.front().second]);
-  if (first == &own) own.group = std::make_shared<Group>(static_cast<int>(members.size()));
-  if (const ncclResult_t result = whole.meet(comm->rank, &own, "split: made"); result != ncclSuccess) return result;
+  const std::lock_guard lock(mutex());
+  Member& self = *comm->member;
+  Group& whole = *self.group;
+  if (self.part != nullptr) return ncclInvalidUsage;
   *part = nullptr;
-  if (color != NCCL_SPLIT_NOCOLOR) {
-    const std::shared_ptr<Group> group = first->group;
-    const int rank =
-        static_cast<int>(std::find(members.begin(), members.end(), std::pair(key, comm->rank)) - members.begin());
-    const std::lock_guard lock(all_mutex);
-    const std::lock_guard inner(group->mutex);
-    group->present[rank] = true;
-    ++group->joined;
-    *part = new ncclComm{group, rank};
-    if (first == &own) by_name[std::string(config->commName) + "#split " + std::to_string(splits)] = group;
-    ++splits;
+  self.part = part;
+  whole.colors[self.rank] = color;
+  whole.keys[self.rank] = key;
+  if (color != NCCL_SPLIT_NOCOLOR) whole.part_name = config->commName;
+  if (++whole.splitting < whole.members.size()) return ncclInProgress;
+  whole.splitting = 0;
+  std::map<int, std::vector<std::pair<int, int>>> members;  // by color: key, rank
+  for (size_t r = 0; r < whole.members.size(); ++r) {
+    if (whole.colors[r] != NCCL_SPLIT_NOCOLOR) members[whole.colors[r]].emplace_back(whole.keys[r], r);
   }
-  return whole.meet(comm->rank, &own, "split: joined");
+  for (auto& [of_color, ranks] : members) {
+    std::sort(ranks.begin(), ranks.end());
+    const auto group = std::make_shared<Group>(ranks.size());
+    by_name[whole.part_name + "#split " + std::to_string(splits)] = group;
+    for (size_t r = 0; r < ranks.size(); ++r, ++splits)
+      *whole.members[ranks[r].second]->part = join(group, static_cast<int>(r));
+  }
+  for (Member* member : whole.members) member->part = nullptr;
+  return ncclSuccess;
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
-  const std::lock_guard lock(comm->group->mutex);
-  const bool ready = comm->group->joined == static_cast<int>(comm->group->present.size());
-  *state = comm->group->broken ? ncclRemoteError : ready ? ncclSuccess : ncclInProgress;
+  const std::lock_guard lock(mutex());
+  Member& self = *comm->member;
+  const Group& group = *self.group;
+  if (self.finalized && group.streams[self.rank] != nullptr) tessera::grid::advance(group.streams[self.rank]);
+  const bool under_way =
+      group.joined < group.members.size() || self.part != nullptr || (self.finalized && self.queued > 0);
+  *state = group.broken ? ncclRemoteError : group.at_odds ? ncclInvalidUsage : under_way ? ncclInProgress : ncclSuccess;
   return ncclSuccess;
 }
 
-ncclResult_t ncclCommFinalize(ncclComm_t) { return ncclSuccess; }
+ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  const std::lock_guard lock(mutex());
+  comm->member->finalized = true;
+  return ncclInProgress;
+}
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  const std::lock_guard lock(mutex());
+  Group& group = *comm->member->group;
+  group.streams[comm->member->rank] = nullptr;
   delete comm;
   return ncclSuccess;
 }
-ncclResult_t ncclCommAbort(ncclComm_t comm) { return ncclCommDestroy(comm); }
+ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  const std::lock_guard lock(mutex());
+  comm->member->aborted = true;
+  ++aborted;
+  return ncclCommDestroy(comm);
+}
 
 ncclResult_t ncclAllGather(const void* in, void* out, size_t count, ncclDataType_t type, ncclComm_t comm,
-                           cudaStream_t) {
+                           cudaStream_t stream) {
   const size_t bytes = count * size_of_type(type);
-  return collective(comm, in, out, bytes * comm->group->in.size(), "all_gather " + std::to_string(bytes),
-                    [&](const std::vector<const void*>& inputs, char* result) {
+  return collective(comm, stream, in, out, bytes * comm->member->group->members.size(),
+                    "all_gather " + std::to_string(bytes), [=](const std::vector<const void*>& inputs, char* result) {
                       for (const void* input : inputs) {
                         std::memcpy(result, input, bytes);
                         result += bytes;
@@ -267,51 +345,61 @@ ncclResult_t ncclAllGather(const void* in, void* out, size_t count, ncclDataType
                     });
 }
 
-ncclResult_t ncclAlltoAll(const void* in, void* out, size_t count, ncclDataType_t type, ncclComm_t comm, cudaStream_t) {
+ncclResult_t ncclAlltoAll(const void* in, void* out, size_t count, ncclDataType_t type, ncclComm_t comm,
+                          cudaStream_t stream) {
   const size_t bytes = count * size_of_type(type);
-  return collective(comm, in, out, bytes * comm->group->in.size(), "all_to_all " + std::to_string(bytes),
-                    [&](const std::vector<const void*>& inputs, char* result) {
+  const int rank = comm->member->rank;
+  return collective(comm, stream, in, out, bytes * comm->member->group->members.size(),
+                    "all_to_all " + std::to_string(bytes), [=](const std::vector<const void*>& inputs, char* result) {
                       for (const void* input : inputs) {
-                        std::memcpy(result, static_cast<const char*>(input) + comm->rank * bytes, bytes);
+                        std::memcpy(result, static_cast<const char*>(input) + rank * bytes, bytes);
                         result += bytes;
                       }
                     });
 }
 
 ncclResult_t ncclBroadcast(const void* in, void* out, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
-                           cudaStream_t) {
+                           cudaStream_t stream) {
   const size_t bytes = count * size_of_type(type);
   return collective(
-      comm, in, out, bytes, "broadcast " + std::to_string(bytes) + " " + std::to_string(root),
-      [&](const std::vector<const void*>& inputs, char* result) { std::memcpy(result, inputs[root], bytes); });
+      comm, stream, in, out, bytes, "broadcast " + std::to_string(bytes) + " " + std::to_string(root),
+      [=](const std::vector<const void*>& inputs, char* result) { std::memcpy(result, inputs[root], bytes); });
 }
 
 ncclResult_t ncclAllReduce(const void* in, void* out, size_t count, ncclDataType_t type, ncclRedOp_t op,
-                           ncclComm_t comm, cudaStream_t) {
-  return reduce(comm, in, out, 0, count, type, op, "all_reduce");
+                           ncclComm_t comm, cudaStream_t stream) {
+  return reduce(comm, stream, in, out, 0, count, type, op, "all_reduce");
 }
 
 ncclResult_t ncclReduceScatter(const void* in, void* out, size_t count, ncclDataType_t type, ncclRedOp_t op,
-                               ncclComm_t comm, cudaStream_t) {
-  return reduce(comm, in, out, comm->rank * count, count, type, op, "reduce_scatter");
+                               ncclComm_t comm, cudaStream_t stream) {
+  return reduce(comm, stream, in, out, comm->member->rank * count, count, type, op, "reduce_scatter");
 }
 
-ncclResult_t ncclSend(const void* data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t) {
-  const tessera::grid::DeviceAccess access;
-  const std::lock_guard lock(comm->group->mutex);
-  const char* bytes = static_cast<const char*>(data);
-  comm->group->sent[{comm->rank, peer}].emplace_back(bytes, bytes + count * size_of_type(type));
+ncclResult_t ncclSend(const void* data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream) {
+  const std::lock_guard lock(mutex());
+  const auto message = std::make_shared<Message>(Message{data, count * size_of_type(type)});
+  bool posted = false;
+  enqueue(comm, stream, [=, group = comm->member->group, rank = comm->member->rank]() mutable {
+    if (!posted) group->sent[{rank, peer}].push_back(message);
+    posted = true;
+    if (!message->taken) group->advance_others(rank);
+    return message->taken;
+  });
   return ncclSuccess;
 }
 
 ncclResult_t ncclRecv(void* data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
+  const std::lock_guard lock(mutex());
   const size_t bytes = count * size_of_type(type);
-  tessera::grid::defer(stream, [group = comm->group, from = std::pair(peer, comm->rank), data, bytes] {
-    const std::lock_guard lock(group->mutex);
-    auto& queue = group->sent[from];
+  enqueue(comm, stream, [=, group = comm->member->group, rank = comm->member->rank] {
+    auto& queue = group->sent[{peer, rank}];
+    if (queue.empty()) group->advance_others(rank);
     if (queue.empty()) return false;
     const tessera::grid::DeviceAccess access;
-    std::memcpy(data, queue.front().data(), std::min(bytes, queue.front().size()));
+    std::memcpy(data, queue.front()->data, std::min(bytes, queue.front()->bytes));
+    queue.front()->taken = true;
     queue.pop_front();
     return true;
   });

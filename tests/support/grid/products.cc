@@ -10,6 +10,7 @@
 #include "tensor/ops/gemm_cuda.h"
 #include "tensor/ops/gemm_fp8_kernels.h"
 #include "tests/support/grid/memory.h"
+#include "tests/support/grid/streams.h"
 
 namespace tessera::cuda {
 namespace {
