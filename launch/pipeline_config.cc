@@ -198,16 +198,18 @@ PipelineSchedule training_schedule(const RunConfig& config, std::span<const Stag
     schedule = insert_recompute(std::move(schedule), plan);
   }
   const int zero_stage = config.parallel().zero_stage();
+  const bool compute_alone =  // else a file has more
+      !has(schedule, {ActionKind::SendForward, ActionKind::ReceiveForward, ActionKind::Gather, ActionKind::Release,
+                      ActionKind::Reduce, ActionKind::Norm, ActionKind::Step});
   if (zero_stage >= 2) {
     require_fit(
-        !is_file(config.parallel()) ||
-            !has(schedule, {ActionKind::SendForward, ActionKind::ReceiveForward, ActionKind::Gather,
-                            ActionKind::Release, ActionKind::Reduce, ActionKind::Norm, ActionKind::Step}),
-        config,
+        compute_alone, config,
         fmt::format("parallel.zero_stage = {} puts its reductions and gathers between the file's actions; give it "
                     "a file of F, B, W and C alone, or choose zero_stage 0 or 1",
                     zero_stage));
     schedule = insert_reductions(std::move(schedule), blocks_of(parts), 1, ReduceOf::EachMicrobatch);
+  } else if (zero_stage == 1 && compute_alone) {  // sums beside what is left of backward
+    schedule = insert_reductions(std::move(schedule), blocks_of(parts), 1, ReduceOf::LastMicrobatch);
   }
   if (zero_stage == 3) schedule = insert_gathers(std::move(schedule), blocks_of(parts));
   // A file may be of compute actions alone.

@@ -141,13 +141,15 @@ PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<
                                    ReduceOf which) {
   check_blocks(schedule, blocks);
   TESSERA_CHECK(bucket >= 1, fmt::format("buckets of {} blocks", bucket));
+  const auto reduced = [&](const Action& a) {
+    return which == ReduceOf::EachMicrobatch || a.microbatch + 1 == schedule.microbatches;
+  };
   for (Schedule& list : schedule.ranks) {
     Schedule result;
     for (size_t i = 0; i < list.size(); ++i) {
       const Action& a = list[i];
-      const bool together = which == ReduceOf::EachMicrobatch && a.kind == ActionKind::BackwardInput &&
-                            !schedule.receives(a.stage) && i + 1 < list.size() &&
-                            list[i + 1] == on_blocks(ActionKind::BackwardWeight, a, a.blocks);
+      const bool together = a.kind == ActionKind::BackwardInput && reduced(a) && !schedule.receives(a.stage) &&
+                            i + 1 < list.size() && list[i + 1] == on_blocks(ActionKind::BackwardWeight, a, a.blocks);
       if (together) {
         for (const BlockRange& each : downwards(a, blocks[a.stage], bucket)) {
           result.push_back(with_blocks(a, each));
@@ -157,8 +159,7 @@ PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<
         ++i;
         continue;
       }
-      const bool reduced = which == ReduceOf::EachMicrobatch || a.microbatch + 1 == schedule.microbatches;
-      if (a.kind != ActionKind::BackwardWeight || !reduced) {
+      if (a.kind != ActionKind::BackwardWeight || !reduced(a)) {
         result.push_back(a);
         continue;
       }

@@ -17,9 +17,9 @@ namespace tessera {
 PipelineSchedule insert_recompute(PipelineSchedule schedule, const std::vector<std::vector<bool>>& plan);
 
 // REDUCE of every `bucket` blocks, as soon as BACKWARD_WEIGHT of these is done: of the last microbatch, whose gradients
-// are then whole sums, or of each, so that no more than one bucket's gradients are alive. In the second case
-// BACKWARD_INPUT goes bucket by bucket, too, where BACKWARD_WEIGHT follows at once and no other rank waits for the
-// input's gradient: the two share what they have in common, and reductions begin while BACKWARD_INPUT goes on.
+// are then whole sums, or of each, so that no more than one bucket's gradients are alive. BACKWARD_INPUT goes bucket by
+// bucket, too, where BACKWARD_WEIGHT follows at once and no other rank waits for the input's gradient: the two share
+// what they have in common, and reductions begin while BACKWARD_INPUT goes on.
 enum class ReduceOf : uint8_t { LastMicrobatch, EachMicrobatch };
 PipelineSchedule insert_reductions(PipelineSchedule schedule, const std::vector<int>& blocks, int bucket,
                                    ReduceOf which = ReduceOf::LastMicrobatch);

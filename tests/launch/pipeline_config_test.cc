@@ -84,6 +84,33 @@ TEST_F(PipelineConfig, AFileTrainsBitForBitAsTheKindItHolds) {
   }
 }
 
+TEST_F(PipelineConfig, Stage1SumsBesideTheLastBackwardAndNoEarlier) {
+  const PipelineSchedule schedule = schedule_of(make({"dp=2", "zero_stage=1"}));
+  const Schedule& list = schedule.ranks[0];
+  int reductions = 0;
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (list[i].kind != ActionKind::Reduce) continue;
+    ++reductions;
+    ASSERT_GT(i, 0u);
+    EXPECT_EQ(list[i - 1].kind, ActionKind::BackwardWeight);
+    EXPECT_EQ(list[i - 1].blocks, list[i].blocks);
+    EXPECT_EQ(list[i - 1].microbatch + 1, schedule.microbatches);
+  }
+  EXPECT_EQ(reductions, blocks_of(stage_parts(make({"dp=2"})))[0]) << "one a block";
+  EXPECT_GT(reductions, 1);
+  EXPECT_EQ(list.end()[-3].kind, ActionKind::Reduce) << "only the last one's time is left, before NORM and STEP";
+  // The same bits as of one REDUCE behind all: as a file may have it.
+  PipelineSchedule behind = schedule_of(make({"dp=2"}));
+  write_schedule_file(path("behind.txt"), behind);
+  const RunConfig file = make({"dp=2", "zero_stage=1", "schedule=file:" + path("behind.txt")});
+  EXPECT_EQ(schedule_of(file), behind);
+  const RunRecord beside = record_run(make({"dp=2", "zero_stage=1"}), kSteps), after = record_run(file, kSteps);
+  EXPECT_EQ(beside.losses, after.losses);
+  EXPECT_EQ(beside.norms, after.norms);
+  EXPECT_TRUE(beside.gradients == after.gradients);
+  EXPECT_TRUE(beside.state == after.state);
+}
+
 TEST_F(PipelineConfig, ASearchKeepsItsLimitAndComputesTheSame) {
   const RunConfig config = make({"pp=2", "schedule=search", "memory_limit=1", "times.backward_weight=0.5"});
   const PipelineSchedule schedule = schedule_of(config);

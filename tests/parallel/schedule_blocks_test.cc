@@ -31,8 +31,11 @@ TEST(ScheduleBlocks, RecomputedBlocksGoOneByOne) {
 
 TEST(ScheduleBlocks, BucketsAreReducedDuringTheLastBackward) {
   const PipelineSchedule schedule = insert_reductions(one_rank("F0 B0 W0 F1 B1 W1", 2), {5}, 2);
-  EXPECT_EQ(to_string(schedule.ranks[0]), "F0 B0 W0 F1 B1 W1:3- R:3- W1:1-3 R:1-3 W1:0-1 R:0-1");
-  EXPECT_EQ(to_string(append_step(schedule).ranks[0]), "F0 B0 W0 F1 B1 W1:3- R:3- W1:1-3 R:1-3 W1:0-1 R:0-1 N S");
+  EXPECT_EQ(to_string(schedule.ranks[0]), "F0 B0 W0 F1 B1:3- W1:3- R:3- B1:1-3 W1:1-3 R:1-3 B1:0-1 W1:0-1 R:0-1");
+  EXPECT_EQ(to_string(append_step(schedule).ranks[0]), to_string(schedule.ranks[0]) + " N S");
+  // Put off, BACKWARD_WEIGHT alone goes bucket by bucket.
+  EXPECT_EQ(to_string(insert_reductions(one_rank("F0 B0 F1 B1 W0 W1", 2), {5}, 2).ranks[0]),
+            "F0 B0 F1 B1 W0 W1:3- R:3- W1:1-3 R:1-3 W1:0-1 R:0-1");
 }
 
 TEST(ScheduleBlocks, BucketsOfEachMicrobatchAreReducedAtOnce) {
