@@ -35,6 +35,10 @@ std::chrono::duration<double> patience(int rank, MpiState state) {
 Failure failure_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
+  } catch (const DeviceMemoryError& e) {
+    return {e.code(), std::string(e.what()) +
+                          "; a smaller data.micro_batch_size, parallel.recompute = full, or more ranks (parallel.tp, "
+                          "parallel.pp, or parallel.dp with parallel.zero_stage) take less of it on each"};
   } catch (const Error& e) {
     return {e.code(), e.what()};
   } catch (const std::bad_alloc&) {

@@ -14,7 +14,8 @@ struct Failure {
   std::string message;
 };
 
-// What an exception means: an Error has its own code; running out of memory and all others are internal (1).
+// What an exception means: an Error has its own code; running out of memory and all others are internal (1). Where a
+// GPU's memory was too little, what takes less of it is said too.
 Failure failure_of(const std::exception_ptr& error);
 
 // "tessera: error: MESSAGE", or under a launcher with several ranks "tessera: error: rank 3 on node7: MESSAGE".

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "launch/config/resolve.h"
 #include "launch/session.h"
@@ -25,16 +26,25 @@ struct RankGpu {
   double deadline_seconds = DeviceLink::kNoDeadline;  // of what NCCL waits for
 };
 
-// GPU and transport of a rank where a host has `devices` GPUs: its number on the host, counted round. `transport` is
-// parallel.gpu_transport: auto is nccl for ranks that are processes, and staged for ranks that are threads. Throws
-// UsageError when nccl would have two ranks on one GPU, unless hosts_apart: the user has told NCCL that these ranks are
-// on different hosts (NCCL_HOSTID).
-RankGpu choose_gpu(const std::string& transport, const LocalRank& local, int world_size, int devices,
-                   bool hosts_apart = false);
+// GPU and transport of a rank that sees `devices` GPUs: its number on the host, counted round, so that ranks of a host
+// may see all of its GPUs or each its own. `transport` is parallel.gpu_transport: auto is nccl for several ranks that
+// are processes, and else staged. Throws UsageError when there is none.
+RankGpu choose_gpu(const std::string& transport, const LocalRank& local, int world_size, int devices);
 
-// The same for a resolved config on this machine, with sums in rank order where it asks for no overlap, and a deadline
-// of half of watchdog.timeout_seconds, which counts from a step's beginning: an error that names the group comes first.
-// The default where it runs on the CPU.
+// What the ranks tell each other of their GPUs.
+struct ChosenGpu {
+  std::string uuid;  // tensor/cuda/device.h; not known: taken for a GPU of its own
+  int devices = 1;   // that the rank sees
+  int ranks = 1;     // on its host
+};
+// Throws UsageError naming the first two ranks that have the same GPU, which NCCL cannot; in rank order.
+void require_own_gpus(const std::vector<ChosenGpu>& gpus);
+
+// The choice for a resolved config on this machine, with sums in rank order where it asks for no overlap, and a
+// deadline of half of watchdog.timeout_seconds, which counts from a step's beginning: an error that names the group
+// comes first. The default where it runs on the CPU. Throws UsageError too where some ranks have a GPU and others none,
+// and where NCCL would have two ranks on one GPU, unless the user has told it that they are on different hosts
+// (NCCL_HOSTID). Collective over the world.
 RankGpu choose_gpu(const RunConfig& config, const Session& session);
 
 // Throws UsageError naming the GPU when it has no matrix units for 8-bit floats.

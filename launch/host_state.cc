@@ -9,7 +9,7 @@ HostState::HostState(const Context& context, State state) : state_(std::move(sta
   if (context.device() == Device::Cpu) return;
   int64_t bytes = 0;
   for (const StateSlice& slice : state_.slices) bytes += Arena::bytes(slice.data.shape(), slice.data.dtype());
-  memory_ = Buffer(Device::Cpu, bytes);
+  memory_ = Buffer(Device::Cpu, bytes, "a checkpoint's state on its way to the GPU");
   auto* next = static_cast<std::byte*>(memory_.data());
   for (StateSlice& slice : state_.slices) {
     there_.push_back(slice.data);

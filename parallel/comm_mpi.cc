@@ -106,7 +106,7 @@ class MpiComm final : public Comm {
         collectives_(duplicate(messages_.get(), name)),
         largest_count_(largest_count),
         chunk_(chunk_bytes(size())),
-        staging_(Device::Cpu, mpi_staging_bytes(size())),
+        staging_(Device::Cpu, mpi_staging_bytes(size()), "communication over MPI"),
         parts_(size()) {
     for (Posted* posted : {&exchange_, &rounds_[0], &rounds_[1]}) {
       posted->sends.reserve(size() - 1);

@@ -196,7 +196,7 @@ class NcclExchange final : public DeviceExchange {
     if (!communicator_) {
       ncclUniqueId id{};
       if (group_.rank() == 0) make_id(id);
-      group_.host_backend().do_broadcast(reinterpret_cast<std::byte*>(&id), sizeof(id), 0);
+      if (group_.size() > 1) group_.host_backend().do_broadcast(reinterpret_cast<std::byte*>(&id), sizeof(id), 0);
       communicator_.emplace(job_->library, group_.name(), id, group_.rank(), group_.size(), job_->deadline_seconds);
     }
     return *communicator_;
@@ -331,7 +331,9 @@ void NcclExchange::connect() {
     lacking[exchange->split_->split] = exchange;
     expected[exchange->split_->split] = exchange->expected_ ? 1 : 0;
   }
-  if (expected.empty() || group_.size() == 1) return;
+  // A rank alone has nobody to talk to, but asked for NCCL: whether it works here is to be seen.
+  if (group_.size() == 1) return communicator().await_ready();
+  if (expected.empty()) return;
   group_.host_backend().do_all_reduce(reinterpret_cast<std::byte*>(expected.data()),
                                       static_cast<int64_t>(expected.size()), DType::I32, Reduction::Max);
   for (size_t split = 0; split < expected.size(); ++split) {
@@ -392,12 +394,7 @@ std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm& group, const Context& c
     group.host_backend().do_all_gather(reinterpret_cast<const std::byte*>(&version),
                                        reinterpret_cast<std::byte*>(versions.data()), sizeof(version));
   }
-  const auto [oldest, newest] = std::minmax_element(versions.begin(), versions.end());
-  if (*newest != *oldest) {
-    throw UsageError(
-        fmt::format("NCCL is {} on some ranks and {} on others, {} here: the same one is needed everywhere",
-                    nccl::version_text(*oldest), nccl::version_text(*newest), nccl::version_text(version)));
-  }
+  nccl::require_same(versions);
   return std::make_unique<NcclExchange>(std::move(job), group, true, std::nullopt);
 }
 

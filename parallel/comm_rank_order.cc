@@ -14,7 +14,7 @@ namespace {
 struct Scratch {
   static constexpr int64_t kBytes = kRankOrderBytes / 2;
 
-  Buffer outgoing{Device::Cuda, kBytes}, incoming{Device::Cuda, kBytes};
+  Buffer outgoing{Device::Cuda, kBytes, "sums in rank order"}, incoming{Device::Cuda, kBytes, "sums in rank order"};
 };
 
 class RankOrderExchange final : public DeviceExchange {

@@ -14,7 +14,7 @@ class StagedExchange;
 class Stage {
  public:
   std::byte* at_least(int64_t bytes) {
-    if (memory_.bytes() < bytes) memory_ = cuda::PinnedBuffer(bytes);
+    if (memory_.bytes() < bytes) memory_ = cuda::PinnedBuffer(bytes, "communication through host memory");
     return static_cast<std::byte*>(memory_.data());
   }
 

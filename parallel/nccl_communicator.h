@@ -81,6 +81,7 @@ class Communicator {
   int rank_, ranks_;
   double deadline_seconds_;
   ncclComm_t comm_ = nullptr;  // null once aborted
+  bool made_ = false;          // was ready
   cuda::Stream stream_{cuda::Priority::High};
   cuda::Event before_;
   std::list<Queued> queued_, spare_;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <thread>
@@ -92,8 +93,8 @@ bool Communicator::ready() {
   }
   ncclResult_t state = ncclSuccess;
   check(library_.async_error(comm_, &state), "asking for errors");
-  if (state == ncclSuccess) return true;
-  check(state, "communicating");
+  if (state == ncclSuccess) return made_ = true;
+  check(state, made_ ? "communicating" : "making a communicator");
   if (seconds_since(start_) > deadline_seconds_) {
     throw IoError(
         fmt::format("NCCL's communicator {} is not ready after {:.0f} s on rank {} of {}: are all its ranks "
@@ -142,8 +143,14 @@ void Communicator::retire() {
 
 void Communicator::check(ncclResult_t result, const char* what) const {
   if (result == ncclSuccess || result == ncclInProgress) return;
-  throw IoError(fmt::format("NCCL, {} in group {} on rank {} of {}: {} ({})", what, name_, rank_, ranks_,
-                            library_.error_string(result), library_.last_error(comm_)));
+  std::string reason = library_.last_error(comm_);
+  std::replace(reason.begin(), reason.end(), '\n', ' ');
+  const std::string message = fmt::format("NCCL, {} in group {} on rank {} of {}: {} ({})", what, name_, rank_, ranks_,
+                                          library_.error_string(result), reason);
+  // CUDA's words, which NCCL passes on.
+  if (result == ncclUnhandledCudaError && reason.find("out of memory") != std::string::npos)
+    throw DeviceMemoryError(message);
+  throw IoError(message);
 }
 
 void Communicator::begin() { start_ = now(); }

@@ -6,6 +6,7 @@
 #include <nccl.h>
 
 #include <string>
+#include <vector>
 
 namespace tessera::nccl {
 
@@ -34,5 +35,10 @@ struct Library {
 };
 
 std::string version_text(int version);
+
+// Throws UsageError when this version of a library, opened from `path`, is older than what this build was made for.
+void require_new_enough(int version, const std::string& path);
+// The same when the ranks have not all the same one: which rank has which.
+void require_same(const std::vector<int>& versions);
 
 }  // namespace tessera::nccl

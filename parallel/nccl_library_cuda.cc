@@ -2,6 +2,10 @@
 
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <link.h>
+
+#include <algorithm>
+#include <map>
 
 #include "parallel/nccl_library.h"
 #include "tensor/check.h"
@@ -9,24 +13,35 @@
 namespace tessera::nccl {
 namespace {
 
+std::string remedy() {
+  return fmt::format(
+      "install NCCL {}.{} or later, or put its folder on LD_LIBRARY_PATH, or set parallel.gpu_transport "
+      "= staged (through host memory: slow)",
+      NCCL_MAJOR, NCCL_MINOR);
+}
+
+std::string path_of(void* handle, const char* name) {
+  const link_map* map = nullptr;
+  return dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map->l_name[0] != 0 ? map->l_name : name;
+}
+
 Library open_library() {
   constexpr char kName[] = "libnccl.so.2";
   void* handle = dlopen(kName, RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     throw UsageError(
-        fmt::format("cannot open {}, which ranks on several GPUs need ({}): install NCCL {}.{} or later, or "
-                    "put its folder on LD_LIBRARY_PATH, or set parallel.gpu_transport = staged",
-                    kName, dlerror(), NCCL_MAJOR, NCCL_MINOR));
+        fmt::format("cannot open {}, which ranks on several GPUs need ({}): {}", kName, dlerror(), remedy()));
   }
+  const std::string path = path_of(handle, kName);
   Library library{};  // it stays open
   const auto find = [&]<class F>(F& function, const char* symbol) {
     function = reinterpret_cast<F>(dlsym(handle, symbol));
     if (function == nullptr) {
-      throw UsageError(
-          fmt::format("{} has no {}: NCCL {}.{} or later is needed", kName, symbol, NCCL_MAJOR, NCCL_MINOR));
+      throw UsageError(fmt::format("{} has no {}: {}", path, symbol, remedy()));
     }
   };
   find(library.get_version, "ncclGetVersion");
+  require_new_enough(library.version(), path);  // an old one lacks some of the rest
   find(library.get_unique_id, "ncclGetUniqueId");
   find(library.error_string, "ncclGetErrorString");
   find(library.last_error, "ncclGetLastError");
@@ -43,11 +58,6 @@ Library open_library() {
   find(library.broadcast, "ncclBroadcast");
   find(library.send, "ncclSend");
   find(library.receive, "ncclRecv");
-  const int version = library.version();
-  if (version / 100 < NCCL_VERSION_CODE / 100) {
-    throw UsageError(fmt::format("{} is NCCL {}, and this build needs {}.{} or later", kName, version_text(version),
-                                 NCCL_MAJOR, NCCL_MINOR));
-  }
   return library;
 }
 
@@ -66,6 +76,33 @@ int Library::version() const {
 
 std::string version_text(int version) {
   return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+void require_new_enough(int version, const std::string& path) {
+  if (version / 100 >= NCCL_VERSION_CODE / 100) return;
+  throw UsageError(fmt::format("{} is NCCL {}, and this build needs {}.{} or later: {}", path, version_text(version),
+                               NCCL_MAJOR, NCCL_MINOR, remedy()));
+}
+
+void require_same(const std::vector<int>& versions) {
+  std::map<int, int> ranks;
+  for (const int version : versions) ++ranks[version];
+  // What most have is right, or where as many have each, the newer.
+  int usual = 0, most = 0;
+  for (const auto& [version, have] : ranks) {
+    if (have < most) continue;
+    usual = version;
+    most = have;
+  }
+  const auto odd = std::find_if(versions.begin(), versions.end(), [&](int version) { return version != usual; });
+  if (odd == versions.end()) return;
+  throw UsageError(fmt::format(
+      "NCCL is {} on rank {} and {} on rank {} ({} of {} ranks have {}): install the same one on every host, or let "
+      "LD_LIBRARY_PATH name the same one for every rank, or set parallel.gpu_transport = staged (through host memory: "
+      "slow)",
+      version_text(*odd), odd - versions.begin(), version_text(usual),
+      std::find(versions.begin(), versions.end(), usual) - versions.begin(), most, versions.size(),
+      version_text(usual)));
 }
 
 }  // namespace tessera::nccl

@@ -4,7 +4,8 @@
 
 namespace tessera {
 
-Arena::Arena(std::string name, Device device, int64_t capacity) : name_(std::move(name)), buffer_(device, capacity) {}
+Arena::Arena(std::string name, Device device, int64_t capacity)
+    : name_(std::move(name)), buffer_(device, capacity, "arena '" + name_ + "'") {}
 
 int64_t Arena::bytes(const Shape& shape, DType dtype) {
   return (shape.size() * size_of(dtype) + kAlignment - 1) / kAlignment * kAlignment;

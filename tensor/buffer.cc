@@ -14,11 +14,11 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 
 }  // namespace
 
-Buffer::Buffer(Device device, int64_t bytes) : bytes_(bytes), device_(device) {
+Buffer::Buffer(Device device, int64_t bytes, const std::string& what) : bytes_(bytes), device_(device) {
   if (bytes == 0) return;
   if constexpr (kHasCuda) {
     if (device == Device::Cuda) {
-      data_ = cuda::allocate_device(bytes);
+      data_ = cuda::allocate_device(bytes, what);
       return;
     }
   }
@@ -26,7 +26,8 @@ Buffer::Buffer(Device device, int64_t bytes) : bytes_(bytes), device_(device) {
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     bytes_ = 0;
-    throw IoError("cannot allocate " + std::to_string(bytes) + " bytes of memory: " + std::strerror(errno));
+    throw IoError("cannot allocate " + std::to_string(bytes) + " bytes of memory for " + what + ": " +
+                  std::strerror(errno));
   }
   // Large pages save most of the address-translation misses of big matrix products; a refusal costs only speed.
   if (bytes >= 8 * kHugePage) madvise(data, bytes, MADV_HUGEPAGE);

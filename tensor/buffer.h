@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "tensor/tensor.h"
@@ -13,7 +14,9 @@ namespace tessera {
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Device device, int64_t bytes);  // throws IoError when the system refuses, naming the size
+  // what: that it is for, as errors say it. Throws IoError with that and the size when the system refuses, of a
+  // device's memory a DeviceMemoryError.
+  Buffer(Device device, int64_t bytes, const std::string& what = "a buffer");
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);

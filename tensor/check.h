@@ -48,6 +48,10 @@ struct NumericalError : Error {
 struct IoError : Error {
   explicit IoError(const std::string& message) : Error(ExitCode::Io, message) {}
 };
+// A GPU has no room for what a run takes: an IoError to which `main` adds what would take less.
+struct DeviceMemoryError : IoError {
+  using IoError::IoError;
+};
 struct InternalError : Error {
   explicit InternalError(const std::string& message) : Error(ExitCode::Internal, message) {}
 };

@@ -1,5 +1,7 @@
 #include <cuda_runtime.h>
 
+#include <cstring>
+
 #include "tensor/check.h"
 #include "tensor/cuda/device.h"
 
@@ -8,6 +10,14 @@ namespace tessera::cuda {
 // Of a kernel in probe_cuda.cu: an error when this build has no code for the current device.
 int probe_kernel_code();
 
+namespace {
+
+std::string words(cudaError_t error) {
+  return std::string(cudaGetErrorName(error)) + " (" + cudaGetErrorString(error) + ")";
+}
+
+}  // namespace
+
 Devices find_devices() {
   int count = 0;  // stays as it is when the call fails
   const cudaError_t error = cudaGetDeviceCount(&count);
@@ -15,16 +25,10 @@ Devices find_devices() {
   if (error == cudaSuccess && count > 0) return {.count = count, .reason = {}};
   int driver = 0;
   (void)cudaDriverGetVersion(&driver);
-  if (error == cudaErrorInsufficientDriver && driver == 0) return {0, "no NVIDIA driver is installed"};
-  if (error == cudaErrorInsufficientDriver) {
-    return {0, "the NVIDIA driver supports CUDA " + std::to_string(driver / 1000) + "." +
-                   std::to_string(driver % 1000 / 10) + ", and this build needs CUDA " +
-                   std::to_string(CUDART_VERSION / 1000) + ": update the driver"};
-  }
-  if (error == cudaErrorNoDevice || error == cudaSuccess) {
-    return {0, "the NVIDIA driver finds no GPU (is CUDA_VISIBLE_DEVICES empty?)"};
-  }
-  return {0, std::string("CUDA cannot be used: ") + cudaGetErrorName(error) + " (" + cudaGetErrorString(error) + ")"};
+  const NoDevice why = error == cudaErrorInsufficientDriver                 ? NoDevice::OldDriver
+                       : error == cudaErrorNoDevice || error == cudaSuccess ? NoDevice::NoGpu
+                                                                            : NoDevice::Other;
+  return {0, why_no_device(why, driver, CUDART_VERSION / 1000 * 1000, words(error))};  // minor versions get along
 }
 
 DeviceInfo use_device(int ordinal) {
@@ -38,32 +42,33 @@ DeviceInfo use_device(int ordinal) {
   cudaError_t error = cudaSetDevice(ordinal);
   if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, ordinal);
   if (error != cudaSuccess) {
-    throw UsageError("GPU " + std::to_string(ordinal) + " cannot be used: " + cudaGetErrorName(error) + " (" +
-                     cudaGetErrorString(error) + ")");
-  }
-  const std::string capability = std::to_string(properties.major) + "." + std::to_string(properties.minor);
-  if (probe_kernel_code() != cudaSuccess) {
     (void)cudaGetLastError();
-    throw UsageError("GPU " + std::to_string(ordinal) + " (" + properties.name + ") has compute capability " +
-                     capability +
-                     ", for which this build has no code (it has " TESSERA_CUDA_ARCHITECTURES
-                     "): configure with -DCMAKE_CUDA_ARCHITECTURES=" +
-                     std::to_string(properties.major) + std::to_string(properties.minor));
+    throw UsageError(why_not_used(ordinal, words(error)));
   }
-  return {.ordinal = ordinal,
-          .name = properties.name,
-          .major = properties.major,
-          .minor = properties.minor,
-          .multiprocessors = properties.multiProcessorCount,
-          .shared_memory = static_cast<int64_t>(properties.sharedMemPerBlockOptin),
-          .memory = static_cast<int64_t>(properties.totalGlobalMem)};
+  std::array<uint8_t, 16> uuid{};
+  static_assert(sizeof(properties.uuid.bytes) == uuid.size());
+  std::memcpy(uuid.data(), properties.uuid.bytes, uuid.size());
+  DeviceInfo info{.ordinal = ordinal,
+                  .name = properties.name,
+                  .major = properties.major,
+                  .minor = properties.minor,
+                  .multiprocessors = properties.multiProcessorCount,
+                  .shared_memory = static_cast<int64_t>(properties.sharedMemPerBlockOptin),
+                  .memory = static_cast<int64_t>(properties.totalGlobalMem),
+                  .uuid = uuid_text(uuid)};
+  const auto code = static_cast<cudaError_t>(probe_kernel_code());
+  (void)cudaGetLastError();
+  if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction ||
+      code == cudaErrorInvalidKernelImage || code == cudaErrorUnsupportedPtxVersion)
+    throw UsageError(why_no_code(info, TESSERA_CUDA_ARCHITECTURES));
+  if (code != cudaSuccess) throw UsageError(why_not_used(ordinal, words(code)));
+  return info;
 }
 
 void enter_device(int ordinal) {
   if (const cudaError_t error = cudaSetDevice(ordinal); error != cudaSuccess) {
     (void)cudaGetLastError();
-    throw InternalError("choosing GPU " + std::to_string(ordinal) + " for another thread: " + cudaGetErrorName(error) +
-                        " (" + cudaGetErrorString(error) + ")");
+    throw InternalError("choosing GPU " + std::to_string(ordinal) + " for another thread: " + words(error));
   }
 }
 

@@ -9,28 +9,42 @@
 namespace tessera::cuda {
 namespace {
 
-[[noreturn]] void refuse(int64_t bytes, const char* what, cudaError_t error) {
-  std::string message =
-      "cannot allocate " + std::to_string(bytes) + " bytes of " + what + ": " + cudaGetErrorString(error);
+// The current device; what CUDA does not say of it stays empty.
+DeviceRoom current_room() {
+  DeviceRoom room;
+  cudaDeviceProp properties{};
   size_t free = 0, total = 0;
-  (void)cudaGetLastError();
-  if (error == cudaErrorMemoryAllocation && cudaMemGetInfo(&free, &total) == cudaSuccess) {
-    message += "; " + std::to_string(free) + " of the GPU's " + std::to_string(total) + " bytes are free";
+  if (cudaGetDevice(&room.ordinal) == cudaSuccess && cudaGetDeviceProperties(&properties, room.ordinal) == cudaSuccess)
+    room.name = properties.name;
+  if (cudaMemGetInfo(&free, &total) == cudaSuccess) {
+    room.free = static_cast<int64_t>(free);
+    room.total = static_cast<int64_t>(total);
   }
-  throw IoError(message);
+  (void)cudaGetLastError();
+  return room;
+}
+
+[[noreturn]] void refuse(int64_t bytes, const char* memory, const std::string& what, cudaError_t error) {
+  (void)cudaGetLastError();
+  throw IoError("cannot allocate " + std::to_string(bytes) + " bytes of " + memory + " for " + what + ": " +
+                cudaGetErrorName(error) + " (" + cudaGetErrorString(error) + ")");
 }
 
 }  // namespace
 
-void* allocate_device(int64_t bytes) {
+void* allocate_device(int64_t bytes, const std::string& what) {
   void* data = nullptr;
   cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes));
-  if (error != cudaSuccess) refuse(bytes, "GPU memory", error);
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    refuse_allocation(bytes, what, current_room());
+  }
+  if (error != cudaSuccess) refuse(bytes, "GPU memory", what, error);
   error = cudaMemset(data, 0, static_cast<size_t>(bytes));
   if (error == cudaSuccess) error = cudaDeviceSynchronize();  // streams that do not block on the default one
   if (error != cudaSuccess) {
     cudaFree(data);
-    refuse(bytes, "GPU memory", error);
+    refuse(bytes, "GPU memory", what, error);
   }
   return data;
 }
@@ -42,10 +56,10 @@ void free_device(void* data) noexcept {
   }
 }
 
-void* allocate_pinned(int64_t bytes) {
+void* allocate_pinned(int64_t bytes, const std::string& what) {
   void* data = nullptr;
   const cudaError_t error = cudaMallocHost(&data, static_cast<size_t>(bytes));
-  if (error != cudaSuccess) refuse(bytes, "pinned host memory", error);
+  if (error != cudaSuccess) refuse(bytes, "pinned host memory", what, error);
   return data;
 }
 

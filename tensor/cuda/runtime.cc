@@ -7,9 +7,9 @@ namespace tessera::cuda {
 Runtime::Runtime(int ordinal)
     : device_(use_device(ordinal)),
       uploads_(stream_),
-      partials_(Device::Cuda, kPartialBytes),
-      matrix_workspace_(Device::Cuda, kMatrixWorkspaceBytes),
-      result_(kResultBytes) {}
+      partials_(Device::Cuda, kPartialBytes, "partial sums"),
+      matrix_workspace_(Device::Cuda, kMatrixWorkspaceBytes, "the matrix library's workspace"),
+      result_(kResultBytes, "results of sums") {}
 
 void Runtime::wait() {
   if (!watch_) return stream_.synchronize();

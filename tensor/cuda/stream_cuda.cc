@@ -15,7 +15,10 @@ namespace {
 void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) {
     (void)cudaGetLastError();  // or whoever asks next takes it for theirs
-    throw InternalError(std::string(what) + ": " + cudaGetErrorName(error) + " (" + cudaGetErrorString(error) + ")");
+    const std::string message =
+        std::string(what) + ": " + cudaGetErrorName(error) + " (" + cudaGetErrorString(error) + ")";
+    if (error == cudaErrorMemoryAllocation) throw DeviceMemoryError(message);
+    throw InternalError(message);
   }
 }
 

@@ -3,7 +3,9 @@
 namespace tessera::cuda {
 
 Uploads::Uploads(const Stream& stream)
-    : stream_(stream), host_(kSegments * kSegmentBytes), device_(Device::Cuda, kSegments * kSegmentBytes) {}
+    : stream_(stream),
+      host_(kSegments * kSegmentBytes, "uploads"),
+      device_(Device::Cuda, kSegments * kSegmentBytes, "uploads") {}
 
 int64_t Uploads::reserve(int64_t bytes) {
   TESSERA_CHECK(bytes <= kSegmentBytes, "an upload of " + std::to_string(bytes) + " bytes is larger than a segment");

@@ -68,6 +68,9 @@ struct Library {
   }
 
   void check(cublasStatus_t status, const char* what) const {
+    if (status == CUBLAS_STATUS_ALLOC_FAILED)
+      throw DeviceMemoryError(std::string(what) + ": cuBLASLt finds too little GPU memory free (" +
+                              status_string(status) + ")");
     if (status != CUBLAS_STATUS_SUCCESS) throw InternalError(std::string(what) + ": " + status_string(status));
   }
 };

@@ -78,7 +78,7 @@ struct MatrixLibrary::Implementation {
       entry.add(DNNL_ARG_BIAS, entry.bias);
     }
     const int64_t need = static_cast<int64_t>(how.scratchpad_desc().get_size());
-    if (need > scratchpad.bytes()) scratchpad = Buffer(Device::Cpu, need);
+    if (need > scratchpad.bytes()) scratchpad = Buffer(Device::Cpu, need, "the matrix library's scratch");
     return entry;
   }
 };

@@ -31,6 +31,14 @@ TEST(Failure, KeepsTheMessage) {
   EXPECT_EQ(failure_from(std::bad_alloc()).message, "out of memory");
 }
 
+TEST(Failure, SaysWhatTakesLessOfAGpu) {
+  const Failure failure = failure_from(DeviceMemoryError("GPU 0 is full"));
+  EXPECT_EQ(failure.code, ExitCode::Io);
+  EXPECT_EQ(failure.message,
+            "GPU 0 is full; a smaller data.micro_batch_size, parallel.recompute = full, or more ranks (parallel.tp, "
+            "parallel.pp, or parallel.dp with parallel.zero_stage) take less of it on each");
+}
+
 TEST(Failure, TheLineNamesRankAndHostWhenThereAreSeveral) {
   const Failure failure{ExitCode::Data, "corpus is empty"};
   EXPECT_EQ(failure_line(failure, 0, 1, "node7"), "tessera: error: corpus is empty\n");

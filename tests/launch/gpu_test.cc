@@ -10,9 +10,9 @@
 namespace tessera {
 namespace {
 
-std::string refusal(const std::string& transport, const LocalRank& local, int world, int devices) {
+std::string refusal(const std::vector<ChosenGpu>& gpus) {
   try {
-    choose_gpu(transport, local, world, devices);
+    require_own_gpus(gpus);
   } catch (const UsageError& error) {
     return error.what();
   }
@@ -26,6 +26,15 @@ TEST(Gpu, EachRankOfAHostTakesOne) {
     EXPECT_EQ(gpu.transport, DeviceTransport::Nccl);
   }
   EXPECT_EQ(choose_gpu("staged", {.rank = 3, .ranks = 4, .threads = false}, 4, 2).ordinal, 1);
+  EXPECT_THROW(choose_gpu("auto", {}, 1, 0), UsageError);
+}
+
+TEST(Gpu, ARankThatSeesOneGpuTakesIt) {
+  for (int rank = 0; rank < 4; ++rank) {
+    const RankGpu gpu = choose_gpu("auto", {.rank = rank, .ranks = 4, .threads = false}, 4, 1);
+    EXPECT_EQ(gpu.ordinal, 0);
+    EXPECT_EQ(gpu.transport, DeviceTransport::Nccl);
+  }
 }
 
 TEST(Gpu, RanksThatAreThreadsGoThroughHostMemory) {
@@ -34,19 +43,24 @@ TEST(Gpu, RanksThatAreThreadsGoThroughHostMemory) {
   EXPECT_EQ(gpu.transport, DeviceTransport::Staged);
 }
 
-TEST(Gpu, TwoRanksOnOneAreRefusedUnlessStagedIsAskedFor) {
-  const LocalRank local{.rank = 2, .ranks = 3, .threads = false};
-  for (const char* transport : {"auto", "nccl"}) {
-    const std::string message = refusal(transport, local, 3, 2);
-    EXPECT_NE(message.find("3 ranks on this host and 2 GPUs"), std::string::npos) << message;
-    EXPECT_NE(message.find("ranks 0 and 2 of it"), std::string::npos) << message;
-    EXPECT_NE(message.find("parallel.gpu_transport = staged"), std::string::npos) << message;
-  }
-  EXPECT_EQ(refusal("staged", local, 3, 2), "");
-  EXPECT_EQ(choose_gpu("nccl", local, 3, 2, true).transport, DeviceTransport::Nccl);
+// However many a rank sees: the GPUs are the same when their UUIDs are.
+TEST(Gpu, NcclNeedsOneForEachRank) {
+  EXPECT_EQ(refusal({{"GPU-a", 1, 2}, {"GPU-b", 1, 2}, {"GPU-c", 1, 2}, {"GPU-d", 1, 2}}), "");
+  EXPECT_EQ(refusal({{"GPU-a", 8, 2}, {"GPU-b", 8, 2}}), "");
+  EXPECT_EQ(refusal({{"", 1, 2}, {"", 1, 2}}), "") << "not known";
+  EXPECT_EQ(refusal({{"GPU-a", 2, 3}, {"GPU-b", 2, 3}, {"GPU-a", 2, 3}}),
+            "ranks 0 and 2 would share GPU-a, which NCCL cannot (3 ranks on their host; rank 2 sees 2 GPUs): start no "
+            "more ranks on a host than it has GPUs, let each rank see one of its own (CUDA_VISIBLE_DEVICES), or set "
+            "parallel.gpu_transport = staged (through host memory: slow)");
+  EXPECT_EQ(refusal({{"GPU-a", 1, 1}, {"GPU-b", 1, 2}, {"GPU-b", 1, 2}}).substr(0, 31),
+            "ranks 1 and 2 would share GPU-b");
 }
 
-TEST(Gpu, ARankAloneNeedsNoTransport) { EXPECT_EQ(choose_gpu("auto", {}, 1, 1).transport, DeviceTransport::Staged); }
+TEST(Gpu, ARankAloneNeedsNoTransportUnlessItIsAskedFor) {
+  EXPECT_EQ(choose_gpu("auto", {}, 1, 1).transport, DeviceTransport::Staged);
+  EXPECT_EQ(choose_gpu("nccl", {}, 1, 1).transport, DeviceTransport::Nccl);
+  EXPECT_EQ(choose_gpu("nccl", {.rank = 0, .ranks = 1, .threads = true}, 1, 1).transport, DeviceTransport::Nccl);
+}
 
 // Where there is none, or no kernels for it, the config that asks for it is refused with the reason.
 TEST(Gpu, WhatIsMissingIsSaid) {

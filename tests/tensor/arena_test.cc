@@ -20,12 +20,13 @@ TEST(Buffer, IsZeroedPageAlignedAndMovable) {
   EXPECT_EQ(Buffer(Device::Cpu, 0).data(), nullptr);
 }
 
-TEST(Buffer, RefusalNamesTheSize) {
+TEST(Buffer, RefusalNamesTheSizeAndWhatItIsFor) {
   try {
-    Buffer buffer(Device::Cpu, int64_t{1} << 60);
+    Arena arena("weights", Device::Cpu, int64_t{1} << 60);
     FAIL() << "no machine has that much address space";
   } catch (const IoError& error) {
-    EXPECT_NE(std::string(error.what()).find(std::to_string(int64_t{1} << 60)), std::string::npos) << error.what();
+    const std::string begin = "cannot allocate 1152921504606846976 bytes of memory for arena 'weights': ";
+    EXPECT_EQ(std::string(error.what()).substr(0, begin.size()), begin) << error.what();
   }
 }
 

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <set>
+#include <string>
 
 #include "launch/assembly.h"
 #include "launch/bench/synthetic_source.h"
@@ -71,6 +73,42 @@ TEST(DeviceMemory, IsWhatThePlanSaysOfLayouts) {
   config.mutable_parallel()->set_pp(2);
   config.mutable_parallel()->set_schedule("zb-h1");
   expect_stated_bytes(config, 4);
+}
+
+// However little there is, the error names what it was too little for, and all that was taken is given back.
+TEST(DeviceMemory, ThatIsTooLittleIsRefusedByName) {
+  RunConfig config = small_config(ModelConfig::LLAMA, RunSection::BF16);
+  resolve(config, {}, {.data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present});
+  const int64_t before = grid::device_bytes();
+  const auto assemble = [&] {
+    int64_t bytes = 0;
+    run_ranks(1, [&](Comm& world) {
+      const Assembly parts(config, world, 1);
+      bytes = grid::device_bytes() - before;
+    });
+    return bytes;
+  };
+  const int64_t all = assemble();
+  std::set<std::string> names;
+  for (int64_t missing = 1; missing < all; missing += missing < 4096 ? 4095 : 4096) {
+    // The largest two, of the runtime, are most of it.
+    if (missing > (int64_t{1} << 21) && missing < all - (int64_t{1} << 21)) missing = all - (int64_t{1} << 21);
+    grid::limit_device_bytes(before + all - missing);
+    try {
+      assemble();
+      ADD_FAILURE() << missing << " bytes are missing";
+    } catch (const DeviceMemoryError& error) {
+      const std::string said = error.what(), begin = " bytes of GPU memory for ", end = ": GPU 0 (grid emulator) has ";
+      const size_t first = said.find(begin), last = said.find(end);
+      ASSERT_TRUE(first != std::string::npos && last != std::string::npos) << said;
+      names.insert(said.substr(first + begin.size(), last - first - begin.size()));
+    }
+    EXPECT_EQ(grid::device_bytes(), before);
+  }
+  grid::limit_device_bytes(0);
+  EXPECT_EQ(names, (std::set<std::string>{"arena 'activations'", "arena 'gradients'", "arena 'optimizer'",
+                                          "arena 'weights'", "arena 'workspace'", "sums of squares",
+                                          "the matrix library's workspace", "uploads"}));
 }
 
 }  // namespace

@@ -125,6 +125,19 @@ TEST(Nccl, MakesOtherGroupsByThemselves) {
   });
 }
 
+// Nothing needs it, but who asks for NCCL with one rank wants to see it work.
+TEST(Nccl, MakesACommunicatorForARankAlone) {
+  const int ids = fake_nccl_ids();
+  run_ranks(1, [&](Comm& world) {
+    const Device1 device(world);
+    EXPECT_EQ(fake_nccl_ids() - ids, 0);
+    world.connect_device();
+    world.connect_device();
+    EXPECT_EQ(fake_nccl_ids() - ids, 1);
+    EXPECT_EQ(world.sum(3.0), 3.0);
+  });
+}
+
 TEST(Nccl, NamesTheGroupThatFailed) {
   run_ranks(2, [](Comm& world) {
     const Device1 device(world);

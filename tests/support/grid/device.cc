@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -22,6 +23,8 @@
 namespace tessera {
 namespace {
 
+constexpr char kDeviceName[] = "grid emulator";
+
 struct DeviceHeap {
   static constexpr size_t kBytes = size_t{4} << 30;
 
@@ -30,6 +33,8 @@ struct DeviceHeap {
     TESSERA_CHECK(range != MAP_FAILED, "addresses for the emulated device's memory");
     base = static_cast<char*>(range);
     free[0] = kBytes;
+    const char* text = std::getenv("TESSERA_GRID_BYTES");
+    set_limit(text == nullptr ? 0 : std::strtoull(text, nullptr, 10));
     struct sigaction action {};
     action.sa_sigaction = [](int, siginfo_t* info, void*) { heap().explain(info->si_addr); };
     action.sa_flags = SA_SIGINFO | SA_RESETHAND | SA_ONSTACK;
@@ -49,12 +54,12 @@ struct DeviceHeap {
     [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kText, sizeof(kText) - 1);
   }
 
-  void* allocate(size_t bytes) {
+  void* allocate(size_t bytes, const std::string& what) {
     constexpr size_t kPage = 4096;
     const size_t need = (bytes + kPage - 1) / kPage * kPage + kPage;  // and a page between it and the next
     const std::lock_guard lock(mutex);
     for (auto& [begin, size] : free) {
-      if (size < need) continue;
+      if (size < need || held + bytes > limit) continue;
       const size_t at = begin, rest = size - need;
       free.erase(at);
       if (rest > 0) free[at + need] = rest;
@@ -62,7 +67,16 @@ struct DeviceHeap {
       held += bytes;
       return base + at;
     }
-    throw IoError("the emulated device has no " + std::to_string(bytes) + " bytes left");
+    cuda::refuse_allocation(static_cast<int64_t>(bytes), what,
+                            {.ordinal = 0,
+                             .name = kDeviceName,
+                             .free = static_cast<int64_t>(limit - std::min(held, limit)),
+                             .total = static_cast<int64_t>(limit)});
+  }
+
+  void set_limit(size_t bytes) {
+    const std::lock_guard lock(mutex);
+    limit = bytes == 0 ? kBytes : bytes;
   }
 
   void release(void* data) {
@@ -92,7 +106,7 @@ struct DeviceHeap {
   std::mutex mutex;
   char* base = nullptr;
   int accesses = 0;
-  size_t held = 0;  // as asked for
+  size_t held = 0, limit = kBytes;  // as asked for
   struct Piece {
     size_t size, asked;
   };
@@ -132,19 +146,21 @@ bool is_pinned(const void* host) {
   return static_cast<const char*>(host) < begin + bytes;
 }
 
+void limit_device_bytes(int64_t bytes) { DeviceHeap::heap().set_limit(static_cast<size_t>(bytes)); }
+
 }  // namespace grid
 
 namespace cuda {
 
-void* allocate_device(int64_t bytes) {
+void* allocate_device(int64_t bytes, const std::string& what) {
   grid::require_device();
-  return DeviceHeap::heap().allocate(static_cast<size_t>(bytes));
+  return DeviceHeap::heap().allocate(static_cast<size_t>(bytes), what);
 }
 void free_device(void* data) noexcept {
   grid::finish_own_streams();
   DeviceHeap::heap().release(data);
 }
-void* allocate_pinned(int64_t bytes) {
+void* allocate_pinned(int64_t bytes, const std::string&) {
   void* data = std::aligned_alloc(256, static_cast<size_t>((bytes + 255) / 256 * 256));
   if (data == nullptr) throw std::bad_alloc();
   PinnedMemory& pinned = pinned_memory();
@@ -160,18 +176,29 @@ void free_pinned(void* data) noexcept {
   std::free(data);
 }
 
-Devices find_devices() { return {.count = 1, .reason = {}}; }
+// One device, or as many as the environment's TESSERA_GRID_GPUS has characters: of each the UUID ends with its own.
+std::string all_devices() {
+  const char* text = std::getenv("TESSERA_GRID_GPUS");
+  return text == nullptr ? "0" : text;
+}
+
+Devices find_devices() {
+  const int count = static_cast<int>(all_devices().size());
+  return {.count = count, .reason = count > 0 ? "" : why_no_device(NoDevice::NoGpu, 0, 0, "")};
+}
 
 void enter_device(int) { grid::choose_device(); }
 
-DeviceInfo use_device(int) {
+DeviceInfo use_device(int ordinal) {
   grid::choose_device();
-  return {.name = "grid emulator",
+  return {.ordinal = ordinal,
+          .name = kDeviceName,
           .major = 9,
           .minor = 0,
           .multiprocessors = 2,
           .shared_memory = grid::kSharedMemory,
-          .memory = int64_t{1} << 34};
+          .memory = int64_t{1} << 34,
+          .uuid = std::string("GPU-grid-") + all_devices().at(static_cast<size_t>(ordinal))};
 }
 
 }  // namespace cuda

@@ -25,4 +25,8 @@ int64_t device_bytes();
 // Whether host memory is pinned: copies of other memory make the host wait.
 bool is_pinned(const void* host);
 
+// From now on no more than so many bytes are to be had; 0: as many as there are addresses for. At first what the
+// environment's TESSERA_GRID_BYTES says.
+void limit_device_bytes(int64_t bytes);
+
 }  // namespace tessera::grid

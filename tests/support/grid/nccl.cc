@@ -5,8 +5,10 @@
 // It is stricter than NCCL: communicators must have a name and must not block. And its sums have an order of their own,
 // as NCCL's have: from the last rank to the first, rounded at each step.
 #include <nccl.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -78,6 +80,7 @@ std::recursive_mutex& mutex() { return tessera::grid::device_mutex(); }
 std::map<std::string, std::weak_ptr<Group>> all_groups;  // by id
 std::map<std::string, std::weak_ptr<Group>> by_name;
 int ids = 0, splits = 0, aborted = 0;
+thread_local int version_of_thread = 0;
 
 std::vector<std::shared_ptr<Group>> groups_named(const std::string& name) {
   std::vector<std::shared_ptr<Group>> groups;
@@ -243,20 +246,27 @@ int fake_nccl_splits() {
   return splits;
 }
 
+// For tests: the version of the calling thread's library; 0: the environment's FAKE_NCCL_VERSION, or that of the
+// header.
+void fake_nccl_version(int version);
+void fake_nccl_version(int version) { version_of_thread = version; }
+
 ncclResult_t ncclGetVersion(int* version) {
-  *version = NCCL_VERSION_CODE;
+  const char* text = std::getenv("FAKE_NCCL_VERSION");
+  *version = version_of_thread > 0 ? version_of_thread : text != nullptr ? std::atoi(text) : NCCL_VERSION_CODE;
   return ncclSuccess;
 }
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   const std::lock_guard lock(mutex());
   std::memset(id->internal, 0, sizeof(id->internal));
-  const std::string text = std::to_string(++ids);
+  const std::string text = std::to_string(getpid()) + " " + std::to_string(++ids);
   std::memcpy(id->internal, text.c_str(), text.size());
   return ncclSuccess;
 }
 
 const char* ncclGetErrorString(ncclResult_t result) {
+  if (result == ncclInvalidUsage) return "invalid usage (run with NCCL_DEBUG=WARN for details)";
   return result == ncclRemoteError ? "remote process exited or there was a network error" : "another error";
 }
 
@@ -266,6 +276,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   if (config->blocking != 0 || config->commName == nullptr) return ncclInvalidUsage;
   const std::lock_guard lock(mutex());
   const std::string key = id.internal;
+  if (std::atoi(id.internal) != getpid()) return ncclInvalidUsage;  // of another process
   std::shared_ptr<Group> group = all_groups[key].lock();
   if (group == nullptr) all_groups[key] = group = std::make_shared<Group>(ranks);
   if (static_cast<int>(group->members.size()) != ranks || group->members.at(rank) != nullptr) return ncclInvalidUsage;
