@@ -201,6 +201,11 @@ void Trainer::say_what_runs() {
                  loader_->microbatches(), config_.data().micro_batch_size());
   console_->info("{} ({}), {} each on {}", plural(session_.world.size(), "rank"), layout_text(mesh.shape()),
                  plural(session_.threads, "thread"), device_text(parts_->context()));
+  if (config_.run().cuda_graphs() != CudaGraphs::OFF && parts_->context().device() == Device::Cuda &&
+      !parts_->stage(0).records(parts_->context()))
+    console_->info(
+        "run.cuda_graphs = {} records nothing in this layout: with tp or cp above 1 blocks talk to other ranks",
+        CudaGraphs::Mode_Name(config_.run().cuda_graphs()));
   std::vector<MemoryLine> memory = parts_->memory();
   if (noise_ && parts_->context().device() == Device::Cuda)
     memory.push_back({"gradient noise", noise_->bytes(), Device::Cuda});

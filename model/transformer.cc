@@ -218,7 +218,7 @@ void Transformer::forward_blocks(Context& context, const Batch& batch, const Pla
 }
 
 void Transformer::queue(Context& context, Pass pass, const Place& place, BlockRange range, FunctionRef<void()> work) {
-  if (!options_.graphs || context.device() == Device::Cpu || shape_.tp > 1 || shape_.cp > 1) return work();
+  if (!records(context)) return work();
   const auto add = [&](const void* pointer) { key_.push_back(reinterpret_cast<uintptr_t>(pointer)); };
   key_.assign({static_cast<uint64_t>(pass), static_cast<uint64_t>(place.slot), static_cast<uint64_t>(range.first),
                static_cast<uint64_t>(range.last)});

@@ -50,6 +50,12 @@ class Transformer : public Stage {
   // (Parameter::gradient), values are filled by it too. The groups must outlive the stage; cp: null for a group of one.
   void allocate(Context& context, Comm& tp, Comm* cp = nullptr);
 
+  // Whether what blocks queue there is recorded (Options::graphs): on a GPU, where nothing between them is another
+  // rank's.
+  bool records(const Context& context) const {
+    return options_.graphs && context.device() == Device::Cuda && shape_.tp == 1 && shape_.cp == 1;
+  }
+
   int index() const override { return options_.part.stage; }
   int blocks() const override { return options_.part.blocks(); }
   int slots() const override { return options_.slots; }
@@ -101,8 +107,8 @@ class Transformer : public Stage {
   }
   Block::Saved saved(const Slot& slot, int block) const;
   void free_area(Slot& slot, int block);
-  // Queues the work of some blocks of a microbatch. Recorded with Options::graphs, where nothing between blocks is
-  // another rank's: then all that it queues follows from where slot, input, areas, weights and gradients lie.
+  // Queues the work of some blocks of a microbatch. Where it records, all that it queues follows from where slot,
+  // input, areas, weights and gradients lie.
   enum class Pass : uint8_t { Forward, Recompute, BackwardInput, BackwardWeight, Backward };
   void queue(Context& context, Pass pass, const Place& place, BlockRange blocks, FunctionRef<void()> work);
   void forward_blocks(Context& context, const Batch& batch, const Place& place, BlockRange blocks);

@@ -119,5 +119,19 @@ TEST_F(DeviceProgram, NeedsAGpuForEachRankAndOneNccl) {
 }
 #endif
 
+// Where no graph can be recorded, a run that may record says so, once.
+TEST_F(DeviceProgram, SaysThatNoGraphIsRecorded) {
+  const std::string graphs = "--set run.cuda_graphs=AUTO --set parallel.gpu_transport=staged --local-ranks 2 ";
+  const std::string line =
+      "run.cuda_graphs = AUTO records nothing in this layout: with tp or cp above 1 blocks talk to other ranks";
+  const ProgramResult dp = train("", graphs + "--set parallel.dp=2"), tp = train("", graphs + "--set parallel.tp=2");
+  EXPECT_EQ(dp.code, 0) << dp.output;
+  EXPECT_EQ(dp.output.find(line), std::string::npos) << dp.output;
+  EXPECT_EQ(tp.code, 0) << tp.output;
+  const size_t first = tp.output.find(line);
+  ASSERT_NE(first, std::string::npos) << tp.output;
+  EXPECT_EQ(tp.output.find(line, first + 1), std::string::npos) << tp.output;
+}
+
 }  // namespace
 }  // namespace tessera::testing
