@@ -19,7 +19,7 @@ void sum_parts(const Context& context, const ConstTensor& x, const Tensor& sum);
 bool all_finite(const Context& context, const ConstTensor& x);
 
 // Accumulates into sums [columns] (accumulation dtype) the sum over the rows of x [rows, columns]: a bias gradient.
-// Rows are added in ascending order for each column.
+// The order of additions depends on the sizes alone (on the CPU, rows in ascending order).
 void add_column_sums(const Context& context, const ConstTensor& x, const Tensor& sums);
 
 }  // namespace tessera

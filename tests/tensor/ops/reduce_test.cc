@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "tests/support/operand.h"
 #include "tests/support/same_bits.h"
@@ -108,21 +110,29 @@ TEST(Reduce, AllFiniteFindsEveryNonFiniteElement) {
 TEST(Reduce, ColumnSumsAccumulate) {
   Context context(testing::on_device({.threads = 2}));
   for (const DType dtype : kFloatDTypes) {
+    std::vector<std::pair<int64_t, int64_t>> sizes;  // rows, columns
     for (const int64_t columns : {0, 1, 65, 4500}) {
-      for (const int64_t rows : {0, 1, 37}) {
-        const Operand x = Operand::random({rows, columns}, dtype, "x");
-        Operand sums = Operand::random({columns}, accumulation_dtype(dtype), "sums");
-        const Operand before = sums;
-        add_column_sums(context, x.tensor(), sums.tensor());
+      for (const int64_t rows : {0, 1, 37}) sizes.emplace_back(rows, columns);
+    }
+    // On a GPU in several parts with rows left over, by packs and one by one; and in one part, the columns being many.
+    sizes.insert(sizes.end(), {{1500, 72}, {1500, 65}, {2048, 128}, {600, 17000}});
+    for (const auto& [rows, columns] : sizes) {
+      const Operand x = Operand::random({rows, columns}, dtype, "x");
+      Operand sums = Operand::random({columns}, accumulation_dtype(dtype), "sums");
+      const Operand before = sums;
+      add_column_sums(context, x.tensor(), sums.tensor());
+      std::vector<double> exact(columns), magnitude(columns);
+      for (int64_t row = 0; row < rows; ++row) {
         for (int64_t j = 0; j < columns; ++j) {
-          double exact = before[j], magnitude = std::abs(before[j]);
-          for (int64_t row = 0; row < rows; ++row) {
-            exact += x[row * columns + j];
-            magnitude += std::abs(x[row * columns + j]);
-          }
-          ASSERT_NEAR(sums[j], exact,
-                      testing::tolerance(accumulation_dtype(dtype), static_cast<double>(rows), magnitude));
+          exact[j] += x[row * columns + j];
+          magnitude[j] += std::abs(x[row * columns + j]);
         }
+      }
+      for (int64_t j = 0; j < columns; ++j) {
+        const double scale = magnitude[j] + std::abs(before[j]);
+        ASSERT_NEAR(sums[j], before[j] + exact[j],
+                    testing::tolerance(accumulation_dtype(dtype), static_cast<double>(rows), scale))
+            << rows << " x " << columns << " of " << name(dtype);
       }
     }
   }
@@ -131,13 +141,15 @@ TEST(Reduce, ColumnSumsAccumulate) {
 TEST(Reduce, ThreadsChangeNoBit) {
   for (const DType dtype : kFloatDTypes) {
     testing::expect_same_bits(name(dtype), 0, [&](Context& context) {
-      const Operand x = Operand::random({97, 1003}, dtype, "x");
+      const Operand x = Operand::random({97, 1003}, dtype, "x"), tall = Operand::random({1500, 72}, dtype, "tall");
       Operand sums = Operand::filled({1003}, accumulation_dtype(dtype), 0), square({1}, DType::F64);
+      Operand tall_sums = Operand::filled({72}, accumulation_dtype(dtype), 0);
       add_column_sums(context, x.tensor(), sums.tensor());
+      add_column_sums(context, tall.tensor(), tall_sums.tensor());
       sum_of_squares(context, x.tensor(), square.tensor());
       Operand parts({x.size()}, dtype);
       sum_parts(context, x.tensor(), parts.tensor());
-      return testing::joined({&sums, &square, &parts});
+      return testing::joined({&sums, &tall_sums, &square, &parts});
     });
   }
 }
