@@ -10,12 +10,17 @@
 //   rounded<T>(x)                         x rounded once to T (8-bit floats: NaN is some NaN)
 //   pack_bf16(low, high)                  two floats rounded, as one register
 //   power_of_two(x)                       2^x within 2 units in the last place; results under 2^-126 are 0
+//   store_quad(to, a, b, c, d)            16 bytes at once to the device's memory, where alignment allows
 //   copy_async, commit_copies, wait_copies<N>   cp.async of 16 bytes, the rest of them zero when fewer are named
 //   ldmatrix, ldmatrix_transposed, mma    sm_80's m16n8k16 on BF16 with F32 sums
 //   launch(context, name, kernel, blocks, threads, shared_bytes, arguments ...)   on the context's stream; throws
 //                                         InternalError naming the kernel when the device refuses it
 // Blocks have whole warps where warp operations are used.
 #pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
 
 #include "tensor/cuda/runtime.h"
 
@@ -36,8 +41,23 @@ template <int N, class T>
 __device__ __forceinline__ Pack<T, N> load(const T* from) {
   return *reinterpret_cast<const Pack<T, N>*>(from);
 }
+// To the device's memory, not to shared memory. By whole 16 bytes where the pack has them: left to itself the compiler
+// takes a pack whose elements come from two branches apart.
 template <class T, int N>
 __device__ __forceinline__ void store(T* to, const Pack<T, N>& pack) {
+  constexpr int kQuads = static_cast<int>(sizeof(pack) / 16);
+  if constexpr (sizeof(pack) % 16 == 0) {
+    const auto words = std::bit_cast<std::array<uint32_t, 4 * kQuads>>(pack);
+    for (int i = 0; i < kQuads; ++i)
+      store_quad(reinterpret_cast<char*>(to) + 16 * i, words[4 * i], words[4 * i + 1], words[4 * i + 2],
+                 words[4 * i + 3]);
+  } else {
+    *reinterpret_cast<Pack<T, N>*>(to) = pack;
+  }
+}
+// To shared memory.
+template <class T, int N>
+__device__ __forceinline__ void store_shared(T* to, const Pack<T, N>& pack) {
   *reinterpret_cast<Pack<T, N>*>(to) = pack;
 }
 

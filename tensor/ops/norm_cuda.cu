@@ -118,8 +118,8 @@ __global__ void __launch_bounds__(kElementThreads) norm_backward_kernel(Backward
         db.x[k] += gradient;
         out.x[k] = rounded<T>(value);
       }
-      store(dweight + i, dw);
-      if constexpr (kind == Kind::Layer) store(dbias + i, db);
+      store_shared(dweight + i, dw);
+      if constexpr (kind == Kind::Layer) store_shared(dbias + i, db);
       store(o.dx + at + i, out);
     }
   }

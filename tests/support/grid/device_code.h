@@ -92,6 +92,8 @@ inline uint32_t pack_bf16(float low, float high) {
 }
 inline float power_of_two(float x) { return std::exp2(x); }
 
+inline void store_quad(void* to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) { grid::store_quad(to, {a, b, c, d}); }
+
 inline void copy_async(void* shared, const void* global, int bytes) { grid::copy_async(shared, global, bytes); }
 inline void commit_copies() { grid::commit_copies(); }
 template <int kGroupsLeft>

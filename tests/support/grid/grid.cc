@@ -81,6 +81,13 @@ void perform(const Copy& copy) {
   std::memset(static_cast<char*>(copy.target) + copy.bytes, 0, static_cast<size_t>(16 - copy.bytes));
 }
 
+// Whether the block's dynamic shared memory has [at, at + bytes).
+bool in_shared_memory(const void* at, int64_t bytes) {
+  const auto& shared = machine().shared;
+  const auto first = reinterpret_cast<uintptr_t>(shared.data()), address = reinterpret_cast<uintptr_t>(at);
+  return first <= address && address + static_cast<uintptr_t>(bytes) <= first + shared.size();
+}
+
 // Gives up the turn; the thread is run again once it is runnable.
 void pause(const std::string& why) {
   Thread& self = *machine().current;
@@ -231,6 +238,12 @@ void warp(uint32_t mask, WarpOperation operation, void* argument) {
   }
   pause("the other lanes of its warp");
   acquire(&w);
+}
+
+void store_quad(void* to, const std::array<uint32_t, 4>& words) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0) fail("16 bytes are written at once to multiples of 16");
+  if (in_shared_memory(to, 16)) fail("st.global writes to shared memory");
+  std::memcpy(to, words.data(), 16);
 }
 
 void copy_async(void* target, const void* source, int bytes) {

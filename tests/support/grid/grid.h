@@ -52,6 +52,9 @@ void warp(uint32_t mask, WarpOperation operation, void* argument);
 
 int lane();
 
+// 16 bytes to the device's memory: not to the block's shared memory, and at a multiple of 16.
+void store_quad(void* to, const std::array<uint32_t, 4>& words);
+
 // Copies `bytes` from `source` and fills up to 16 with zeros, now or when waited for.
 void copy_async(void* target, const void* source, int bytes);
 void commit_copies();

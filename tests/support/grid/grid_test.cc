@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <bit>
 #include <cstring>
 #include <numeric>
@@ -182,6 +183,16 @@ TEST(Grid, AsynchronousCopiesAreThereWhenWaitedFor) {
     EXPECT_EQ(seen, (std::vector<int>{4, 6, 0}));
   }
   EXPECT_EQ(early, (std::set<int>{0, 1}));
+}
+
+TEST(Grid, WholePacksGoToMemoryAtMultiplesOf16Bytes) {
+  alignas(16) std::array<float, 8> to{};
+  const Pack<float, 4> pack{{1, 2, 3, 4}};
+  grid::run("store", 1, 1, 0, [&] { store(to.data() + 4, pack); });
+  EXPECT_EQ(to, (std::array<float, 8>{0, 0, 0, 0, 1, 2, 3, 4}));
+  EXPECT_NE(failure(1, 1, 0, [&] { store(to.data() + 1, pack); }).find("multiples of 16"), std::string::npos);
+  EXPECT_NE(failure(1, 1, 64, [&] { store(shared_memory<float>() + 4, pack); }).find("shared memory"),
+            std::string::npos);
 }
 
 // Two products of random integers, exact in BF16 and F32: A and B as tiles in shared memory, B once as [n, k] rows and
