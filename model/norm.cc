@@ -44,7 +44,7 @@ Norm::Saved Norm::allocate(Arena& arena) const {
 }
 
 int64_t Norm::workspace(const Context& context) const {
-  return norm_backward_workspace(context, shape_.hidden, shape_.compute);
+  return norm_backward_workspace(context, shape_.hidden, shape_.compute, shape_.norm == NormKind::Layer ? 2 : 1);
 }
 
 Cost Norm::cost() const {

@@ -1,5 +1,7 @@
 #include "tensor/ops/norm.h"
 
+#include <algorithm>
+
 #include "tensor/ops/norm_kernels.h"
 #include "tensor/ops/operand.h"
 
@@ -80,8 +82,19 @@ void layer_norm_backward(Context& context, const ConstTensor& dy, const ConstTen
   cpu::layer_norm_backward(context, dy, x, weight, mean, rstd, residual_gradient, dx, dweight, dbias);
 }
 
-int64_t norm_backward_workspace(const Context& context, int64_t hidden, DType compute) {
-  return Arena::bytes({norm_backward_partials(context), 2, hidden}, accumulation_dtype(compute));
+int64_t norm_backward_partials(const Context& context, int64_t hidden, DType compute, int64_t sums) {
+  if (context.device() == Device::Cpu) return 2 * context.threads();
+  // As many blocks as fit on each of 128 multiprocessors with Hopper's shared memory, where the sums are kept, and
+  // about 1024 threads (of 16 bytes of a row, 256 at most): the same on all GPUs, so that sums and plans are too.
+  constexpr int64_t kMultiprocessors = 128, kSharedBytes = 227 << 10, kReserved = 2 << 10, kMost = 8;
+  const int64_t shared = sums * hidden * size_of(accumulation_dtype(compute)) + kReserved;
+  const int64_t threads = std::clamp<int64_t>(hidden * size_of(compute) / 16, 32, 256);
+  return kMultiprocessors * std::clamp<int64_t>(std::min(kSharedBytes / shared, 1024 / threads), 1, kMost);
+}
+
+int64_t norm_backward_workspace(const Context& context, int64_t hidden, DType compute, int64_t sums) {
+  return Arena::bytes({norm_backward_partials(context, hidden, compute, sums), sums, hidden},
+                      accumulation_dtype(compute));
 }
 
 }  // namespace tessera

@@ -32,8 +32,8 @@ void layer_norm_backward(Context& context, const ConstTensor& dy, const ConstTen
                          const ConstTensor& mean, const ConstTensor& rstd, const ConstTensor& residual_gradient,
                          const Tensor& dx, const Tensor& dweight, const Tensor& dbias);
 
-// Bytes that either backward takes from the workspace: one row of partial sums of dweight and dbias for each fixed
-// block of tokens or thread, in the accumulation dtype.
-int64_t norm_backward_workspace(const Context& context, int64_t hidden, DType compute);
+// Bytes that a backward takes from the workspace: one row of partial sums of dweight (sums 1: RMSNorm) or of dweight
+// and dbias (sums 2: LayerNorm) for each fixed block of tokens or thread, in the accumulation dtype.
+int64_t norm_backward_workspace(const Context& context, int64_t hidden, DType compute, int64_t sums);
 
 }  // namespace tessera

@@ -83,12 +83,14 @@ void backward(Context& context, const ConstTensor& dy, const ConstTensor& x, con
               const Acc<T>* mean, const Acc<T>* rstd, const T* residual, const Tensor& dx, Acc<T>* dweight,
               Acc<T>* dbias) {
   using A = Acc<T>;
-  const int64_t tokens = x.dim(0), hidden = x.dim(1), stride = 2 * hidden;
-  const int64_t blocks = (tokens + kTokenBlock - 1) / kTokenBlock, wave = norm_backward_partials(context);
+  constexpr int64_t kSums = kind == Kind::Layer ? 2 : 1;
+  const int64_t tokens = x.dim(0), hidden = x.dim(1), stride = kSums * hidden;
+  const int64_t blocks = (tokens + kTokenBlock - 1) / kTokenBlock;
+  const int64_t wave = norm_backward_partials(context, hidden, x.dtype(), kSums);
   const T *dy_data = dy.as<T>(), *x_data = x.as<T>(), *w = weight.as<T>();
   T* dx_data = dx.as<T>();
   const ArenaScope scope(context.workspace());
-  const Tensor rows = context.workspace().take({wave, 2, hidden}, accumulation_dtype(x.dtype()));
+  const Tensor rows = context.workspace().take({wave, kSums, hidden}, accumulation_dtype(x.dtype()));
   A* partial = rows.as<A>();
   for (int64_t first = 0; first < blocks; first += wave) {
     const int64_t count = std::min(wave, blocks - first);

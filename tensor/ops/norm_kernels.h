@@ -5,11 +5,9 @@
 
 namespace tessera {
 
-// Rows of partial sums of dweight (and dbias) that a backward keeps at once: on the CPU a few blocks of tokens for each
-// thread; on a GPU one for each thread block, enough to fill any, and the same on all so that sums and plans are too.
-inline int64_t norm_backward_partials(const Context& context) {
-  return context.device() == Device::Cuda ? 256 : 2 * context.threads();
-}
+// Rows of partial sums that a backward keeps at once, each of `sums` (dweight, and dbias) times hidden: on the CPU a
+// few blocks of tokens for each thread; on a GPU one for each thread block.
+int64_t norm_backward_partials(const Context& context, int64_t hidden, DType compute, int64_t sums);
 
 }  // namespace tessera
 
