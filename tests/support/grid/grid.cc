@@ -61,6 +61,7 @@ struct Machine {
   int block_size = 0;
   uint64_t random = 0x9E3779B97F4A7C15u;
   Count counted{0, 0};
+  std::map<std::string, int64_t> starts;
   char launch = 0, end = 0;  // addresses for acquire and release
 
   uint64_t draw(uint64_t bound) {
@@ -172,6 +173,7 @@ void run(const std::string& name, dim3 blocks, dim3 threads, int64_t shared_byte
   m.body = &body;
   gridDim = blocks;
   blockDim = threads;
+  m.starts[name] += 1;
   release(&m.launch);
   for (unsigned int z = 0; z < blocks.z; ++z) {
     for (unsigned int y = 0; y < blocks.y; ++y) {
@@ -187,6 +189,8 @@ void run(const std::string& name, dim3 blocks, dim3 threads, int64_t shared_byte
 void set_seed(uint64_t seed) { machine().random = seed * 0xD1342543DE82EF95u + 0x9E3779B97F4A7C15u; }
 
 Count count() { return machine().counted; }
+
+std::map<std::string, int64_t> starts() { return machine().starts; }
 
 void* shared_memory() { return machine().shared.data(); }
 

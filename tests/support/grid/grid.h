@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "tensor/threads.h"
@@ -37,6 +38,8 @@ struct Count {
   int64_t blocks, threads;
 };
 Count count();
+// How often each kernel was started since the program began, by the name that launch() was given.
+std::map<std::string, int64_t> starts();
 
 // --- What the running thread may call.
 
