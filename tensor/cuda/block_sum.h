@@ -22,7 +22,7 @@ __device__ __forceinline__ A larger(A a, A b) {
 // Each value[k] becomes its sum over the block. blockDim.x is a multiple of 32, and the block has one dimension.
 template <class A, int K>
 __device__ __forceinline__ void block_sums(A (&value)[K]) {
-  __shared__ A partial[K][kMostWarps];
+  __shared__ Shared<A[K][kMostWarps]> partial;
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int warps = static_cast<int>(blockDim.x / 32);
   for (int k = 0; k < K; ++k) {
@@ -40,7 +40,7 @@ __device__ __forceinline__ void block_sums(A (&value)[K]) {
 // The largest value over the block; NaN is left out unless all are.
 template <class A>
 __device__ __forceinline__ A block_max(A value) {
-  __shared__ A partial[kMostWarps];
+  __shared__ Shared<A[kMostWarps]> partial;
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int warps = static_cast<int>(blockDim.x / 32);
   for (int mask = 16; mask > 0; mask /= 2) value = larger(shuffle_xor(value, mask), value);

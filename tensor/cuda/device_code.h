@@ -23,6 +23,9 @@ __device__ __forceinline__ T* shared_memory() {
   return reinterpret_cast<T*>(tessera_shared_memory);
 }
 
+template <class T>
+using Shared = T;
+
 __device__ __forceinline__ void sync_warp() { __syncwarp(); }
 __device__ __forceinline__ void sync_threads(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
@@ -39,7 +42,6 @@ __device__ __forceinline__ T shuffle_xor(T value, int mask) {
 __device__ __forceinline__ bool vote_any(bool predicate) { return __any_sync(kAllLanes, predicate) != 0; }
 
 __device__ __forceinline__ void atomic_or(int32_t* at, int32_t value) { atomicOr(at, value); }
-__device__ __forceinline__ int32_t atomic_add(int32_t* at, int32_t value) { return atomicAdd(at, value); }
 
 template <class T, class S>
 __device__ __forceinline__ T rounded(S x) {

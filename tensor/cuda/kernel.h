@@ -4,9 +4,10 @@
 // Beside CUDA's own __global__, __device__, __shared__, __launch_bounds__, threadIdx and __syncthreads, namespace
 // tessera::cuda has
 //   shared_memory<T>()                    the dynamic shared memory of a launch, aligned to 16 bytes
+//   __shared__ Shared<T[n]> x;            static shared memory: an array, which the emulator fills with NaN as well
 //   sync_warp(), sync_threads(id, n)      bar.warp.sync; bar.sync of n threads (barrier 0 is __syncthreads)
 //   shuffle(x, lane), shuffle_xor(x, m)   all 32 lanes
-//   vote_any(p), atomic_add, atomic_or
+//   vote_any(p), atomic_or
 //   rounded<T>(x)                         x rounded once to T (8-bit floats: NaN is some NaN)
 //   pack_bf16(low, high)                  two floats rounded, as one register
 //   power_of_two(x)                       2^x within 2 units in the last place; results under 2^-126 are 0

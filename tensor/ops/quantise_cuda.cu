@@ -51,7 +51,7 @@ struct Operands {
 
 template <class T, class F8>
 __global__ void __launch_bounds__(kElementThreads) quantise_kernel(Operands<T, F8> o) {
-  __shared__ uint32_t tile[kTileColumns * kPitch / kWordRows];  // [kTileColumns, kPitch] bytes
+  __shared__ Shared<uint32_t[kTileColumns * kPitch / kWordRows]> tile;  // [kTileColumns, kPitch] bytes
   uint32_t most = 0;
   for (int64_t i = threadIdx.x; i < o.partials; i += blockDim.x) most = larger(o.partial[i], most);
   most = block_max(most);
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kElementThreads) quantise_kernel(Operands<T, F
       if (o.values != nullptr) store(o.values + at(pass), out);
       if (o.transposed == nullptr) continue;
       for (int k = 0; k < kPackColumns; ++k)
-        reinterpret_cast<unsigned char*>(tile)[(column + k) * kPitch + row_of(pass)] = out.x[k].bits;
+        reinterpret_cast<unsigned char*>(&tile[0])[(column + k) * kPitch + row_of(pass)] = out.x[k].bits;
     }
     if (o.transposed == nullptr) continue;
     __syncthreads();

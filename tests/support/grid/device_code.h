@@ -31,6 +31,17 @@ T* shared_memory() {
   return static_cast<T*>(grid::shared_memory());
 }
 
+// One of its kind for all blocks, which run one after another.
+template <class T>
+class Shared {
+ public:
+  Shared() { grid::declare_shared(&value_, sizeof(value_)); }
+  operator T&() { return value_; }
+
+ private:
+  alignas(16) T value_;
+};
+
 inline void sync_warp() {
   grid::warp(
       kAllLanes, [](const std::array<void*, grid::kLanes>&) {}, nullptr);
@@ -78,9 +89,7 @@ inline uint32_t vote(bool predicate) {
 }
 inline bool vote_any(bool predicate) { return vote(predicate) != 0; }
 
-// Turns are taken between operations only, so a plain update is atomic.
 inline void atomic_or(int32_t* at, int32_t value) { __atomic_fetch_or(at, value, __ATOMIC_RELAXED); }
-inline int32_t atomic_add(int32_t* at, int32_t value) { return __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
 
 template <class T, class S>
 T rounded(S x) {
@@ -109,6 +118,7 @@ void load_matrices(uint32_t (&r)[4], const void* row) {
     const void* row;
     uint32_t* r;
   } argument{row, r};
+  grid::check_matrix_row(row);
   grid::warp(
       kAllLanes,
       [](const std::array<void*, grid::kLanes>& lanes) {

@@ -48,6 +48,12 @@ struct Warp {
   std::array<Thread*, kLanes> threads{};
 };
 
+// A variable in static shared memory.
+struct Declared {
+  void* at;
+  int64_t bytes;
+};
+
 // The block that runs, and the threads kept from block to block.
 struct Machine {
   std::vector<std::unique_ptr<Thread>> threads;
@@ -55,6 +61,7 @@ struct Machine {
   std::map<int, Barrier> barriers;
   std::vector<Warp> warps;
   std::vector<unsigned char> shared;
+  std::vector<Declared> declared;
   Thread* current = nullptr;
   const FunctionRef<void()>* body = nullptr;
   std::string failure;
@@ -82,12 +89,22 @@ void perform(const Copy& copy) {
   std::memset(static_cast<char*>(copy.target) + copy.bytes, 0, static_cast<size_t>(16 - copy.bytes));
 }
 
-// Whether the block's dynamic shared memory has [at, at + bytes).
-bool in_shared_memory(const void* at, int64_t bytes) {
-  const auto& shared = machine().shared;
-  const auto first = reinterpret_cast<uintptr_t>(shared.data()), address = reinterpret_cast<uintptr_t>(at);
-  return first <= address && address + static_cast<uintptr_t>(bytes) <= first + shared.size();
+bool inside(const void* at, int64_t bytes, const void* place, int64_t size) {
+  const auto first = reinterpret_cast<uintptr_t>(place), address = reinterpret_cast<uintptr_t>(at);
+  return first <= address && address + static_cast<uintptr_t>(bytes) <= first + static_cast<uintptr_t>(size);
 }
+
+bool in_shared_memory(const void* at, int64_t bytes) {
+  const Machine& m = machine();
+  return inside(at, bytes, m.shared.data(), static_cast<int64_t>(m.shared.size())) ||
+         std::any_of(m.declared.begin(), m.declared.end(),
+                     [&](const Declared& d) { return inside(at, bytes, d.at, d.bytes); });
+}
+
+bool at_multiple_of_16(const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 == 0; }
+
+// NaN in every floating-point type.
+void poison(void* at, int64_t bytes) { std::memset(at, 0xff, static_cast<size_t>(bytes)); }
 
 // Gives up the turn; the thread is run again once it is runnable.
 void pause(const std::string& why) {
@@ -121,7 +138,8 @@ void run_block(const std::string& name) {
   Machine& m = machine();
   m.barriers.clear();
   m.warps.assign((m.block_size + kLanes - 1) / kLanes, Warp{});
-  std::fill(m.shared.begin(), m.shared.end(), static_cast<unsigned char>(0xff));
+  poison(m.shared.data(), static_cast<int64_t>(m.shared.size()));
+  for (const Declared& d : m.declared) poison(d.at, d.bytes);
   m.runnable.clear();
   for (int i = 0; i < m.block_size; ++i) {
     Thread& thread = *m.threads[i];
@@ -194,6 +212,16 @@ std::map<std::string, int64_t> starts() { return machine().starts; }
 
 void* shared_memory() { return machine().shared.data(); }
 
+void declare_shared(void* at, int64_t bytes) {
+  machine().declared.push_back({at, bytes});
+  poison(at, bytes);
+}
+
+void check_matrix_row(const void* row) {
+  if (!at_multiple_of_16(row)) fail("ldmatrix reads rows at multiples of 16 bytes");
+  if (!in_shared_memory(row, 16)) fail("ldmatrix reads shared memory");
+}
+
 int lane() { return machine().current->number % kLanes; }
 
 void barrier(int id, int threads) {
@@ -245,15 +273,16 @@ void warp(uint32_t mask, WarpOperation operation, void* argument) {
 }
 
 void store_quad(void* to, const std::array<uint32_t, 4>& words) {
-  if (reinterpret_cast<uintptr_t>(to) % 16 != 0) fail("16 bytes are written at once to multiples of 16");
+  if (!at_multiple_of_16(to)) fail("16 bytes are written at once to multiples of 16");
   if (in_shared_memory(to, 16)) fail("st.global writes to shared memory");
   std::memcpy(to, words.data(), 16);
 }
 
 void copy_async(void* target, const void* source, int bytes) {
-  if (reinterpret_cast<uintptr_t>(target) % 16 != 0 || reinterpret_cast<uintptr_t>(source) % 16 != 0) {
-    fail("cp.async copies between multiples of 16 bytes");
-  }
+  if (!at_multiple_of_16(target) || !at_multiple_of_16(source)) fail("cp.async copies between multiples of 16 bytes");
+  if (!in_shared_memory(target, 16)) fail("cp.async writes to shared memory");
+  if (in_shared_memory(source, 1)) fail("cp.async reads the device's memory");
+  if (bytes < 0 || bytes > 16) fail("cp.async copies at most 16 bytes");
   Machine& m = machine();
   const Copy copy{target, source, bytes};
   if (m.draw(2) == 0)

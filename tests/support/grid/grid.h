@@ -2,7 +2,7 @@
 //
 // Blocks run one after another, the threads of a block as fibers that take turns at barriers and warp operations, in an
 // order drawn anew at each step: what a kernel forgets to wait for differs from seed to seed (and is a data race to
-// ThreadSanitizer). Every block starts with dynamic shared memory full of NaN. Copies by cp.async land
+// ThreadSanitizer). Every block starts with its shared memory full of NaN. Copies by cp.async land
 // at once or when they are waited for, as it falls. A deadlock, a warp operation that not all lanes of its mask reach,
 // a barrier left by an exited thread: InternalError, saying which.
 #pragma once
@@ -44,6 +44,11 @@ std::map<std::string, int64_t> starts();
 // --- What the running thread may call.
 
 void* shared_memory();
+// Static shared memory, once for each variable: filled like the dynamic one from here on.
+void declare_shared(void* at, int64_t bytes);
+
+// What ldmatrix demands of the address of a row of a matrix: shared memory, at a multiple of 16.
+void check_matrix_row(const void* row);
 
 // Waits until `threads` threads of the block have arrived at barrier `id` (0 to 15, as on the device).
 void barrier(int id, int threads);
@@ -58,7 +63,7 @@ int lane();
 // 16 bytes to the device's memory: not to the block's shared memory, and at a multiple of 16.
 void store_quad(void* to, const std::array<uint32_t, 4>& words);
 
-// Copies `bytes` from `source` and fills up to 16 with zeros, now or when waited for.
+// Copies `bytes` from `source` to shared memory and fills up to 16 with zeros, now or when waited for.
 void copy_async(void* target, const void* source, int bytes);
 void commit_copies();
 void wait_copies(int groups_left);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <numeric>
 #include <set>
@@ -193,6 +194,57 @@ TEST(Grid, WholePacksGoToMemoryAtMultiplesOf16Bytes) {
   EXPECT_NE(failure(1, 1, 0, [&] { store(to.data() + 1, pack); }).find("multiples of 16"), std::string::npos);
   EXPECT_NE(failure(1, 1, 64, [&] { store(shared_memory<float>() + 4, pack); }).find("shared memory"),
             std::string::npos);
+}
+
+TEST(Grid, CopiesAndMatricesKeepToTheirAddresses) {
+  alignas(16) char memory[64] = {};
+  const auto copy = [&](int64_t target, int64_t source, int bytes) {
+    return failure(1, 1, 64, [&] { copy_async(shared_memory<char>() + target, memory + source, bytes); });
+  };
+  EXPECT_EQ(copy(48, 48, 16), "");
+  EXPECT_NE(copy(8, 16, 16).find("multiples of 16"), std::string::npos);
+  EXPECT_NE(copy(16, 8, 16).find("multiples of 16"), std::string::npos);
+  EXPECT_NE(copy(64, 16, 16).find("writes to shared memory"), std::string::npos);
+  EXPECT_NE(copy(16, 16, 17).find("at most 16"), std::string::npos);
+  EXPECT_NE(failure(1, 1, 64, [&] { copy_async(memory, memory + 16, 16); }).find("writes to shared memory"),
+            std::string::npos);
+  EXPECT_NE(failure(1, 1, 64, [&] { copy_async(shared_memory<char>(), shared_memory<char>() + 16, 16); })
+                .find("reads the device's memory"),
+            std::string::npos);
+
+  const auto matrix = [&](int64_t offset) {
+    return failure(1, 32, 32 * 16, [&] {
+      uint32_t fragment[4];
+      ldmatrix(fragment, shared_memory<char>() + 16 * threadIdx.x + (threadIdx.x == 7 ? offset : 0));
+    });
+  };
+  EXPECT_EQ(matrix(0), "");
+  EXPECT_NE(matrix(8).find("ldmatrix reads rows at multiples of 16"), std::string::npos);
+  EXPECT_NE(matrix(32 * 16).find("ldmatrix reads shared memory"), std::string::npos);
+  EXPECT_NE(failure(1, 32, 0,
+                    [&] {
+                      uint32_t fragment[4];
+                      ldmatrix_transposed(fragment, memory);
+                    })
+                .find("ldmatrix reads shared memory"),
+            std::string::npos);
+}
+
+float first_of_static_memory() {
+  __shared__ Shared<float[2][32]> values;
+  const float before = values[1][threadIdx.x];
+  values[1][threadIdx.x] = 1;
+  return before;
+}
+
+TEST(Grid, EveryBlockStartsWithStaticSharedMemoryOfNaN) {
+  int seen = 0, not_a_number = 0;
+  grid::run("static", 3, 32, 0, [&] {
+    ++seen;
+    not_a_number += std::isnan(first_of_static_memory());
+  });
+  EXPECT_EQ(seen, 3 * 32);
+  EXPECT_EQ(not_a_number, 3 * 32);
 }
 
 // Two products of random integers, exact in BF16 and F32: A and B as tiles in shared memory, B once as [n, k] rows and
