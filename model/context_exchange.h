@@ -49,8 +49,13 @@ struct ExchangeShape {
 
   int64_t queries_per_key() const { return q_heads / kv_heads; }
   int rank_of(int unit) const { return unit * units.ranks + member; }  // this rank's peer in a unit
-  // Key/value heads that are done at once: a thread's work in backward is a head at least.
-  int64_t group(const Context& context) const;
+  // Key/value heads that are done at once. On the CPU a thread's work in backward is a head at least. On a GPU all of
+  // them, but where keys and values are gathered at most half: those of a group only come beside the attention of the
+  // group before.
+  int64_t group(ContextExchange::Outer outer, Device device, int threads) const;
+  int64_t group(ContextExchange::Outer outer, const Context& context) const {
+    return group(outer, context.device(), context.threads());
+  }
 };
 
 // What a rank has of its own slots: q [q_heads, slots, head_dim], k and v [kv_heads, slots, head_dim]; its gradient.

@@ -129,7 +129,7 @@ class Homing {
 void gather_attention(LayerRun run, const ExchangeShape& shape, const AttentionPlan& plan, const AttentionInputs& in,
                       const Tensor& out, const Tensor& lse) {
   const ArenaScope scope(run.context.workspace());
-  const int64_t heads = shape.group(run.context), groups = shape.kv_heads / heads;
+  const int64_t heads = shape.group(ContextExchange::Outer::Gather, run.context), groups = shape.kv_heads / heads;
   Gathering gathering(shape, heads, run.context.workspace());
   const ContextGroup::Scope messages(*run.cp);
   gathering.start(run, shape, plan.routes(), in, 0);
@@ -148,7 +148,7 @@ void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const A
                                const AttentionInputs& in, const ConstTensor& out, const ConstTensor& lse,
                                const ConstTensor& dout, const AttentionGradients& gradients) {
   const ArenaScope scope(run.context.workspace());
-  const int64_t heads = shape.group(run.context), groups = shape.kv_heads / heads;
+  const int64_t heads = shape.group(ContextExchange::Outer::Gather, run.context), groups = shape.kv_heads / heads;
   Gathering gathering(shape, heads, run.context.workspace());
   Homing homing(shape, heads, run.context.workspace());
   const ContextGroup::Scope messages(*run.cp);
@@ -169,7 +169,7 @@ void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const A
 
 int64_t gather_attention_workspace(const Context& context, const ExchangeShape& shape) {
   Arena tally = Arena::tally();
-  const int64_t heads = shape.group(context);
+  const int64_t heads = shape.group(ContextExchange::Outer::Gather, context);
   Gathering(shape, heads, tally);
   Homing(shape, heads, tally);
   return tally.used() + attention_workspace(context, shape.units.slots, ContextRoutes::most_keys(shape.units),

@@ -133,7 +133,7 @@ void ring_attention(LayerRun run, const ExchangeShape& shape, const AttentionPla
                     const Tensor& out, const Tensor& lse) {
   const ArenaScope scope(run.context.workspace());
   const Ring ring{shape, plan.ring()};
-  const int64_t heads = shape.group(run.context);
+  const int64_t heads = shape.group(ContextExchange::Outer::Ring, run.context);
   const Blocks blocks(shape, heads, run.context.workspace());
   const Merging merging(shape, heads, run.context.workspace());
   const ContextGroup::Scope messages(*run.cp);
@@ -163,7 +163,7 @@ void ring_attention_backward(LayerRun run, const ExchangeShape& shape, const Att
                              const ConstTensor& dout, const AttentionGradients& gradients) {
   const ArenaScope scope(run.context.workspace());
   const Ring ring{shape, plan.ring()};
-  const int64_t heads = shape.group(run.context);
+  const int64_t heads = shape.group(ContextExchange::Outer::Ring, run.context);
   const Blocks blocks(shape, heads, run.context.workspace());
   const Sums sums(shape, heads, run.context.workspace());
   const ContextGroup::Scope messages(*run.cp);
@@ -209,7 +209,7 @@ void ring_attention_backward(LayerRun run, const ExchangeShape& shape, const Att
 }
 
 int64_t ring_attention_workspace(const Context& context, const ExchangeShape& shape) {
-  const int64_t heads = shape.group(context);
+  const int64_t heads = shape.group(ContextExchange::Outer::Ring, context);
   Arena forward = Arena::tally(), backward = Arena::tally();
   Blocks(shape, heads, forward);
   Merging(shape, heads, forward);

@@ -71,5 +71,29 @@ TEST(ContextExchange, ARankHasTokensOfItsUnitAndHeadsOfItsOwn) {
   EXPECT_EQ(copies.units.units, 1);
 }
 
+TEST(ContextExchange, HeadsGoInGroupsThatFillTheDeviceAndOverlap) {
+  const auto group = [](Outer outer, Device device, int threads, int64_t kv_heads, int units = 2) {
+    ExchangeShape shape;
+    shape.units.units = units;
+    shape.kv_heads = kv_heads;
+    return shape.group(outer, device, threads);
+  };
+  for (const Outer outer : {Outer::Gather, Outer::Ring}) {
+    EXPECT_EQ(group(outer, Device::Cpu, 1, 8), 1);
+    EXPECT_EQ(group(outer, Device::Cpu, 3, 8), 4);
+    EXPECT_EQ(group(outer, Device::Cpu, 16, 8), 8);
+  }
+  // On a GPU, whatever the threads: two groups at least of what is gathered, equal ones.
+  for (const int threads : {1, 16}) {
+    EXPECT_EQ(group(Outer::Gather, Device::Cuda, threads, 8), 4);
+    EXPECT_EQ(group(Outer::Gather, Device::Cuda, threads, 9), 3);
+    EXPECT_EQ(group(Outer::Gather, Device::Cuda, threads, 5), 1);
+    EXPECT_EQ(group(Outer::Gather, Device::Cuda, threads, 2), 1);
+    EXPECT_EQ(group(Outer::Gather, Device::Cuda, threads, 1), 1);
+    EXPECT_EQ(group(Outer::Gather, Device::Cuda, threads, 8, 1), 8) << "nothing comes from other units";
+    EXPECT_EQ(group(Outer::Ring, Device::Cuda, threads, 8), 8) << "the next block comes meanwhile";
+  }
+}
+
 }  // namespace
 }  // namespace tessera
