@@ -19,8 +19,8 @@ static_assert(kMostPartials * static_cast<int64_t>(sizeof(uint32_t)) <= Runtime:
 constexpr int kTileRows = 128, kTileColumns = 64;
 constexpr int kPackColumns = 8;
 constexpr int kPacksPerRow = kTileColumns / kPackColumns;
-constexpr int kPasses = kTileRows * kPacksPerRow / kElementThreads;
-constexpr int kWordRows = 4;  // of the transpose, in 32 bits
+constexpr int kWordRows = 4;  // of the transpose, in 32 bits: those that a thread has, a pack of each
+static_assert(kElementThreads * kWordRows == kTileRows * kPacksPerRow);
 // A word more than the tile has: lanes that write to columns next to each other meet in few banks.
 constexpr int kPitch = kTileRows + kWordRows;
 
@@ -50,7 +50,7 @@ struct Operands {
 };
 
 template <class T, class F8>
-__global__ void __launch_bounds__(kElementThreads) quantise_kernel(Operands<T, F8> o) {
+__global__ void __launch_bounds__(kElementThreads, 4) quantise_kernel(Operands<T, F8> o) {
   __shared__ Shared<uint32_t[kTileColumns * kPitch / kWordRows]> tile;  // [kTileColumns, kPitch] bytes
   uint32_t most = 0;
   for (int64_t i = threadIdx.x; i < o.partials; i += blockDim.x) most = larger(o.partial[i], most);
@@ -63,27 +63,27 @@ __global__ void __launch_bounds__(kElementThreads) quantise_kernel(Operands<T, F
   for (int64_t t = blockIdx.x; t < tiles; t += gridDim.x) {
     const int64_t first_row = t / tiles_across * kTileRows, first_column = t % tiles_across * kTileColumns;
     const int self = static_cast<int>(threadIdx.x), column = self % kPacksPerRow * kPackColumns;
-    const auto row_of = [&](int pass) { return (pass * kElementThreads + self) / kPacksPerRow; };
-    const auto inside = [&](int pass) {
-      return first_row + row_of(pass) < o.rows && first_column + column < o.columns;
-    };
-    const auto at = [&](int pass) { return (first_row + row_of(pass)) * o.columns + first_column + column; };
-    Pack<T, kPackColumns> in[kPasses] = {};  // all on their way before the first is used
+    const int64_t own_row = first_row + self / kPacksPerRow * kWordRows, own_column = first_column + column;
+    const auto inside = [&](int row) { return own_row + row < o.rows && own_column < o.columns; };
+    const auto at = [&](int row) { return (own_row + row) * o.columns + own_column; };
+    Pack<T, kPackColumns> in[kWordRows] = {};  // all on their way before the first is used
 #pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) {
-      if (inside(pass)) in[pass] = load<kPackColumns>(o.x + at(pass));
+    for (int row = 0; row < kWordRows; ++row) {
+      if (inside(row)) in[row] = load<kPackColumns>(o.x + at(row));
     }
+    uint32_t words[kPackColumns] = {};  // of each column, its rows one above the other
 #pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) {
-      if (!inside(pass)) continue;
+    for (int row = 0; row < kWordRows; ++row) {
       Pack<F8, kPackColumns> out;
-      for (int k = 0; k < kPackColumns; ++k) out.x[k] = rounded<F8>(factor * static_cast<float>(in[pass].x[k]));
-      if (o.values != nullptr) store(o.values + at(pass), out);
-      if (o.transposed == nullptr) continue;
-      for (int k = 0; k < kPackColumns; ++k)
-        reinterpret_cast<unsigned char*>(&tile[0])[(column + k) * kPitch + row_of(pass)] = out.x[k].bits;
+#pragma unroll
+      for (int k = 0; k < kPackColumns; ++k) {
+        out.x[k] = rounded<F8>(factor * static_cast<float>(in[row].x[k]));
+        words[k] |= static_cast<uint32_t>(out.x[k].bits) << (8 * row);
+      }
+      if (o.values != nullptr && inside(row)) store(o.values + at(row), out);
     }
     if (o.transposed == nullptr) continue;
+    for (int k = 0; k < kPackColumns; ++k) tile[(column + k) * (kPitch / kWordRows) + self / kPacksPerRow] = words[k];
     __syncthreads();
     constexpr int kWords = kTileRows / kWordRows;
     for (int i = self; i < kTileColumns * kWords; i += kElementThreads) {
