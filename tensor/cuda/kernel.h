@@ -11,6 +11,7 @@
 //   rounded<T>(x)                         x rounded once to T (8-bit floats: NaN is some NaN)
 //   pack_bf16(low, high)                  two floats rounded, as one register
 //   power_of_two(x)                       2^x within 2 units in the last place; results under 2^-126 are 0
+//   reciprocal(x)                         1 / x within 1 unit in the last place
 //   store_quad(to, a, b, c, d)            16 bytes at once to the device's memory, where alignment allows
 //   copy_async, commit_copies, wait_copies<N>   cp.async of 16 bytes, the rest of them zero when fewer are named
 //   ldmatrix, ldmatrix_transposed, mma    sm_80's m16n8k16 on BF16 with F32 sums

@@ -100,6 +100,7 @@ inline uint32_t pack_bf16(float low, float high) {
   return bf16(low).bits | static_cast<uint32_t>(bf16(high).bits) << 16;
 }
 inline float power_of_two(float x) { return std::exp2(x); }
+inline float reciprocal(float x) { return 1 / x; }
 
 inline void store_quad(void* to, uint32_t a, uint32_t b, uint32_t c, uint32_t d) { grid::store_quad(to, {a, b, c, d}); }
 
