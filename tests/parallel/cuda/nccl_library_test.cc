@@ -6,6 +6,7 @@
 
 #include "parallel/comm_nccl.h"
 #include "parallel/comm_threads.h"
+#include "parallel/device_link.h"
 #include "tensor/check.h"
 
 extern "C" void fake_nccl_version(int version);  // tests/support/grid/nccl.cc
@@ -61,7 +62,7 @@ TEST(NcclLibrary, IsComparedBeforeACommunicatorIsMade) {
   run_ranks(3, [](Comm& world) {
     fake_nccl_version(world.rank() == 1 ? kOwn + 103 : kOwn + 101);
     const Context context({.device = Device::Cuda});
-    const std::string said = refusal([&] { make_nccl_exchange(world, context); });
+    const std::string said = refusal([&] { make_nccl_exchange(world, context, DeviceLink::kNoDeadline); });
     EXPECT_NE(said.find(fmt::format("NCCL is {} on rank 1 and {} on rank 0 (2 of 3 ranks",
                                     nccl::version_text(kOwn + 103), nccl::version_text(kOwn + 101))),
               std::string::npos)

@@ -73,13 +73,13 @@ TEST_F(GridStreams, KnowAnEventAsItWasLastRecorded) {
 }
 
 TEST_F(GridStreams, CopyToPinnedMemoryWhenItsTurnComesAndToOtherMemoryAtOnce) {
-  void* device = cuda::allocate_device(4);
+  void* device = cuda::allocate_device(4, "of a test");
   int plain = 7;
   const int64_t before = grid::stream_calls().waits;
   producer.copy_to_device(device, &plain, 4);
   EXPECT_EQ(grid::stream_calls().waits - before, 1);
   {
-    const cuda::PinnedBuffer pinned(4);
+    const cuda::PinnedBuffer pinned(4, "of a test");
     int& value = *static_cast<int*>(pinned.data());
     value = 0;
     producer.copy_to_host(&value, device, 4);
@@ -97,7 +97,7 @@ TEST_F(GridStreams, TellTheFailureOfTheirWorkToWhoWaits) {
 }
 
 TEST_F(GridStreams, FinishBeforeMemoryIsFreed) {
-  void* device = cuda::allocate_device(4);
+  void* device = cuda::allocate_device(4, "of a test");
   write(producer, 1);
   cuda::free_device(device);
   EXPECT_EQ(operand, 1);
