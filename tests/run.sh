@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds everything and runs the test suite. The last line is ctest's own summary.
-#   --full   also runs the suite under AddressSanitizer and UndefinedBehaviorSanitizer, the ranks that are threads under
+# Installs what is missing, builds everything and runs the test suite, and the kernels' on the emulated device once more
+# under AddressSanitizer. The last line is ctest's own summary.
+#   --full   also runs the whole suite under AddressSanitizer and UndefinedBehaviorSanitizer, the ranks that are threads under
 #            ThreadSanitizer, and the tests labelled "full"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -41,11 +42,12 @@ nvcc_build() {
   ctest --test-dir build/cuda-90 --output-on-failure --tests-regex '^(tensor_gpu|program_with_cuda)$'
 }
 
+# Open MPI and HDF5 keep memory until the process ends, so the leak detector would only find theirs.
+export ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS:-}" UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1"
+
 nvcc_build
 if [[ $full == yes ]]; then
   build cpu-asan
-  # Open MPI and HDF5 keep memory until the process ends, so the leak detector would only find theirs.
-  export ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS:-}" UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1"
   run cpu-asan --label-exclude '^full$'
   # Of what takes long, the fuzzing: 100,000 manifests, shard indexes and configs; it is an error when no test has that
   # name. The rest runs without sanitizers below.
@@ -63,6 +65,10 @@ if [[ $full == yes ]]; then
   build cpu-release
   run cpu-release
 else
+  if [[ $(uname -m) == x86_64 ]]; then  # where the emulator runs
+    build cpu-asan tensor_grid_test
+    run cpu-asan --tests-regex '^tensor_grid_[01]$'
+  fi
   build cpu-release
   run cpu-release --label-exclude '^full$'
 fi

@@ -104,7 +104,9 @@ bool in_shared_memory(const void* at, int64_t bytes) {
 bool at_multiple_of_16(const void* at) { return reinterpret_cast<uintptr_t>(at) % 16 == 0; }
 
 // NaN in every floating-point type.
-void poison(void* at, int64_t bytes) { std::memset(at, 0xff, static_cast<size_t>(bytes)); }
+void poison(void* at, int64_t bytes) {
+  if (bytes > 0) std::memset(at, 0xff, static_cast<size_t>(bytes));
+}
 
 // Gives up the turn; the thread is run again once it is runnable.
 void pause(const std::string& why) {
