@@ -42,6 +42,8 @@ extern "C" void tessera_switch_stack(void** save, void* load);
 namespace tessera::grid {
 namespace {
 
+constexpr size_t kGuardBytes = 4096;
+
 // The stack outside all fibers, while one runs.
 void* outside_top = nullptr;
 Fiber* running = nullptr;
@@ -57,16 +59,18 @@ void* outside_tsan = nullptr;
 }  // namespace
 
 Fiber::Fiber() {
-  void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  stack_ = static_cast<char*>(memory);
+  mprotect(memory, kGuardBytes, PROT_NONE);  // what overflows the stack ends the process
+  stack_ = static_cast<char*>(memory) + kGuardBytes;
 #if defined(__SANITIZE_THREAD__)
   tsan_ = __tsan_create_fiber(0);
 #endif
 }
 
 Fiber::~Fiber() {
-  munmap(stack_, kStackBytes);
+  munmap(stack_ - kGuardBytes, kGuardBytes + kStackBytes);
 #if defined(__SANITIZE_THREAD__)
   __tsan_destroy_fiber(tsan_);
 #endif

@@ -38,6 +38,18 @@ TEST(Grid, EveryThreadOfEveryBlockRunsOnce) {
   EXPECT_EQ(std::set<int>(runs.begin(), runs.end()), std::set<int>{1});
 }
 
+// A thread has 256 KiB here; without an end to them the next thread's memory would be overwritten.
+TEST(GridDeathTest, AThreadsStackHasAnEnd) {
+  const auto overflow = [] {
+    grid::run("deep", 1, 64, 0, [] {
+      if (threadIdx.x != 0) return;
+      volatile char deep[int64_t{300} << 10];
+      for (int64_t i = sizeof(deep) - 1; i >= 0; i -= 512) deep[i] = 1;
+    });
+  };
+  EXPECT_DEATH(overflow(), "");
+}
+
 TEST(Grid, BarriersOrderSharedMemory) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     grid::set_seed(seed);
