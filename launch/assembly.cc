@@ -1,7 +1,6 @@
 #include "launch/assembly.h"
 
 #include <algorithm>
-#include <exception>
 #include <functional>
 #include <string>
 
@@ -138,10 +137,6 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const Rank
     elements += counted.size() * parameter->global_shape.row_size();
   }
   model_parameters_ = world.sum(elements);
-}
-
-Assembly::~Assembly() {
-  if (std::uncaught_exceptions() > 0) abandon();
 }
 
 std::vector<Stage*> Assembly::stages() {

@@ -34,13 +34,9 @@ class Assembly {
   Assembly(const RunConfig& config, Comm& world, int threads, const RankGpu& gpu = {});
   // On the rank's own GPU, if any.
   Assembly(const RunConfig& config, Session& session);
-  ~Assembly();
-
-  // Ends what is under way on the device without waiting for other ranks: for a rank that fails. Memory that is freed
-  // would wait for it. The destructor does so when an exception is on its way.
-  void abandon() noexcept { link_.abandon(); }
 
   Context& context() { return context_; }
+  DeviceLink& link() { return link_; }
   Mesh& mesh() { return mesh_; }
   const ModelShape& shape() const { return shape_; }
   Transformer& stage(size_t i) { return *stages_.at(i); }  // of this rank, in ascending order
@@ -83,6 +79,7 @@ class Assembly {
   std::vector<std::unique_ptr<ContextSource>> dealt_;
   int64_t message_bytes_ = 0, dealt_bytes_ = 0;  // of the pipelines made so far
   std::unique_ptr<ZeroOptimizer> optimizer_;
+  AbandonOnFailure abandon_on_failure_{link_};
 };
 
 }  // namespace tessera

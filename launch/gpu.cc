@@ -102,9 +102,10 @@ RankGpu choose_gpu(const RunConfig& config, const Session& session) {
       const int devices = cuda::find_devices().count;
       RankGpu gpu = choose_gpu(config.parallel().gpu_transport(), session.local, session.world.size(), devices);
       const bool hosts_apart = process_environment()("NCCL_HOSTID") != nullptr;
-      if (gpu.transport == DeviceTransport::Nccl && !hosts_apart) {
-        const ChosenGpu own{
-            .uuid = cuda::use_device(gpu.ordinal).uuid, .devices = devices, .ranks = session.local.ranks};
+      if (gpu.transport == DeviceTransport::Nccl) {
+        const ChosenGpu own{.uuid = hosts_apart ? "" : cuda::use_device(gpu.ordinal).uuid,
+                            .devices = devices,
+                            .ranks = session.local.ranks};
         require_own_gpus(tell_each_other(own, session.world));
       }
       if (!config.parallel().overlap()) gpu.sums = DeviceSums::RankOrder;

@@ -4,7 +4,6 @@
 #include <spdlog/spdlog.h>
 
 #include <chrono>
-#include <exception>
 #include <filesystem>
 #include <fstream>
 
@@ -73,6 +72,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
           .timeout_seconds = config.watchdog().timeout_seconds(), .rank = session.world.rank(), .host = host_name()})) {
   if (!session.warning.empty()) console_->warn(session.warning);
   parts_ = std::make_unique<Assembly>(config, session);
+  abandon_on_failure_ = std::make_unique<AbandonOnFailure>(parts_->link());
   watchdog_->progress("resume", 0);
   std::vector<OpenSource> sources = open_sources(config.data().train());
   std::string fingerprint;
@@ -101,9 +101,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
   progress_ = std::make_unique<Progress>(position_.step, config.run().steps());
 }
 
-Trainer::~Trainer() {
-  if (parts_ != nullptr && std::uncaught_exceptions() > 0) parts_->abandon();  // before the pipeline's memory goes
-}
+Trainer::~Trainer() = default;
 
 State Trainer::settled_state() {
   parts_->context().synchronize();

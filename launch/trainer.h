@@ -87,6 +87,7 @@ class Trainer {
   std::unique_ptr<Progress> progress_;
   std::unique_ptr<Recording> recording_;  // on rank 0
   double gemm_peak_ = 0;                  // FLOP/s of all ranks together; 0 until measured, after the first step
+  std::unique_ptr<AbandonOnFailure> abandon_on_failure_;  // of parts_
 };
 
 }  // namespace tessera

@@ -6,7 +6,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
+#include <exception>
 #include <map>
 #include <optional>
 #include <set>
@@ -41,6 +43,7 @@ struct Job {
   Comm& world;
   const Context& context;
   double deadline_seconds;
+  std::chrono::steady_clock::time_point next_look;
   int splits = 0;  // groups split from the world so far, the same number on every rank
   std::set<NcclExchange*> exchanges;
 };
@@ -105,7 +108,11 @@ class NcclExchange final : public DeviceExchange {
       : job_(std::move(job)), group_(group), stream_(job_->context.cuda().stream()), world_(world), split_(split) {
     job_->exchanges.insert(this);
   }
-  ~NcclExchange() override { job_->exchanges.erase(this); }
+  ~NcclExchange() override {
+    if (std::uncaught_exceptions() > 0) job_->abandon();
+    for_communicators([](Communicator& communicator) { communicator.begin_end(); });
+    job_->exchanges.erase(this);
+  }
 
   std::unique_ptr<DeviceExchange> for_group(Comm& group, int color) override {
     std::optional<Split> split;
@@ -351,7 +358,7 @@ void NcclExchange::connect() {
 void Pending::wait() {
   // Only while channels are being made: a peer may wait for what this rank has not queued yet.
   while (!queued || !(exchange.job().all_queued() || done.done())) {
-    exchange.job().progress();
+    exchange.job().watch();
     std::this_thread::yield();
   }
   exchange.stream().wait(done);
@@ -370,9 +377,14 @@ bool Job::all_queued() const {
 
 // Whatever is wrong, nothing that is queued must wait for it any more: memory is freed next, and CUDA waits then.
 void Job::watch() {
+  using Clock = std::chrono::steady_clock;
   try {
-    world.check_peers();
     progress();
+    // Each look costs calls of NCCL and CUDA for every communicator, and whoever waits comes as fast as it can.
+    const Clock::time_point now = Clock::now();
+    if (now < next_look) return;
+    next_look = now + std::chrono::milliseconds(1);
+    world.check_peers();
     for (NcclExchange* exchange : exchanges) exchange->look();
   } catch (...) {
     abandon();
@@ -381,7 +393,9 @@ void Job::watch() {
 }
 
 void Job::abandon() noexcept {
+  library.group_start();
   for (NcclExchange* exchange : exchanges) exchange->abort();
+  library.group_end();
 }
 
 }  // namespace

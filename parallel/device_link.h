@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <limits>
 
 #include "parallel/comm.h"
@@ -43,6 +44,20 @@ class DeviceLink {
  private:
   Comm& world_;
   int64_t device_bytes_ = 0;
+};
+
+// Abandons a link when an exception destroys it. Declared behind what has memory on the device, which it so precedes.
+class AbandonOnFailure {
+ public:
+  explicit AbandonOnFailure(DeviceLink& link) : link_(link) {}
+  ~AbandonOnFailure() {
+    if (std::uncaught_exceptions() > 0) link_.abandon();
+  }
+  AbandonOnFailure(const AbandonOnFailure&) = delete;
+  AbandonOnFailure& operator=(const AbandonOnFailure&) = delete;
+
+ private:
+  DeviceLink& link_;
 };
 
 }  // namespace tessera

@@ -13,15 +13,19 @@ namespace tessera::nccl {
 
 class Communicator {
  public:
-  // It is under way when the constructor returns. deadline_seconds: the longest that NCCL may take to make it or to
-  // queue a call, and that a call may wait for the other ranks.
+  // It is under way when the constructor returns. deadline_seconds: the longest that a call may wait for the other
+  // ranks. NCCL may take as long to make it, to queue a call and to end it, but a minute at least, and ten minutes
+  // where calls have no deadline.
   Communicator(const Library& library, std::string name, const ncclUniqueId& id, int rank, int ranks,
                double deadline_seconds);
   // Of the ranks of `whole` that call it with the same color (>= 0), ordered by `rank`. All ranks of `whole` make a
   // call, those that are to have none stay_apart().
   Communicator(Communicator& whole, std::string name, int color, int rank, int ranks);
   void stay_apart();
+  // Waits for the other ranks to end it too, unless an exception is on its way. Who ends several calls begin_end() of
+  // all first: other ranks may end them in another order.
   ~Communicator();
+  void begin_end() noexcept;
   Communicator(const Communicator&) = delete;
 
   // Whether it can be used, and what was called is in its stream. Throws IoError when NCCL reports an error, when it
@@ -34,6 +38,8 @@ class Communicator {
   void look();
 
   // Ends the calls in its stream, which may wait for ranks that do not come; what they would have written is undefined.
+  // Where a rank has several, between Library::group_start and group_end: one alone may wait for all that the device
+  // has.
   void abort() noexcept;
 
   // Queues call(comm, stream) behind what `before` has now, and records `after` behind it.
@@ -79,9 +85,11 @@ class Communicator {
   const Library& library_;
   std::string name_;
   int rank_, ranks_;
-  double deadline_seconds_;
+  double deadline_seconds_, ready_seconds_;
   ncclComm_t comm_ = nullptr;  // null once aborted
   bool made_ = false;          // was ready
+  bool ending_ = false;
+  ncclComm_t part_ = nullptr;  // of the split that is under way: NCCL writes it even when that fails
   cuda::Stream stream_{cuda::Priority::High};
   cuda::Event before_;
   std::list<Queued> queued_, spare_;

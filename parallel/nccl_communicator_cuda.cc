@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <exception>
 #include <thread>
 #include <utility>
@@ -17,6 +18,10 @@ namespace {
 int64_t now() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
+}
+
+double ready_seconds(double deadline_seconds) {
+  return std::isinf(deadline_seconds) ? 600 : std::max(deadline_seconds, 60.0);
 }
 
 double seconds_since(int64_t start) { return static_cast<double>(now() - start) * 1e-9; }
@@ -38,6 +43,7 @@ Communicator::Communicator(const Library& library, std::string name, const ncclU
       rank_(rank),
       ranks_(ranks),
       deadline_seconds_(deadline_seconds),
+      ready_seconds_(ready_seconds(deadline_seconds)),
       start_(now()) {
   ncclConfig_t config = config_of(name_);
   check(library_.init_rank(&comm_, ranks, id, rank, &config), "making a communicator");
@@ -49,6 +55,7 @@ Communicator::Communicator(Communicator& whole, std::string name, int color, int
       rank_(rank),
       ranks_(ranks),
       deadline_seconds_(whole.deadline_seconds_),
+      ready_seconds_(whole.ready_seconds_),
       start_(now()) {
   ncclConfig_t config = config_of(name_);
   comm_ = whole.split(color, rank, config);
@@ -62,21 +69,31 @@ void Communicator::stay_apart() {
 ncclComm_t Communicator::split(int color, int rank, ncclConfig_t& config) {
   await_ready();
   begin();
-  ncclComm_t part = nullptr;
-  check(library_.split(comm_, color, rank, &part, &config), "splitting a communicator");
-  await_ready();  // `part` is written only then
-  return part;
+  check(library_.split(comm_, color, rank, &part_, &config), "splitting a communicator");
+  await_ready();  // it is written only then
+  return std::exchange(part_, nullptr);
 }
 
 Communicator::~Communicator() {
   // An orderly end needs all its ranks, which do not come when one of them has failed.
   if (std::uncaught_exceptions() > 0) abort();
+  begin_end();
   if (comm_ == nullptr) return;
   try {
-    begin();
-    check(library_.finalize(comm_), "ending a communicator");
     await_ready();
     library_.destroy(comm_);
+  } catch (const std::exception&) {
+    abort();
+  }
+}
+
+void Communicator::begin_end() noexcept {
+  if (comm_ == nullptr || ending_) return;
+  ending_ = true;
+  try {
+    await_ready();
+    begin();
+    check(library_.finalize(comm_), "ending a communicator");
   } catch (const std::exception&) {
     abort();  // its first failure was told by whoever waited
   }
@@ -95,7 +112,7 @@ bool Communicator::ready() {
   check(library_.async_error(comm_, &state), "asking for errors");
   if (state == ncclSuccess) return made_ = true;
   check(state, made_ ? "communicating" : "making a communicator");
-  if (seconds_since(start_) > deadline_seconds_) {
+  if (seconds_since(start_) > ready_seconds_) {
     throw IoError(
         fmt::format("NCCL's communicator {} is not ready after {:.0f} s on rank {} of {}: are all its ranks "
                     "running, and can they reach each other?",

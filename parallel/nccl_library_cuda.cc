@@ -50,6 +50,8 @@ Library open_library() {
   find(library.finalize, "ncclCommFinalize");
   find(library.destroy, "ncclCommDestroy");
   find(library.abort, "ncclCommAbort");
+  find(library.group_start, "ncclGroupStart");
+  find(library.group_end, "ncclGroupEnd");
   find(library.async_error, "ncclCommGetAsyncError");
   find(library.all_gather, "ncclAllGather");
   find(library.reduce_scatter, "ncclReduceScatter");

@@ -136,8 +136,7 @@ fi
 # Why NCCL itself would not have these ranks: not with such GPUs, or over such a network. Nothing where it is something
 # else that failed.
 refusal_of_nccl() {  # NAME
-  grep -Eom 1 'NCCL, (making|splitting) a communicator in .*: (invalid usage|unhandled system error|remote process exited).*' \
-    "$results/$1.txt" || grep -Eom 1 'NCCL, .* in group .*: unhandled system error.*' "$results/$1.txt"
+  grep -Eom 1 'NCCL, (making|splitting) a communicator in .*: (invalid usage|unhandled system error).*' "$results/$1.txt"
 }
 # Of processes that share the GPU: NCCL takes ranks with an identity of their own for different hosts.
 train_by_nccl() {  # WHAT NAME OTHER BOUND ARGUMENTS ...

@@ -17,6 +17,7 @@
 extern "C" void fake_nccl_break(const char* name);  // tests/support/grid/nccl.cc
 extern "C" void fake_nccl_hold(const char* name);
 extern "C" int fake_nccl_aborted();
+extern "C" int fake_nccl_aborted_alone();
 extern "C" int fake_nccl_made(const char* name);
 extern "C" int fake_nccl_ids();
 extern "C" int fake_nccl_splits();
@@ -167,12 +168,7 @@ std::string failure_of(const std::function<void(Comm& world, Comm& group, Contex
       Device1 device(world, deadline_seconds);
       const auto group = world.split(0, "failing");
       SharedVector<float> x = {1};
-      struct Abandon {  // before x goes, as launch/trainer does
-        DeviceLink& link;
-        ~Abandon() {
-          if (std::uncaught_exceptions() > 0) link.abandon();
-        }
-      } abandon{device.link};
+      const AbandonOnFailure abandon(device.link);  // before x goes
       group->all_reduce_sum(numbers(x));
       device.context.synchronize();
       world.barrier();
@@ -185,7 +181,7 @@ std::string failure_of(const std::function<void(Comm& world, Comm& group, Contex
 }
 
 TEST(Nccl, AWaitOfTheHostFindsWhatFailsUnderWay) {
-  const int aborted = fake_nccl_aborted();
+  const int aborted = fake_nccl_aborted(), alone = fake_nccl_aborted_alone();
   const std::string failure = failure_of([](Comm& world, Comm& group, Context& context) {
     SharedVector<float> x = {1};
     world.barrier();
@@ -198,6 +194,7 @@ TEST(Nccl, AWaitOfTheHostFindsWhatFailsUnderWay) {
   EXPECT_NE(failure.find("in group failing on rank"), std::string::npos) << failure;
   EXPECT_NE(failure.find("network error"), std::string::npos) << failure;
   EXPECT_EQ(fake_nccl_aborted() - aborted, 2) << "before memory was freed, which waits for what is queued";
+  EXPECT_EQ(fake_nccl_aborted_alone(), alone) << "one abort may wait for what another one ends";
 }
 
 TEST(Nccl, ACallThatComesToNoEndIsNamedAfterTheDeadline) {
@@ -223,6 +220,19 @@ TEST(Nccl, ARanksFailureReachesThoseThatWaitForTheDevice) {
     SharedVector<float> x = {1};
     group.all_reduce_sum(numbers(x));
     context.synchronize();
+  });
+  EXPECT_EQ(failure, "a rank's own trouble");
+}
+
+TEST(Nccl, ARanksFailureReachesThoseThatWaitForItsMessage) {
+  const std::string failure = failure_of([](Comm& world, Comm& group, Context&) {
+    SharedVector<float> first = {1}, second = {2};
+    if (world.rank() == 1) {
+      group.send(numbers(first), 0).wait();
+      throw UsageError("a rank's own trouble");
+    }
+    group.receive(numbers(first), 1).wait();
+    group.receive(numbers(second), 1, 5).wait();  // of a tag that has no communicator yet
   });
   EXPECT_EQ(failure, "a rank's own trouble");
 }

@@ -58,6 +58,7 @@ struct Group {
 
   std::vector<Member*> members;  // null: not there yet
   size_t joined = 0;
+  size_t ended = 0;            // ranks that have called for the end
   bool broken = false;         // by a test
   bool held = false;           // by a test
   bool at_odds = false;        // ranks made different calls
@@ -79,7 +80,8 @@ struct Group {
 std::recursive_mutex& mutex() { return tessera::grid::device_mutex(); }
 std::map<std::string, std::weak_ptr<Group>> all_groups;  // by id
 std::map<std::string, std::weak_ptr<Group>> by_name;
-int ids = 0, splits = 0, aborted = 0;
+int ids = 0, splits = 0, aborted = 0, aborted_alone = 0;
+thread_local int groups_open = 0;
 thread_local int version_of_thread = 0;
 
 std::vector<std::shared_ptr<Group>> groups_named(const std::string& name) {
@@ -257,6 +259,19 @@ ncclResult_t ncclGetVersion(int* version) {
   return ncclSuccess;
 }
 
+// For tests: aborts outside of a group, of which one may wait for what the next one would end.
+int fake_nccl_aborted_alone();
+int fake_nccl_aborted_alone() {
+  const std::lock_guard lock(mutex());
+  return aborted_alone;
+}
+
+ncclResult_t ncclGroupStart() {
+  ++groups_open;
+  return ncclSuccess;
+}
+ncclResult_t ncclGroupEnd() { return groups_open-- > 0 ? ncclSuccess : ncclInvalidUsage; }
+
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   const std::lock_guard lock(mutex());
   std::memset(id->internal, 0, sizeof(id->internal));
@@ -319,8 +334,8 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
   Member& self = *comm->member;
   const Group& group = *self.group;
   if (self.finalized && group.streams[self.rank] != nullptr) tessera::grid::advance(group.streams[self.rank]);
-  const bool under_way =
-      group.joined < group.members.size() || self.part != nullptr || (self.finalized && self.queued > 0);
+  const bool ending = self.finalized && (self.queued > 0 || group.ended < group.members.size());
+  const bool under_way = group.joined < group.members.size() || self.part != nullptr || ending;
   *state = group.broken ? ncclRemoteError : group.at_odds ? ncclInvalidUsage : under_way ? ncclInProgress : ncclSuccess;
   return ncclSuccess;
 }
@@ -328,6 +343,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   const std::lock_guard lock(mutex());
   comm->member->finalized = true;
+  ++comm->member->group->ended;
   return ncclInProgress;
 }
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
@@ -340,7 +356,9 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   const std::lock_guard lock(mutex());
   comm->member->aborted = true;
+  if (!comm->member->finalized) ++comm->member->group->ended;
   ++aborted;
+  if (groups_open == 0) ++aborted_alone;
   return ncclCommDestroy(comm);
 }
 
