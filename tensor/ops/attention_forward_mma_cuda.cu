@@ -53,10 +53,13 @@ struct KeyTiles {
   }
 };
 
-// 16 rows of the online softmax. Of a lane's two rows: the largest score so far, before scaling, and the lane's part of
-// the sum of exponentials.
+// 16 rows of the online softmax. Of a lane's two rows: the largest score so far, scaled and rounded, and the lane's
+// part of the sum of exponentials. What is subtracted from it is itself scaled and rounded, never a product that a
+// fused multiply-add leaves exact: while the largest stays, earlier keys are then scaled by exactly one. The difference
+// of the two would come again with every tile, and with an attention sink's large score they are thousands.
 struct Softmax {
-  float most[2] = {-std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
+  static constexpr float kNone = -std::numeric_limits<float>::infinity();
+  float most[2] = {kNone, kNone};
   float total[2] = {0, 0};
 
   // Scores become exponentials, and what was summed with earlier ones is scaled to match.
@@ -64,13 +67,14 @@ struct Softmax {
   __device__ __forceinline__ void take(float (&scores)[N][4], float scale, float (&sums)[M][4]) {
     float rescale[2], shift[2];
     for (int i = 0; i < 2; ++i) {
-      float largest = most[i];
+      float largest = kNone;
 #pragma unroll
       for (int n = 0; n < N; ++n) largest = fmaxf(largest, fmaxf(scores[n][2 * i], scores[n][2 * i + 1]));
       largest = fmaxf(largest, shuffle_xor(largest, 1));
       largest = fmaxf(largest, shuffle_xor(largest, 2));
-      shift[i] = largest == -std::numeric_limits<float>::infinity() ? 0 : largest * scale;
-      rescale[i] = power_of_two(most[i] * scale - shift[i]);
+      largest = fmaxf(most[i], largest * scale);
+      shift[i] = largest == kNone ? 0 : largest;
+      rescale[i] = power_of_two(most[i] - shift[i]);
       most[i] = largest;
       total[i] *= rescale[i];
     }
@@ -200,7 +204,7 @@ __global__ void __launch_bounds__(kThreads)
       const int64_t at = first + row + 16 * r + fragment_row(2 * i);
       if (threadIdx.x % 4 == 0 && at < in.queries) {
         lse[head * in.queries + at] =
-            total == 0 ? -kInfinity : (softmax[r].most[i] * scale + log2f(total)) * std::numbers::ln2_v<float>;
+            total == 0 ? -kInfinity : (softmax[r].most[i] + log2f(total)) * std::numbers::ln2_v<float>;
       }
     }
     const int64_t at = first + row + 16 * r;

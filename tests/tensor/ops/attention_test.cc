@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <numeric>
 
 #include "tests/tensor/ops/attention_case.h"
@@ -313,6 +314,40 @@ TEST_P(AttentionDTypes, LargeScoresPickTheLargest) {
       EXPECT_EQ(x.out.value[i * 4 + d], x.v.value[best * 4 + d]);
       EXPECT_TRUE(std::isfinite(x.dq.value[i * 4 + d]) && std::isfinite(x.dk.value[i * 4 + d]));
     }
+  }
+}
+
+// The first and the last of many keys have the same large score, the others none to speak of: they weigh the same.
+// What is lost with every tile of keys in between adds up.
+TEST_P(AttentionDTypes, EarlyKeysKeepTheirWeight) {
+  constexpr int64_t kKeys = 2048, kHeads = 8, kHeadDim = 8;
+  Tokens query, keys;
+  query.add(0, 1, kKeys - 1);
+  keys.add(0, kKeys);
+  Operands x({.queries = query,
+              .keys = keys,
+              .q_heads = kHeads,
+              .kv_heads = kHeads,
+              .head_dim = kHeadDim,
+              .dtype = GetParam()});
+  std::vector<double> q(x.sizes.q_elements(), 0), k(x.sizes.kv_elements(), 0), v(x.sizes.kv_elements(), 0);
+  for (int64_t head = 0; head < kHeads; ++head) {
+    q[head * kHeadDim] = 256;
+    for (const int64_t key : {int64_t{0}, kKeys - 1}) {
+      k[(head * kKeys + key) * kHeadDim] = static_cast<double>(193 + 8 * head);  // of which none scales exactly
+    }
+    v[head * kKeys * kHeadDim] = 1;
+  }
+  x.q.set(q);
+  x.k.set(k);
+  x.v.set(v);
+  x.forward();
+  for (int64_t head = 0; head < kHeads; ++head) {
+    const double lse = x.problem.scale * 256 * x.k.value[head * kKeys * kHeadDim] + std::numbers::ln2;
+    EXPECT_LE(std::abs(x.lse.value[head] - lse), 4 * Roundoff(GetParam()).accumulation * lse) << head;
+    // Only the score's own rounding is between them, in a power of two.
+    const double bound = 0.5 * Roundoff(GetParam()).result + 4 * Roundoff(GetParam()).accumulation * lse;
+    EXPECT_LE(std::abs(x.out.value[head * kHeadDim] - 0.5), bound) << head;
   }
 }
 
