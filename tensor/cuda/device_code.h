@@ -117,6 +117,9 @@ __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], uint3
 
 // A CUDA error from starting `name` as an InternalError.
 void check_launch(int error, const char* name);
+// From now on `kernel` may have that much dynamic shared memory on this device, as CUDA wants to be asked for more than
+// 48 KiB.
+void allow_shared_memory(const void* kernel, int ordinal, int64_t bytes, const char* name);
 
 template <class... Parameters, class... Arguments>
 void launch(const Context& context, const char* name, void (*kernel)(Parameters...), dim3 blocks, dim3 threads,
@@ -124,9 +127,7 @@ void launch(const Context& context, const char* name, void (*kernel)(Parameters.
   // Up to 48 KiB need no permission, but what the kernel declares itself (block_sum.h, a transposed tile) counts too.
   constexpr int64_t kDeclared = 16 << 10;
   if (shared_bytes > 48 * 1024 - kDeclared) {
-    check_launch(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                      cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-                 name);
+    allow_shared_memory(reinterpret_cast<const void*>(kernel), context.cuda().device().ordinal, shared_bytes, name);
   }
   kernel<<<blocks, threads, static_cast<size_t>(shared_bytes),
            static_cast<cudaStream_t>(context.cuda().stream().handle())>>>(static_cast<Parameters>(arguments)...);

@@ -8,8 +8,6 @@
 
 namespace tessera::cuda {
 
-void check_launch(int error, const char* name);
-
 namespace {
 
 void check(cudaError_t error, const char* what) {
@@ -30,10 +28,6 @@ void refuse_recording(const Stream& stream, const char* what) {
 }
 
 }  // namespace
-
-void check_launch(int error, const char* name) {
-  check(static_cast<cudaError_t>(error), (std::string("starting the kernel ") + name).c_str());
-}
 
 Stream::Stream(Priority priority) {
   int least = 0, greatest = 0;
