@@ -59,19 +59,22 @@ class StagedExchange final : public DeviceExchange {
 
   void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override {
     const int64_t bytes = block_bytes * group_.size();
-    host().do_all_gather(fetch(in_, in, block_bytes), out_.at_least(bytes), block_bytes);
+    const std::byte* from = fetch(in_, in, block_bytes);  // before out_, which an earlier call may still be read from
+    host().do_all_gather(from, out_.at_least(bytes), block_bytes);
     stream_.copy_to_device(out, out_.at_least(bytes), bytes);
   }
 
   void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) override {
     const int64_t bytes = block_bytes * group_.size();
-    host().do_all_to_all(fetch(in_, in, bytes), out_.at_least(bytes), block_bytes);
+    const std::byte* from = fetch(in_, in, bytes);
+    host().do_all_to_all(from, out_.at_least(bytes), block_bytes);
     stream_.copy_to_device(out, out_.at_least(bytes), bytes);
   }
 
   void do_reduce_scatter_sum(const std::byte* in, std::byte* out, int64_t count, DType dtype) override {
     const int64_t bytes = count * size_of(dtype);
-    host().do_reduce_scatter_sum(fetch(in_, in, bytes * group_.size()), out_.at_least(bytes), count, dtype);
+    const std::byte* from = fetch(in_, in, bytes * group_.size());
+    host().do_reduce_scatter_sum(from, out_.at_least(bytes), count, dtype);
     stream_.copy_to_device(out, out_.at_least(bytes), bytes);
   }
 

@@ -5,6 +5,7 @@
 
 #include "tensor/check.h"
 #include "tensor/cuda/memory.h"
+#include "tensor/cuda/stream.h"
 
 namespace tessera::cuda {
 namespace {
@@ -34,17 +35,19 @@ DeviceRoom current_room() {
 
 void* allocate_device(int64_t bytes, const std::string& what) {
   void* data = nullptr;
-  cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes));
+  const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes));
   if (error == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();
     refuse_allocation(bytes, what, current_room());
   }
   if (error != cudaSuccess) refuse(bytes, "GPU memory", what, error);
-  error = cudaMemset(data, 0, static_cast<size_t>(bytes));
-  if (error == cudaSuccess) error = cudaDeviceSynchronize();  // streams that do not block on the default one
-  if (error != cudaSuccess) {
+  try {
+    const Stream stream;  // waiting for the whole device would disturb a rank whose thread records a graph there
+    stream.zero(data, bytes);
+    stream.synchronize();
+  } catch (...) {
     cudaFree(data);
-    refuse(bytes, "GPU memory", what, error);
+    throw;
   }
   return data;
 }

@@ -51,6 +51,7 @@ class Runtime {
   // Blocks the host until all that is queued on the stream is done, calling the watch all the while: it throws when
   // waiting is in vain (a communicator has failed). One watch at a time; empty: none.
   void wait();
+  void wait(const Event& event);  // the same for an event
   void set_watch(std::function<void()> watch) { watch_ = std::move(watch); }
 
   // Device memory for the matrix library; what cuBLAS advises for Hopper.

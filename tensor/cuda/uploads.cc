@@ -1,9 +1,12 @@
 #include "tensor/cuda/uploads.h"
 
+#include <utility>
+
 namespace tessera::cuda {
 
-Uploads::Uploads(const Stream& stream)
+Uploads::Uploads(const Stream& stream, std::function<void(const Event&)> wait)
     : stream_(stream),
+      wait_(std::move(wait)),
       host_(kSegments * kSegmentBytes, "uploads"),
       device_(Device::Cuda, kSegments * kSegmentBytes, "uploads") {}
 
@@ -13,7 +16,7 @@ int64_t Uploads::reserve(int64_t bytes) {
   if (used_ + need > kSegmentBytes) {
     sent_[segment_].record(stream_);
     segment_ = (segment_ + 1) % kSegments;
-    sent_[segment_].synchronize();
+    wait_(sent_[segment_]);
     used_ = 0;
   }
   const int64_t at = segment_ * kSegmentBytes + used_;

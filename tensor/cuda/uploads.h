@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <functional>
 #include <span>
 
 #include "tensor/buffer.h"
@@ -22,7 +23,8 @@ class Uploads {
   static constexpr int kSegments = 8;
   static constexpr int64_t kSegmentBytes = int64_t{1} << 20;  // the most that one take() may ask for
 
-  explicit Uploads(const Stream& stream);
+  // wait: blocks the host until an event is done.
+  Uploads(const Stream& stream, std::function<void(const Event&)> wait);
 
   template <class T>
   struct Piece {
@@ -67,6 +69,7 @@ class Uploads {
   int64_t reserve(int64_t bytes);
 
   const Stream& stream_;
+  std::function<void(const Event&)> wait_;
   PinnedBuffer host_;
   Buffer device_;
   std::array<Event, kSegments> sent_;  // the last copy out of each segment
@@ -74,7 +77,8 @@ class Uploads {
   int64_t used_ = 0;  // of the segment
 };
 
-// Calls f(first, part) for parts of `values` that each fit into one take() with room for as much again.
+// Calls f(first, part) for parts of `values` that each fit into one take() with room for as much again, so that what f
+// itself uploads first is still there for its kernels.
 template <class T, class F>
 void for_chunks(std::span<const T> values, F&& f) {
   constexpr size_t kMost = static_cast<size_t>(Uploads::kSegmentBytes) / sizeof(T) / 2;
