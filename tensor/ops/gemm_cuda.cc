@@ -116,7 +116,7 @@ struct MatrixState {
     cublasLtMatmulDesc_t desc = nullptr;
     cublasLtMatrixLayout_t first = nullptr, second = nullptr, result = nullptr;
     cublasLtMatmulAlgo_t algorithm{};
-    bool exists = true;  // with an epilogue for GELU perhaps not
+    bool exists = true;  // with an epilogue perhaps not
   };
 
   explicit MatrixState(void* workspace_) : workspace(workspace_) {
@@ -133,6 +133,21 @@ struct MatrixState {
     for (const cublasLtMatrixLayout_t layout : {entry.first, entry.second, entry.result}) {
       if (layout != nullptr) library.layout_destroy(layout);
     }
+  }
+
+  // For a product without an epilogue, or with its bias in one; where there is none for it, key.bias becomes false: the
+  // bias is added apart.
+  const Entry& existing_entry(GemmKey& key) {
+    const Entry* found = &entry(key);
+    if (!found->exists && key.bias) {
+      key.bias = false;
+      found = &entry(key);
+    }
+    if (found->exists) return *found;
+    const auto [m, n, k] = key.shape;
+    throw InternalError("cuBLASLt has no algorithm for a product of " + std::to_string(m) + " x " + std::to_string(n) +
+                        " x " + std::to_string(k) + " in " + name(key.a) + " and " + name(key.b) + " to " +
+                        name(key.c));
   }
 
   const Entry& entry(const GemmKey& key) {
@@ -162,7 +177,7 @@ struct MatrixState {
     set(CUBLASLT_MATMUL_DESC_TRANSB, key.options.a == Transpose::Yes ? CUBLAS_OP_T : CUBLAS_OP_N);
     // Of other operands than the matrices the choice of an algorithm looks at whether they are there and how they are
     // aligned; which ones is set for each product.
-    const auto* place = static_cast<const char*>(workspace) + (key.aligned ? 0 : size_of(key.a));
+    const auto* place = static_cast<const char*>(workspace) + (key.aligned ? 16 : size_of(key.a));
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, library_epilogue(key.epilogue, key.bias));
     if (key.bias) {
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, library_dtype(bias_dtype(key.a)));
@@ -200,13 +215,7 @@ struct MatrixState {
     const cublasStatus_t status = library.heuristic(handle, entry.desc, entry.first, entry.second, entry.result,
                                                     entry.result, preference, 1, &result, &found);
     library.preference_destroy(preference);
-    if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
-      entry.exists = false;
-      if (key.epilogue != GemmEpilogue::None) return;
-      throw InternalError("cuBLASLt has no algorithm for a product of " + std::to_string(m) + " x " +
-                          std::to_string(n) + " x " + std::to_string(k) + " in " + name(key.a) + " and " + name(key.b) +
-                          " to " + name(key.c) + ": " + library.status_string(status));
-    }
+    entry.exists = status == CUBLAS_STATUS_SUCCESS && found > 0;
     entry.algorithm = result.algo;
   }
 
@@ -256,19 +265,19 @@ void gemm(Context& context, const GemmShape& shape, const ConstTensor& a, const 
           const GemmOptions& options, const ConstTensor& bias, GemmCall call) {
   MatrixState& state = state_of(context);
   const bool has_bias = bias.rank() == 1;
-  // The epilogue adds a bias of the result's dtype, and none in F64.
-  const bool fused = has_bias && c.dtype() == a.dtype() && a.dtype() != DType::F64;
-  const MatrixState::Entry& entry =
-      state.entry({.shape = shape,
-                   .a = a.dtype(),
-                   .b = b.dtype(),
-                   .c = c.dtype(),
-                   .options = options,
-                   .bias = fused,
-                   .aligned = aligned(a) && aligned(b) && aligned(c) && (!fused || aligned(bias))});
+  // The epilogue adds a bias of the result's dtype, and none in F64. The choice of an algorithm is not told how the
+  // bias is aligned, and may load 16 bytes of it at once.
+  GemmKey key{.shape = shape,
+              .a = a.dtype(),
+              .b = b.dtype(),
+              .c = c.dtype(),
+              .options = options,
+              .bias = has_bias && c.dtype() == a.dtype() && a.dtype() != DType::F64 && aligned(bias),
+              .aligned = aligned(a) && aligned(b) && aligned(c)};
+  const MatrixState::Entry& entry = state.existing_entry(key);
   if (call == GemmCall::PrepareOnly) return;
-  state.run(context, entry, a, b, c, options.c, fused ? bias : ConstTensor());
-  if (has_bias && !fused)
+  state.run(context, entry, a, b, c, options.c, key.bias ? bias : ConstTensor());
+  if (has_bias && !key.bias)
     cuda::add_bias(context, bias, Tensor(const_cast<void*>(c.data()), c.shape(), c.dtype(), c.device()));
 }
 
@@ -297,15 +306,19 @@ void gemm_fp8(Context& context, const GemmShape& shape, const Quantised& a, cons
   TESSERA_CHECK(aligned(a.values) && aligned(b.values) && aligned(c) && aligned(bias),
                 "gemm_fp8: operands are aligned to 16 bytes");
   MatrixState& state = state_of(context);
-  const MatrixState::Entry& entry = state.entry({.shape = shape,
-                                                 .a = a.values.dtype(),
-                                                 .b = b.values.dtype(),
-                                                 .c = c.dtype(),
-                                                 .options = {.b = Transpose::Yes, .c = write},
-                                                 .bias = bias.rank() == 1});
+  const bool has_bias = bias.rank() == 1;
+  GemmKey key{.shape = shape,
+              .a = a.values.dtype(),
+              .b = b.values.dtype(),
+              .c = c.dtype(),
+              .options = {.b = Transpose::Yes, .c = write},
+              .bias = has_bias};
+  const MatrixState::Entry& entry = state.existing_entry(key);
   if (call == GemmCall::PrepareOnly) return;
   state.set_scales(entry, a.scale.data(), b.scale.data());
-  state.run(context, entry, a.values, b.values, c, write, bias);
+  state.run(context, entry, a.values, b.values, c, write, key.bias ? bias : ConstTensor());
+  if (has_bias && !key.bias)
+    cuda::add_bias(context, bias, Tensor(const_cast<void*>(c.data()), c.shape(), c.dtype(), c.device()));
 }
 
 }  // namespace tessera::cuda

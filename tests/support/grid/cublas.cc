@@ -25,7 +25,7 @@ namespace {
 using tessera::DType;
 
 std::atomic<int> alive = 0, heuristics = 0;
-std::atomic<bool> without_gelu = false;
+std::atomic<bool> plain = false;
 
 struct Alive {
   Alive() { ++alive; }
@@ -164,14 +164,15 @@ bool supported(const Desc& desc, const Layout& a, const Layout& b, const Layout&
   }
   const cublasLtEpilogue_t epilogue = desc.epilogue();
   if (has_bias(epilogue)) {
-    if (desc.pointer(CUBLASLT_MATMUL_DESC_BIAS_POINTER) == nullptr || a.type == CUDA_R_64F) return false;
+    const void* bias = desc.pointer(CUBLASLT_MATMUL_DESC_BIAS_POINTER);
+    if (plain || bias == nullptr || reinterpret_cast<uintptr_t>(bias) % 16 != 0 || a.type == CUDA_R_64F) return false;
     const auto type = desc.get<int32_t>(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, d.type);
     if (type != (is_8_bits(a.type) ? CUDA_R_16BF : d.type)) return false;
   }
   if (!has_gelu(epilogue)) return true;
   const auto ld = desc.get<int64_t>(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, 0);
   const void* aux = desc.pointer(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER);
-  return !without_gelu && d.type == CUDA_R_16BF && a.type == CUDA_R_16BF && aux != nullptr &&
+  return !plain && d.type == CUDA_R_16BF && a.type == CUDA_R_16BF && aux != nullptr &&
          reinterpret_cast<uintptr_t>(aux) % 16 == 0 && ld >= d.rows && ld % 8 == 0;
 }
 
@@ -247,8 +248,8 @@ int fake_cublas_alive();
 int fake_cublas_alive() { return alive; }
 int fake_cublas_heuristics();
 int fake_cublas_heuristics() { return heuristics; }
-void fake_cublas_without_gelu(bool without);
-void fake_cublas_without_gelu(bool without) { without_gelu = without; }
+void fake_cublas_plain(bool only);
+void fake_cublas_plain(bool only) { plain = only; }
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   *handle = as<std::remove_pointer_t<cublasLtHandle_t>>(new Handle);

@@ -11,7 +11,7 @@
 
 extern "C" int fake_cublas_alive();
 extern "C" int fake_cublas_heuristics();
-extern "C" void fake_cublas_without_gelu(bool without);
+extern "C" void fake_cublas_plain(bool only);
 
 namespace tessera {
 namespace {
@@ -52,19 +52,46 @@ TEST(GemmLibrary, ChoosesAgainForOperandsThatAreNotAligned) {
   EXPECT_NEAR(shifted[0], sum, 1e-5);
 }
 
+// And for a bias that is not aligned, which an epilogue would load as if it were.
+TEST(GemmLibrary, AddsABiasApartWhereItHasNoEpilogueForIt) {
+  const Operand a = Operand::random({8, 16}, DType::BF16, "a"), b = Operand::random({16, 24}, DType::BF16, "b");
+  const Operand bias = Operand::random({25}, DType::BF16, "bias");
+  const auto product = [&](int64_t first) {
+    Context context = context_on_device();  // that has not asked yet
+    Operand c({8, 24}, DType::BF16);
+    gemm(context, a.tensor(), b.tensor(), c.tensor(), {}, bias.tensor().rows(first, first + 24));
+    testing::settle();
+    return c;
+  };
+  const Operand fused = product(0), not_aligned = product(1);
+  fake_cublas_plain(true);
+  const Operand apart = product(0);
+  fake_cublas_plain(false);
+  for (int64_t i = 0; i < 8; ++i) {
+    for (int64_t j = 0; j < 24; ++j) {
+      double sum = 0;
+      for (int64_t l = 0; l < 16; ++l) sum += a[i * 16 + l] * b[l * 24 + j];
+      const double bound = 0.01 * (std::abs(sum) + 1);
+      EXPECT_NEAR(fused[i * 24 + j], sum + bias[j], bound);
+      EXPECT_NEAR(apart[i * 24 + j], sum + bias[j], bound);
+      EXPECT_NEAR(not_aligned[i * 24 + j], sum + bias[j + 1], bound);
+    }
+  }
+}
+
 TEST(GemmLibrary, DoesGeluApartWhereItHasNoEpilogueForIt) {
   Context context = context_on_device();
   const Operand a = Operand::random({8, 16}, DType::BF16, "a"), b = Operand::random({24, 16}, DType::BF16, "b");
   Operand x({8, 24}, DType::BF16), y({8, 24}, DType::BF16), x_apart({8, 24}, DType::BF16),
       y_apart({8, 24}, DType::BF16);
   gemm_gelu(context, a.tensor(), b.tensor(), x.tensor(), y.tensor(), {.b = Transpose::Yes});
-  fake_cublas_without_gelu(true);
+  fake_cublas_plain(true);
   {
     Context other = context_on_device();  // that has not asked yet
     gemm_gelu(other, a.tensor(), b.tensor(), x_apart.tensor(), y_apart.tensor(), {.b = Transpose::Yes});
     testing::settle();
   }
-  fake_cublas_without_gelu(false);
+  fake_cublas_plain(false);
   for (int64_t i = 0; i < x.size(); ++i) {
     EXPECT_EQ(x[i], x_apart[i]);
     EXPECT_NEAR(y[i], y_apart[i], 0.02 * std::abs(y[i]) + 1e-3);
