@@ -37,7 +37,7 @@ __device__ __forceinline__ void block_sums(A (&value)[K]) {
   __syncthreads();  // partial may be written again
 }
 
-// The largest value over the block; NaN is left out unless all are.
+// The largest value over the block, where none is NaN.
 template <class A>
 __device__ __forceinline__ A block_max(A value) {
   __shared__ Shared<A[kMostWarps]> partial;

@@ -2,7 +2,7 @@
 //
 // A block adds up kColumnLanes packs of columns (128 bytes of a row) over a part of the rows; where there are several
 // parts, their sums go to the runtime's partials, as many as fit there, and a second kernel adds them in order. The
-// number of parts depends on the sizes alone, so the sums have the same bits on every device.
+// number of parts depends on the sizes and the alignment alone, so the sums have the same bits on every device.
 #pragma once
 
 #include <algorithm>

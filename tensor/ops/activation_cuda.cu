@@ -16,6 +16,26 @@ __device__ __forceinline__ A sigmoid(A x) {
   return A(1) / (A(1) + std::exp(-x));
 }
 
+// N pairs; a single one lies as its elements do.
+template <int N, class T>
+__device__ __forceinline__ Pack<T, 2 * N> load_pairs(const T* x) {
+  if constexpr (N > 1) {
+    return load<2 * N>(x);
+  } else {
+    Pack<T, 2> pair;
+    for (int i = 0; i < 2; ++i) pair.x[i] = x[i];
+    return pair;
+  }
+}
+template <int N, class T>
+__device__ __forceinline__ void store_pairs(T* x, const Pack<T, 2 * N>& pairs) {
+  if constexpr (N > 1) {
+    store(x, pairs);
+  } else {
+    for (int i = 0; i < 2; ++i) x[i] = pairs.x[i];
+  }
+}
+
 template <class T>
 struct Swiglu {
   const T* gate_up;
@@ -24,7 +44,7 @@ struct Swiglu {
   template <int N>
   __device__ void run(int64_t first) const {
     using A = Acc<T>;
-    const Pack<T, 2 * N> pairs = load<2 * N>(gate_up + 2 * first);
+    const Pack<T, 2 * N> pairs = load_pairs<N>(gate_up + 2 * first);
     Pack<T, N> out;
     for (int i = 0; i < N; ++i) {
       const A gate = static_cast<A>(pairs.x[2 * i]), up = static_cast<A>(pairs.x[2 * i + 1]);
@@ -43,7 +63,7 @@ struct SwigluBackward {
   template <int N>
   __device__ void run(int64_t first) const {
     using A = Acc<T>;
-    const Pack<T, 2 * N> pairs = load<2 * N>(gate_up + 2 * first);
+    const Pack<T, 2 * N> pairs = load_pairs<N>(gate_up + 2 * first);
     const Pack<T, N> gradients = load<N>(dy + first);
     Pack<T, 2 * N> out;
     for (int i = 0; i < N; ++i) {
@@ -53,7 +73,7 @@ struct SwigluBackward {
       out.x[2 * i] = rounded<T>(gradient * up * (s + gate * s * (A(1) - s)));
       out.x[2 * i + 1] = rounded<T>(gradient * gate * s);
     }
-    store(dgate_up + 2 * first, out);
+    store_pairs<N>(dgate_up + 2 * first, out);
   }
 };
 

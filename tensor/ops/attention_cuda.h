@@ -44,7 +44,7 @@ __device__ __forceinline__ PairKind pair_kind(const AttentionInput& in, int32_t 
   int32_t low = in.offset[i], high = in.offset[i + 1];
   const int32_t end = high;
   while (low < high) {
-    const int32_t middle = (low + high) / 2;
+    const int32_t middle = low + (high - low) / 2;
     if (in.key_tile[middle] < j)
       low = middle + 1;
     else

@@ -7,7 +7,8 @@
 
 namespace tessera {
 
-// Overwrites sum [1] (F64) with the sum of squares, made in double. Fixed blocks of 4096 elements, added in order.
+// Overwrites sum [1] (F64) with the sum of squares, made in double. Fixed blocks of 4096 elements, added in
+// order; on a GPU other blocks, which depend on the size and on whether x is aligned to 16 bytes.
 void sum_of_squares(const Context& context, const ConstTensor& x, const Tensor& sum);
 
 // Overwrites sum [n] with the parts of x [parts * n] added up in their order, ((x_0 + x_1) + x_2) + ..., in the
@@ -19,7 +20,8 @@ void sum_parts(const Context& context, const ConstTensor& x, const Tensor& sum);
 bool all_finite(const Context& context, const ConstTensor& x);
 
 // Accumulates into sums [columns] (accumulation dtype) the sum over the rows of x [rows, columns]: a bias gradient.
-// The order of additions depends on the sizes alone (on the CPU, rows in ascending order).
+// The order of additions depends on the sizes, and on a GPU also on whether all rows are aligned to 16 bytes (on the
+// CPU, rows in ascending order).
 void add_column_sums(const Context& context, const ConstTensor& x, const Tensor& sums);
 
 }  // namespace tessera

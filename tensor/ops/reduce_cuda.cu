@@ -14,7 +14,7 @@ namespace {
 
 using namespace cuda;
 
-// Blocks of a sum: as many on every device, so that the order of additions depends on the size alone.
+// Blocks of a sum: as many on every device, so that the order of additions depends on the size and alignment alone.
 constexpr int64_t kSumBlocks = 1024;
 static_assert(kSumBlocks * static_cast<int64_t>(sizeof(double)) <= Runtime::kPartialBytes);
 

@@ -115,14 +115,14 @@ void cuda::rope_table(const Context& context, std::span<const int32_t> position,
   const int64_t head_dim = table.dim(1), half = head_dim / 2;
   if (table.empty()) return;
   Uploads& uploads = context.cuda().uploads();
-  const auto frequency = uploads.take<double>(half);
-  for (int64_t i = 0; i < half; ++i) {
-    frequency.host[i] = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-  }
-  const double* frequencies = uploads.send(frequency);
   dispatch_float(table.dtype(), [&]<class T>(T) {
     using A = Acc<T>;
     for_chunks<int32_t>(position, [&](int64_t first, std::span<const int32_t> part) {
+      const auto frequency = uploads.take<double>(half);  // again for each part: the ring comes round
+      for (int64_t i = 0; i < half; ++i) {
+        frequency.host[i] = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+      }
+      const double* frequencies = uploads.send(frequency);
       const int64_t tokens = static_cast<int64_t>(part.size());
       launch(context, "rope_table", &rope_table_kernel<A>, stride_blocks(context, tokens, 1), row_threads(half), 0,
              uploads.copy(part), frequencies, tokens, half, table.as<A>() + first * head_dim);
