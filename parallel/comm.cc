@@ -12,8 +12,6 @@
 namespace tessera {
 namespace {
 
-constexpr int kLargestTag = 32767;  // what the MPI standard guarantees
-
 const std::byte* bytes_of(const ConstTensor& x) { return static_cast<const std::byte*>(x.data()); }
 std::byte* bytes_of(const Tensor& x) { return static_cast<std::byte*>(x.data()); }
 
@@ -108,6 +106,7 @@ void Comm::copy(const ConstTensor& from, const Tensor& to) {
 }
 
 std::unique_ptr<Comm> Comm::split(int color, const std::string& name) {
+  settle();
   std::unique_ptr<Comm> part = do_split(color, name);
   if (device_ != nullptr) part->move_device_tensors(device_->for_group(*part, color));
   return part;
@@ -196,26 +195,28 @@ void Comm::broadcast(const Tensor& x, int root) {
 void Comm::barrier() {
   traffic_.add(Collective::Barrier, 0);
   const Stopwatch watch(traffic_);
-  if (size_ > 1) do_barrier();
+  if (size_ == 1) return;
+  settle();
+  do_barrier();
 }
 
 void Comm::check_message(const ConstTensor& x, int peer, int tag, const char* call) const {
   check_memory(x, call);
   TESSERA_CHECK(peer >= 0 && peer < size_, std::string(call) + ": no rank " + std::to_string(peer) + " in " + name_);
-  TESSERA_CHECK(tag >= 0 && tag <= kLargestTag, std::string(call) + ": tag " + std::to_string(tag));
+  TESSERA_CHECK(tag >= 0 && tag < CommBackend::kTags, std::string(call) + ": tag " + std::to_string(tag));
 }
 
 Request Comm::send(const ConstTensor& x, int to, int tag) {
   check_message(x, to, tag, "send");
   traffic_.add(Collective::Send, to == rank_ ? 0 : x.bytes());
   const Stopwatch watch(traffic_);
-  return x.size() == 0 ? Request() : Request(backend(x).do_send(bytes_of(x), x.bytes(), to, tag));
+  return x.size() == 0 ? Request() : Request(message_backend(x).do_send(bytes_of(x), x.bytes(), to, tag));
 }
 
 Request Comm::receive(const Tensor& x, int from, int tag) {
   check_message(x, from, tag, "receive");
   const Stopwatch watch(traffic_);
-  return x.size() == 0 ? Request() : Request(backend(x).do_receive(bytes_of(x), x.bytes(), from, tag));
+  return x.size() == 0 ? Request() : Request(message_backend(x).do_receive(bytes_of(x), x.bytes(), from, tag));
 }
 
 template <class T>
@@ -227,6 +228,7 @@ void Comm::gather_scalars(T value) {
     return;
   }
   const Stopwatch watch(traffic_);
+  settle();
   do_all_gather(reinterpret_cast<const std::byte*>(&value), reinterpret_cast<std::byte*>(scalars_.data()), sizeof(T));
 }
 

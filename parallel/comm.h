@@ -65,6 +65,9 @@ class CommBackend {
  public:
   virtual ~CommBackend() = default;
 
+  // MPI guarantees one more tag, which is for what a DeviceExchange has its ranks tell each other.
+  static constexpr int kTags = 32767;
+
   // Block r of an exchange starts at r * block_bytes. in may be block rank() of out.
   virtual void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
   virtual void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) = 0;
@@ -92,6 +95,9 @@ class DeviceExchange : public CommBackend {
   virtual void expect() {}
   virtual void connect() {}
   virtual void abandon() noexcept {}
+  // Before this rank's host waits for other ranks elsewhere: returns when none of them needs it to go on with messages
+  // that it has posted.
+  virtual void settle() {}
   virtual void copy(const std::byte* from, std::byte* to, int64_t bytes) = 0;
 };
 
@@ -134,9 +140,10 @@ class Comm : protected CommBackend {
   // Returns when every rank has called it.
   void barrier();
 
-  // Messages between two ranks arrive in the order sent, for each tag. Tags are 0 to 32767. x must stay until wait().
+  // Messages between two ranks arrive in the order sent, for each tag. Tags are 0 to 32766. x must stay until wait().
   // A send's wait() may take until the peer has posted its receive: two ranks that exchange messages post both before
-  // they wait for either. Sender and receiver agree on the bytes; `to` may be the rank itself.
+  // they wait for either. Sender and receiver agree on the bytes; `to` may be the rank itself. On a device, a
+  // collective of host memory may take until the peers have posted the other halves of this rank's messages too.
   [[nodiscard]] Request send(const ConstTensor& x, int to, int tag = 0);
   [[nodiscard]] Request receive(const Tensor& x, int from, int tag = 0);
 
@@ -192,8 +199,16 @@ class Comm : protected CommBackend {
   void gather_scalars(T value);
   void check_memory(const ConstTensor& x, const char* call) const;
   void check_parts(const ConstTensor& whole, const ConstTensor& part, const char* call) const;
-  CommBackend& backend(const ConstTensor& x) {
+  // Of messages, and of collectives.
+  CommBackend& message_backend(const ConstTensor& x) {
     return x.device() == Device::Cpu ? static_cast<CommBackend&>(*this) : *device_;
+  }
+  CommBackend& backend(const ConstTensor& x) {
+    if (x.device() == Device::Cpu) settle();
+    return message_backend(x);
+  }
+  void settle() {
+    if (device_ != nullptr) device_->settle();
   }
   void copy(const ConstTensor& from, const Tensor& to);
 

@@ -11,7 +11,6 @@
 #include <exception>
 #include <map>
 #include <optional>
-#include <set>
 #include <thread>
 #include <vector>
 
@@ -44,8 +43,8 @@ struct Job {
   const Context& context;
   double deadline_seconds;
   std::chrono::steady_clock::time_point next_look;
-  int splits = 0;  // groups split from the world so far, the same number on every rank
-  std::set<NcclExchange*> exchanges;
+  int splits = 0;                        // groups split from the world so far, the same number on every rank
+  std::vector<NcclExchange*> exchanges;  // in the order that they were made, on every rank
 };
 
 ncclDataType_t type_of(DType dtype) {
@@ -79,6 +78,7 @@ struct Pending final : Request::Pending {
 
   NcclExchange& exchange;
   bool busy = false;
+  bool called = false;         // of NCCL
   bool queued = false;         // in its stream
   Channel* channel = nullptr;  // of a message
   std::byte* data = nullptr;
@@ -95,7 +95,8 @@ struct Channel {
   Request::Pending* id_arrives = nullptr;  // the same, where it is received
   std::string name;
   std::optional<Communicator> communicator;
-  std::deque<Pending*> waiting;  // not queued yet
+  bool connected = false;        // a message has been in the stream
+  std::deque<Pending*> waiting;  // not queued yet; the first may have been called
 };
 
 class NcclExchange final : public DeviceExchange {
@@ -106,12 +107,12 @@ class NcclExchange final : public DeviceExchange {
   };
   NcclExchange(std::shared_ptr<Job> job, Comm& group, bool world, std::optional<Split> split)
       : job_(std::move(job)), group_(group), stream_(job_->context.cuda().stream()), world_(world), split_(split) {
-    job_->exchanges.insert(this);
+    job_->exchanges.push_back(this);
   }
   ~NcclExchange() override {
     if (std::uncaught_exceptions() > 0) job_->abandon();
     for_communicators([](Communicator& communicator) { communicator.begin_end(); });
-    job_->exchanges.erase(this);
+    std::erase(job_->exchanges, this);
   }
 
   std::unique_ptr<DeviceExchange> for_group(Comm& group, int color) override {
@@ -122,6 +123,12 @@ class NcclExchange final : public DeviceExchange {
   void expect() override { expected_ = true; }
   void connect() override;
   void abandon() noexcept override { job_->abandon(); }
+  void settle() override {
+    while (!job_->all_queued()) {
+      job_->watch();
+      std::this_thread::yield();
+    }
+  }
   void copy(const std::byte* from, std::byte* to, int64_t bytes) override { stream_.copy_on_device(to, from, bytes); }
 
   void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override {
@@ -139,7 +146,16 @@ class NcclExchange final : public DeviceExchange {
   }
   void do_all_to_all(const std::byte* in, std::byte* out, int64_t block_bytes) override {
     finish(queue("all_to_all", [&](ncclComm_t comm, cudaStream_t stream) {
-      return job_->library.all_to_all(in, out, static_cast<size_t>(block_bytes), ncclUint8, comm, stream);
+      const Library& library = job_->library;
+      const auto count = static_cast<size_t>(block_bytes);
+      const auto failed = [](ncclResult_t result) { return result != ncclSuccess && result != ncclInProgress; };
+      ncclResult_t result = library.group_start();
+      for (int peer = 0; peer < group_.size() && !failed(result); ++peer) {
+        result = library.send(in + peer * block_bytes, count, ncclUint8, peer, comm, stream);
+        if (!failed(result)) result = library.receive(out + peer * block_bytes, count, ncclUint8, peer, comm, stream);
+      }
+      const ncclResult_t ended = library.group_end();
+      return failed(result) ? result : ended;
     }));
   }
   void do_all_reduce(std::byte* x, int64_t count, DType dtype, Reduction reduction) override {
@@ -201,12 +217,28 @@ class NcclExchange final : public DeviceExchange {
 
   Communicator& communicator() {
     if (!communicator_) {
-      ncclUniqueId id{};
-      if (group_.rank() == 0) make_id(id);
-      if (group_.size() > 1) group_.host_backend().do_broadcast(reinterpret_cast<std::byte*>(&id), sizeof(id), 0);
-      communicator_.emplace(job_->library, group_.name(), id, group_.rank(), group_.size(), job_->deadline_seconds);
+      if (group_.rank() == 0) make_id(id_);
+      if (group_.size() > 1) tell_id();
+      communicator_.emplace(job_->library, group_.name(), id_, group_.rank(), group_.size(), job_->deadline_seconds);
     }
     return *communicator_;
+  }
+  // By messages rather than a broadcast, which would keep this host from serving others while it waits.
+  void tell_id() {
+    auto* bytes = reinterpret_cast<std::byte*>(&id_);
+    CommBackend& host = group_.host_backend();
+    if (group_.rank() == 0) {
+      for (int peer = 1; peer < group_.size(); ++peer)
+        id_moves_.emplace_back(host.do_send(bytes, sizeof(id_), peer, CommBackend::kTags));
+      return;
+    }
+    Request::Pending* arrives = host.do_receive(bytes, sizeof(id_), 0, CommBackend::kTags);
+    Request moves(arrives);
+    while (!arrives->over()) {
+      job_->watch();
+      std::this_thread::yield();
+    }
+    moves.wait();
   }
 
   void make_id(ncclUniqueId& id) const {
@@ -221,9 +253,20 @@ class NcclExchange final : public DeviceExchange {
     job_->progress();
     Pending& pending = take();
     pending.channel = nullptr;
-    communicator().run(stream_, pending.done, what, call);
+    await_ready(communicator());
+    pending.posted.record(stream_);
+    communicator_->call(pending.posted, what, call);
+    await_ready(*communicator_);
+    communicator_->queued(pending.done);
     pending.busy = pending.queued = true;
     return pending;
+  }
+  // The other ranks may come only after messages that this one has not queued yet.
+  void await_ready(Communicator& communicator) {
+    while (!communicator.ready()) {
+      job_->watch();
+      communicator.rest();
+    }
   }
   Pending& gather(const std::byte* in, std::byte* out, int64_t block_bytes) {
     return queue("all_gather", [&](ncclComm_t comm, cudaStream_t stream) {
@@ -245,7 +288,7 @@ class NcclExchange final : public DeviceExchange {
     Pending& pending = take();
     pending.data = data;
     pending.bytes = bytes;
-    pending.queued = false;
+    pending.called = pending.queued = false;
     pending.posted.record(stream_);
     if (peer == group_.rank()) {
       pending.channel = nullptr;
@@ -287,33 +330,44 @@ class NcclExchange final : public DeviceExchange {
     if (sends) {
       make_id(channel.id);
       channel.id_moves = Request(group_.host_backend().do_send(bytes, sizeof(channel.id), peer, tag));
-      channel.communicator.emplace(job_->library, channel.name, channel.id, 0, 2, job_->deadline_seconds);
+      connect(channel, 0);
     } else {
       channel.id_arrives = group_.host_backend().do_receive(bytes, sizeof(channel.id), peer, tag);
       channel.id_moves = Request(channel.id_arrives);
     }
   }
 
+  void connect(Channel& channel, int rank) {
+    channel.communicator.emplace(job_->library, channel.name, channel.id, rank, 2, job_->deadline_seconds,
+                                 Communicator::Blocks::Few);
+  }
+
+  // Never waits for the peer, which may be waiting for another channel of this rank.
   void progress(Channel& channel) {
     if (channel.waiting.empty()) return;
     if (!channel.communicator) {
       if (!channel.id_arrives->over()) return;
       channel.id_moves.wait();
-      channel.communicator.emplace(job_->library, channel.name, channel.id, 1, 2, job_->deadline_seconds);
+      connect(channel, 1);
     }
-    if (!channel.communicator->ready()) return;
-    channel.id_moves.wait();  // the peer has it
-    for (Pending* message : channel.waiting) {
-      channel.communicator->run(message->posted, message->done, channel.sends ? "send" : "receive",
-                                [&](ncclComm_t comm, cudaStream_t stream) {
-                                  const auto count = static_cast<size_t>(message->bytes);
-                                  return channel.sends
-                                             ? job_->library.send(message->data, count, ncclUint8, 1, comm, stream)
-                                             : job_->library.receive(message->data, count, ncclUint8, 0, comm, stream);
-                                });
-      message->queued = true;
+    while (!channel.waiting.empty() && channel.communicator->ready()) {
+      channel.id_moves.wait();  // the peer has it
+      Pending& message = *channel.waiting.front();
+      if (message.called) {
+        channel.communicator->queued(message.done);
+        message.queued = channel.connected = true;
+        channel.waiting.pop_front();
+        continue;
+      }
+      message.called = true;
+      channel.communicator->call(
+          message.posted, channel.sends ? "send" : "receive", [&](ncclComm_t comm, cudaStream_t stream) {
+            const auto count = static_cast<size_t>(message.bytes);
+            return channel.sends ? job_->library.send(message.data, count, ncclUint8, 1, comm, stream)
+                                 : job_->library.receive(message.data, count, ncclUint8, 0, comm, stream);
+          });
+      while (channel.connected && !channel.communicator->ready()) channel.communicator->rest();
     }
-    channel.waiting.clear();
   }
 
   std::shared_ptr<Job> job_;
@@ -323,6 +377,8 @@ class NcclExchange final : public DeviceExchange {
   std::optional<Split> split_;
   bool expected_ = false;
   std::deque<Pending> pending_;  // all that were ever under way at once
+  ncclUniqueId id_{};            // of the communicator, unless it was split
+  std::vector<Request> id_moves_;
   std::optional<Communicator> communicator_;
   std::map<Key, Channel> channels_;
   std::map<std::pair<int, bool>, std::deque<Pending*>> to_self_;  // by tag, whether sent
@@ -339,7 +395,7 @@ void NcclExchange::connect() {
     expected[exchange->split_->split] = exchange->expected_ ? 1 : 0;
   }
   // A rank alone has nobody to talk to, but asked for NCCL: whether it works here is to be seen.
-  if (group_.size() == 1) return communicator().await_ready();
+  if (group_.size() == 1) return await_ready(communicator());
   if (expected.empty()) return;
   group_.host_backend().do_all_reduce(reinterpret_cast<std::byte*>(expected.data()),
                                       static_cast<int64_t>(expected.size()), DType::I32, Reduction::Max);

@@ -7,17 +7,21 @@
 #include <string>
 
 #include "parallel/nccl_library.h"
+#include "tensor/check.h"
 #include "tensor/cuda/stream.h"
 
 namespace tessera::nccl {
 
 class Communicator {
  public:
+  // What a communicator's calls share of the device.
+  enum class Blocks : uint8_t { AsNcclChooses, Few };
+
   // It is under way when the constructor returns. deadline_seconds: the longest that a call may wait for the other
   // ranks. NCCL may take as long to make it, to queue a call and to end it, but a minute at least, and ten minutes
   // where calls have no deadline.
   Communicator(const Library& library, std::string name, const ncclUniqueId& id, int rank, int ranks,
-               double deadline_seconds);
+               double deadline_seconds, Blocks blocks = Blocks::AsNcclChooses);
   // Of the ranks of `whole` that call it with the same color (>= 0), ordered by `rank`. All ranks of `whole` make a
   // call, those that are to have none stay_apart().
   Communicator(Communicator& whole, std::string name, int color, int rank, int ranks);
@@ -31,7 +35,9 @@ class Communicator {
   // Whether it can be used, and what was called is in its stream. Throws IoError when NCCL reports an error, when it
   // has not been ready for longer than the deadline, and after abort().
   bool ready();
-  void await_ready();
+  // What a host does between two looks at ready(): at first no more than let others run, as a call mostly is ready
+  // within tens of microseconds; later it sleeps.
+  void rest() const;
 
   // For whoever waits for the device. Throws IoError when NCCL reports an error, and when the oldest call in the stream
   // has had its operands for longer than the deadline and is not done: another rank has not come to it.
@@ -42,19 +48,19 @@ class Communicator {
   // has.
   void abort() noexcept;
 
-  // Queues call(comm, stream) behind what `before` has now, and records `after` behind it.
+  // Calls call(comm, stream), behind the event; the communicator is ready. What is called is in the stream when it is
+  // ready() again and not before: the first time NCCL connects the ranks that move data to each other, which takes
+  // until they make the call too. Then, and before the next call, queued() records `after` behind it.
   template <class Call>
-  void run(const cuda::Stream& before, cuda::Event& after, const char* what, Call&& call) {
-    await_ready();
-    before_.record(before);
-    run_after(before_, after, what, call);
+  void call(const cuda::Event& before, const char* what, Call&& call) {
+    TESSERA_CHECK(calling_ == nullptr, "one call of a communicator after the other");
+    stream_.wait(before);
+    calling_ = &take(what);
+    calling_->started.record(stream_);
+    begin();
+    check(call(comm_, static_cast<cudaStream_t>(stream_.handle())), what);
   }
-  // The same behind an event.
-  template <class Call>
-  void run(const cuda::Event& before, cuda::Event& after, const char* what, Call&& call) {
-    await_ready();
-    run_after(before, after, what, call);
-  }
+  void queued(cuda::Event& after);
 
  private:
   // What is in the stream, oldest first.
@@ -64,17 +70,7 @@ class Communicator {
     cuda::Event started, ended;
   };
 
-  template <class Call>
-  void run_after(const cuda::Event& before, cuda::Event& after, const char* what, Call&& call) {
-    stream_.wait(before);
-    Queued& queued = take(what);
-    queued.started.record(stream_);
-    begin();
-    check(call(comm_, static_cast<cudaStream_t>(stream_.handle())), what);
-    await_ready();  // what is queued is in the stream only then
-    after.record(stream_);
-    queued.ended.record(stream_);
-  }
+  void await_ready();
   Queued& take(const char* what);
   void retire();
   // What ncclCommSplit makes of this one.
@@ -91,8 +87,8 @@ class Communicator {
   bool ending_ = false;
   ncclComm_t part_ = nullptr;  // of the split that is under way: NCCL writes it even when that fails
   cuda::Stream stream_{cuda::Priority::High};
-  cuda::Event before_;
   std::list<Queued> queued_, spare_;
+  Queued* calling_ = nullptr;  // the last of them, between call() and queued()
   int64_t calls_ = 0;
   int64_t start_;  // nanoseconds of a steady clock
   // The call that look() saw waiting for other ranks, and since when.

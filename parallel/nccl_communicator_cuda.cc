@@ -26,18 +26,24 @@ double ready_seconds(double deadline_seconds) {
 
 double seconds_since(int64_t start) { return static_cast<double>(now() - start) * 1e-9; }
 
-// name: for NCCL's own reports (RAS); must outlive the call that the config is for.
-ncclConfig_t config_of(const std::string& name) {
+// A message waits on the device for its peer, often for most of a step, and each of NCCL's blocks keeps a
+// multiprocessor from other work meanwhile: messages that wait must never have them all. NCCL takes up to 32 blocks for
+// one between neighbours; 4 move it as fast as a network, and beside compute. NCCL_MAX_CTAS overrides it.
+constexpr int kFewBlocks = 4;
+
+// name: for NCCL's own reports (RAS); must outlive the communicator.
+ncclConfig_t config_of(const std::string& name, Communicator::Blocks blocks) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   config.commName = name.c_str();
+  if (blocks == Communicator::Blocks::Few) config.maxCTAs = kFewBlocks;
   return config;
 }
 
 }  // namespace
 
 Communicator::Communicator(const Library& library, std::string name, const ncclUniqueId& id, int rank, int ranks,
-                           double deadline_seconds)
+                           double deadline_seconds, Blocks blocks)
     : library_(library),
       name_(std::move(name)),
       rank_(rank),
@@ -45,7 +51,7 @@ Communicator::Communicator(const Library& library, std::string name, const ncclU
       deadline_seconds_(deadline_seconds),
       ready_seconds_(ready_seconds(deadline_seconds)),
       start_(now()) {
-  ncclConfig_t config = config_of(name_);
+  ncclConfig_t config = config_of(name_, blocks);
   check(library_.init_rank(&comm_, ranks, id, rank, &config), "making a communicator");
 }
 
@@ -57,12 +63,12 @@ Communicator::Communicator(Communicator& whole, std::string name, int color, int
       deadline_seconds_(whole.deadline_seconds_),
       ready_seconds_(whole.ready_seconds_),
       start_(now()) {
-  ncclConfig_t config = config_of(name_);
+  ncclConfig_t config = config_of(name_, Blocks::AsNcclChooses);
   comm_ = whole.split(color, rank, config);
 }
 
 void Communicator::stay_apart() {
-  ncclConfig_t config = config_of(name_);
+  ncclConfig_t config = config_of(name_, Blocks::AsNcclChooses);
   split(NCCL_SPLIT_NOCOLOR, 0, config);
 }
 
@@ -111,24 +117,38 @@ bool Communicator::ready() {
   ncclResult_t state = ncclSuccess;
   check(library_.async_error(comm_, &state), "asking for errors");
   if (state == ncclSuccess) return made_ = true;
-  check(state, made_ ? "communicating" : "making a communicator");
+  check(state, !made_ ? "making a communicator" : calling_ != nullptr ? calling_->what : "communicating");
   if (seconds_since(start_) > ready_seconds_) {
     throw IoError(
-        fmt::format("NCCL's communicator {} is not ready after {:.0f} s on rank {} of {}: are all its ranks "
+        fmt::format("NCCL's communicator {} is not ready{} after {:.0f} s on rank {} of {}: are all its ranks "
                     "running, and can they reach each other?",
-                    name_, seconds_since(start_), rank_, ranks_));
+                    name_, calling_ == nullptr ? "" : fmt::format(" for {}", calling_->what), seconds_since(start_),
+                    rank_, ranks_));
   }
   return false;
 }
 
+void Communicator::rest() const {
+  if (seconds_since(start_) < 1e-3)
+    std::this_thread::yield();
+  else
+    std::this_thread::sleep_for(std::chrono::microseconds(20));
+}
+
 void Communicator::await_ready() {
-  while (!ready()) std::this_thread::sleep_for(std::chrono::microseconds(20));
+  while (!ready()) rest();
+}
+
+void Communicator::queued(cuda::Event& after) {
+  after.record(stream_);
+  calling_->ended.record(stream_);
+  calling_ = nullptr;
 }
 
 void Communicator::look() {
   ready();
   retire();
-  if (queued_.empty() || !queued_.front().started.done()) return;
+  if (queued_.empty() || &queued_.front() == calling_ || !queued_.front().started.done()) return;
   const Queued& oldest = queued_.front();
   if (waiting_ != oldest.number) {
     waiting_ = oldest.number;
@@ -155,7 +175,8 @@ Communicator::Queued& Communicator::take(const char* what) {
 }
 
 void Communicator::retire() {
-  while (!queued_.empty() && queued_.front().ended.done()) spare_.splice(spare_.end(), queued_, queued_.begin());
+  while (!queued_.empty() && &queued_.front() != calling_ && queued_.front().ended.done())
+    spare_.splice(spare_.end(), queued_, queued_.begin());
 }
 
 void Communicator::check(ncclResult_t result, const char* what) const {

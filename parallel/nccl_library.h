@@ -26,19 +26,18 @@ struct Library {
   decltype(&ncclAllGather) all_gather;
   decltype(&ncclReduceScatter) reduce_scatter;
   decltype(&ncclAllReduce) all_reduce;
-  decltype(&ncclAlltoAll) all_to_all;
   decltype(&ncclBroadcast) broadcast;
   decltype(&ncclSend) send;
   decltype(&ncclRecv) receive;
 
-  // The same for every call. Throws UsageError when it is not found, or too old for this build.
+  // The same for every call. Throws UsageError when it is not found, or too old.
   static const Library& open();
   int version() const;  // 22809 is 2.28.9
 };
 
 std::string version_text(int version);
 
-// Throws UsageError when this version of a library, opened from `path`, is older than what this build was made for.
+// Throws UsageError when this version of a library, opened from `path`, is older than Tessera needs.
 void require_new_enough(int version, const std::string& path);
 // The same when the ranks have not all the same one: which rank has which.
 void require_same(const std::vector<int>& versions);

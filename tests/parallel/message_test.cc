@@ -60,11 +60,11 @@ TEST_P(Messages, OfOneTagArriveInOrderAndTagsAreApart) {
       in.emplace_back(out.back().size(), -1);
     }
     std::vector<Request> requests;
-    for (int i = 0; i < kMany; ++i) requests.push_back(world.send(view(out[i]), next, i % 2 == 0 ? 5 : 32767));
+    for (int i = 0; i < kMany; ++i) requests.push_back(world.send(view(out[i]), next, i % 2 == 0 ? 5 : 32766));
     // Odd ones first: a tag does not wait for another. Within a tag, in order.
     for (int parity : {1, 0}) {
       for (int i = parity; i < kMany; i += 2) {
-        requests.push_back(world.receive(view(in[i]), before, parity == 0 ? 5 : 32767));
+        requests.push_back(world.receive(view(in[i]), before, parity == 0 ? 5 : 32766));
       }
     }
     // Waited for backwards: the order of waiting does not matter.

@@ -108,6 +108,78 @@ TEST(Nccl, SplitsTheWorldForTheGroupsThatExpectIt) {
 }
 
 // A group of a group has no color in the world.
+// NCCL connects two ranks when both have come to their first message: until then the call is under way. A rank that
+// waits in it would never come to the call that its peer waits in.
+TEST(Nccl, FirstMessagesDoNotWaitForEachOther) {
+  constexpr int kRanks = 3, kTags = 3;
+  run_ranks(kRanks, [](Comm& world) {
+    const Device1 device(world);
+    const int next = (world.rank() + 1) % kRanks, before = (world.rank() + kRanks - 1) % kRanks;
+    std::vector<SharedVector<float>> out, in;
+    for (int i = 0; i < 2 * kTags; ++i) {
+      out.push_back({static_cast<float>(10 * world.rank() + i)});
+      in.push_back({-1});
+    }
+    // Every rank has the tags in another order, and both neighbours as peers.
+    std::vector<Request> requests;
+    for (int i = 0; i < kTags; ++i) {
+      const int tag = (i + world.rank()) % kTags;
+      requests.push_back(world.receive(numbers(in[tag]), before, tag));
+      requests.push_back(world.receive(numbers(in[kTags + tag]), next, tag));
+    }
+    for (int i = 0; i < kTags; ++i) {
+      const int tag = (2 * i + world.rank()) % kTags;
+      requests.push_back(world.send(numbers(out[tag]), next, tag));
+      requests.push_back(world.send(numbers(out[kTags + tag]), before, tag));
+    }
+    for (Request& request : requests) request.wait();
+    settle();
+    for (int tag = 0; tag < kTags; ++tag) {
+      EXPECT_EQ(in[tag][0], static_cast<float>(10 * before + tag));
+      EXPECT_EQ(in[kTags + tag][0], static_cast<float>(10 * next + kTags + tag));
+    }
+    world.barrier();
+  });
+}
+
+// Rank 1 comes to the sum only after its message has begun to move, which needs rank 0, which has come to the sum.
+TEST(Nccl, ACallThatWaitsForOtherRanksServesMessages) {
+  run_ranks(2, [](Comm& world) {
+    const Device1 device(world);
+    SharedVector<float> message = {world.rank() == 1 ? 7.0F : 0.0F}, sum = {1};
+    Request request = world.rank() == 0 ? world.receive(numbers(message), 1) : world.send(numbers(message), 0);
+    if (world.rank() == 1) request.wait();
+    world.all_reduce_sum(numbers(sum));
+    request.wait();
+    settle();
+    EXPECT_EQ(message[0], 7);
+    EXPECT_EQ(sum[0], 2);
+    world.barrier();
+  });
+}
+
+// Rank 1 comes to the host's sum when it has all messages, and rank 0 goes there without waiting for those it has sent.
+TEST(Nccl, ACollectiveOfTheHostServesMessages) {
+  run_ranks(2, [](Comm& world) {
+    const Device1 device(world);
+    std::vector<SharedVector<float>> messages(3, SharedVector<float>(1));
+    std::vector<Request> requests;
+    for (int i = 0; i < 3; ++i) {
+      if (world.rank() == 0) messages[i][0] = static_cast<float>(i + 1);
+      requests.push_back(world.rank() == 0 ? world.send(numbers(messages[i]), 1)
+                                           : world.receive(numbers(messages[i]), 0));
+    }
+    if (world.rank() == 1) {
+      for (Request& request : requests) request.wait();
+      settle();
+    }
+    EXPECT_EQ(world.sum(1.0), 2);
+    for (Request& request : requests) request.wait();
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(messages[i][0], static_cast<float>(i + 1));
+    world.barrier();
+  });
+}
+
 TEST(Nccl, MakesOtherGroupsByThemselves) {
   run_ranks(4, [](Comm& world) {
     const Device1 device(world);

@@ -1,9 +1,12 @@
 // libnccl.so.2 for tests: NCCL's entry points over ranks that are threads, on the emulated device's memory. Collectives
 // and messages are work of their streams, which is over when all ranks' streams have come to it; a send is over when it
-// was received. Communicators are made as NCCL makes them when it does not block: ready when all have come.
+// was received. Communicators are made as NCCL makes them when it does not block: ready when all have come. And as
+// there, the first call between ranks is under way, and not in the stream, until all of them have made it: they
+// connect.
 //
-// It is stricter than NCCL: communicators must have a name and must not block. And its sums have an order of their own,
-// as NCCL's have: from the last rank to the first, rounded at each step.
+// It is stricter than NCCL: communicators must have a name and must not block, and each call waits for the one before
+// to be in the stream. And its sums have an order of their own, as NCCL's have: from the last rank to the first,
+// rounded at each step.
 #include <nccl.h>
 #include <unistd.h>
 
@@ -15,67 +18,20 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "parallel/reduction.h"
 #include "tests/support/grid/memory.h"
+#include "tests/support/grid/nccl_group.h"
 #include "tests/support/grid/streams.h"
 
 namespace {
 
-struct Group;
-
-// One rank's part of a group.
-struct Member {
-  std::shared_ptr<Group> group;
-  int rank;
-  int64_t calls = 0;   // collectives so far
-  int64_t queued = 0;  // calls that are not done
-  bool aborted = false;
-  bool finalized = false;
-  ncclComm_t* part = nullptr;  // of the split that is under way
-};
-
-// One collective: each rank's part of it comes when the rank's stream does.
-struct Meeting {
-  explicit Meeting(size_t ranks) : in(ranks), calls(ranks) {}
-
-  std::vector<const void*> in;
-  std::vector<std::string> calls;
-  size_t arrived = 0, made = 0, left = 0;
-};
-
-struct Message {
-  const void* data;
-  size_t bytes;
-  bool taken = false;
-};
-
-// Guarded by the device's mutex, as all here is.
-struct Group {
-  explicit Group(size_t ranks) : members(ranks), streams(ranks), colors(ranks), keys(ranks) {}
-
-  std::vector<Member*> members;  // null: not there yet
-  size_t joined = 0;
-  size_t ended = 0;            // ranks that have called for the end
-  bool broken = false;         // by a test
-  bool held = false;           // by a test
-  bool at_odds = false;        // ranks made different calls
-  std::vector<void*> streams;  // of each rank's last call
-  std::map<int64_t, Meeting> meetings;
-  std::map<std::pair<int, int>, std::deque<std::shared_ptr<Message>>> sent;  // from, to
-  size_t splitting = 0;  // ranks that have called for the split under way
-  std::vector<int> colors, keys;
-  std::string part_name;
-
-  // The other ranks' hosts may be waiting for something else.
-  void advance_others(int rank) const {
-    for (size_t r = 0; r < streams.size(); ++r) {
-      if (static_cast<int>(r) != rank && streams[r] != nullptr) tessera::grid::advance(streams[r]);
-    }
-  }
-};
+using namespace tessera::grid::nccl;
 
 std::recursive_mutex& mutex() { return tessera::grid::device_mutex(); }
 std::map<std::string, std::weak_ptr<Group>> all_groups;  // by id
@@ -102,7 +58,7 @@ struct ncclComm {
 namespace {
 
 ncclComm_t join(const std::shared_ptr<Group>& group, int rank) {
-  const auto member = std::make_shared<Member>(Member{.group = group, .rank = rank});
+  const auto member = std::make_shared<Member>(group, rank);
   group->members[rank] = member.get();
   ++group->joined;
   return new ncclComm{member};
@@ -137,16 +93,65 @@ tessera::DType type_of(ncclDataType_t type) {
   }
 }
 
-// Queues step(), which is done when it returns true, and never in a group that has failed.
-void enqueue(ncclComm_t comm, cudaStream_t stream, std::function<bool()> step) {
-  const std::shared_ptr<Member> member = comm->member;
-  member->group->streams[member->rank] = stream;
-  ++member->queued;
-  tessera::grid::defer(stream, [member, step = std::move(step)] {
-    if (!member->aborted && (member->group->broken || member->group->held || !step())) return false;
-    --member->queued;
-    return true;
-  });
+// Queues the calls of ranks that are connected. In a group that has failed they are never done.
+void queue_connected(const Group& group) {
+  for (Member* member : group.members) {
+    if (member == nullptr || !member->call || !member->call->connected()) continue;
+    Call call = std::move(*member->call);
+    member->call.reset();
+    member->group->streams[member->rank] = call.stream;
+    ++member->queued;
+    tessera::grid::defer(call.stream, [member = member->shared_from_this(), step = std::move(call.step)] {
+      if (!member->aborted && (member->group->broken || member->group->held || !step())) return false;
+      --member->queued;
+      return true;
+    });
+  }
+}
+
+ncclResult_t make_call(ncclComm_t comm, Call call) {
+  Member& member = *comm->member;
+  if (member.call || member.group->joined < member.group->members.size()) return ncclInvalidUsage;
+  member.call = std::move(call);
+  queue_connected(*member.group);
+  return member.call ? ncclInProgress : ncclSuccess;
+}
+
+// What a thread has called of messages since it opened a group: one call, done when all of them are.
+struct Messages {
+  ncclComm_t comm;
+  cudaStream_t stream;
+  std::vector<std::function<bool()>> steps;
+  std::vector<std::pair<int, int>> pairs;
+};
+thread_local std::vector<Messages> grouped;
+
+ncclResult_t make_call(Messages messages) {
+  Group* group = messages.comm->member->group.get();
+  const auto connected = [group, pairs = std::move(messages.pairs)] {
+    return std::all_of(pairs.begin(), pairs.end(), [&](const auto& pair) {
+      return group->senders.count(pair) > 0 && group->receivers.count(pair) > 0;
+    });
+  };
+  const auto step = [group, rank = messages.comm->member->rank, steps = std::move(messages.steps)]() mutable {
+    const auto all_done = [&] {
+      std::erase_if(steps, [](const auto& one) { return one(); });
+      return steps.empty();
+    };
+    if (all_done()) return true;
+    group->advance_others(rank);
+    return all_done();
+  };
+  return make_call(messages.comm, {.stream = messages.stream, .step = step, .connected = connected});
+}
+
+ncclResult_t message(ncclComm_t comm, cudaStream_t stream, std::pair<int, int> pair, std::function<bool()> step) {
+  if (groups_open == 0) return make_call({comm, stream, {std::move(step)}, {pair}});
+  auto same = std::find_if(grouped.begin(), grouped.end(), [&](const Messages& m) { return m.comm == comm; });
+  if (same == grouped.end()) same = grouped.insert(same, {comm, stream, {}, {}});
+  same->steps.push_back(std::move(step));
+  same->pairs.push_back(pair);
+  return ncclSuccess;
 }
 
 // Meets, makes the result from all ranks' inputs, meets again before anybody writes, and writes.
@@ -158,7 +163,7 @@ ncclResult_t collective(ncclComm_t comm, cudaStream_t stream, const void* in, vo
   const int rank = comm->member->rank;
   const int64_t number = comm->member->calls++;
   enum { Coming, Making, Writing } state = Coming;
-  enqueue(comm, stream, [=, result = std::vector<char>()]() mutable {
+  const auto step = [=, result = std::vector<char>()]() mutable {
     const size_t ranks = group->members.size();
     Meeting& meeting = group->meetings.try_emplace(number, ranks).first->second;
     if (state == Coming) {
@@ -184,8 +189,11 @@ ncclResult_t collective(ncclComm_t comm, cudaStream_t stream, const void* in, vo
     std::memcpy(out, result.data(), bytes);
     if (++meeting.left == ranks) group->meetings.erase(number);
     return true;
-  });
-  return ncclSuccess;
+  };
+  group->collective[rank] = true;
+  return make_call(comm, {.stream = stream, .step = step, .connected = [called = &group->collective] {
+                            return std::find(called->begin(), called->end(), false) == called->end();
+                          }});
 }
 
 ncclResult_t reduce(ncclComm_t comm, cudaStream_t stream, const void* in, void* out, size_t first, size_t count,
@@ -270,7 +278,17 @@ ncclResult_t ncclGroupStart() {
   ++groups_open;
   return ncclSuccess;
 }
-ncclResult_t ncclGroupEnd() { return groups_open-- > 0 ? ncclSuccess : ncclInvalidUsage; }
+ncclResult_t ncclGroupEnd() {
+  if (groups_open == 0) return ncclInvalidUsage;
+  if (--groups_open > 0) return ncclSuccess;
+  const std::lock_guard lock(mutex());
+  ncclResult_t worst = ncclSuccess;
+  for (Messages& messages : std::exchange(grouped, {})) {
+    const ncclResult_t result = make_call(std::move(messages));
+    if (worst == ncclSuccess || worst == ncclInProgress) worst = result == ncclSuccess ? worst : result;
+  }
+  return worst;
+}
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   const std::lock_guard lock(mutex());
@@ -335,7 +353,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
   const Group& group = *self.group;
   if (self.finalized && group.streams[self.rank] != nullptr) tessera::grid::advance(group.streams[self.rank]);
   const bool ending = self.finalized && (self.queued > 0 || group.ended < group.members.size());
-  const bool under_way = group.joined < group.members.size() || self.part != nullptr || ending;
+  const bool under_way = group.joined < group.members.size() || self.part != nullptr || self.call.has_value() || ending;
   *state = group.broken ? ncclRemoteError : group.at_odds ? ncclInvalidUsage : under_way ? ncclInProgress : ncclSuccess;
   return ncclSuccess;
 }
@@ -350,6 +368,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   const std::lock_guard lock(mutex());
   Group& group = *comm->member->group;
   group.streams[comm->member->rank] = nullptr;
+  group.members[comm->member->rank] = nullptr;
   delete comm;
   return ncclSuccess;
 }
@@ -369,19 +388,6 @@ ncclResult_t ncclAllGather(const void* in, void* out, size_t count, ncclDataType
                     "all_gather " + std::to_string(bytes), [=](const std::vector<const void*>& inputs, char* result) {
                       for (const void* input : inputs) {
                         std::memcpy(result, input, bytes);
-                        result += bytes;
-                      }
-                    });
-}
-
-ncclResult_t ncclAlltoAll(const void* in, void* out, size_t count, ncclDataType_t type, ncclComm_t comm,
-                          cudaStream_t stream) {
-  const size_t bytes = count * size_of_type(type);
-  const int rank = comm->member->rank;
-  return collective(comm, stream, in, out, bytes * comm->member->group->members.size(),
-                    "all_to_all " + std::to_string(bytes), [=](const std::vector<const void*>& inputs, char* result) {
-                      for (const void* input : inputs) {
-                        std::memcpy(result, static_cast<const char*>(input) + rank * bytes, bytes);
                         result += bytes;
                       }
                     });
@@ -408,23 +414,24 @@ ncclResult_t ncclReduceScatter(const void* in, void* out, size_t count, ncclData
 ncclResult_t ncclSend(const void* data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
   const std::lock_guard lock(mutex());
-  const auto message = std::make_shared<Message>(Message{data, count * size_of_type(type)});
+  const auto sent = std::make_shared<Message>(Message{data, count * size_of_type(type)});
+  const std::pair<int, int> pair(comm->member->rank, peer);
+  comm->member->group->senders.insert(pair);
   bool posted = false;
-  enqueue(comm, stream, [=, group = comm->member->group, rank = comm->member->rank]() mutable {
-    if (!posted) group->sent[{rank, peer}].push_back(message);
+  return message(comm, stream, pair, [=, group = comm->member->group]() mutable {
+    if (!posted) group->sent[pair].push_back(sent);
     posted = true;
-    if (!message->taken) group->advance_others(rank);
-    return message->taken;
+    return sent->taken;
   });
-  return ncclSuccess;
 }
 
 ncclResult_t ncclRecv(void* data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream) {
   const std::lock_guard lock(mutex());
   const size_t bytes = count * size_of_type(type);
-  enqueue(comm, stream, [=, group = comm->member->group, rank = comm->member->rank] {
-    auto& queue = group->sent[{peer, rank}];
-    if (queue.empty()) group->advance_others(rank);
+  const std::pair<int, int> pair(peer, comm->member->rank);
+  comm->member->group->receivers.insert(pair);
+  return message(comm, stream, pair, [=, group = comm->member->group] {
+    auto& queue = group->sent[pair];
     if (queue.empty()) return false;
     const tessera::grid::DeviceAccess access;
     std::memcpy(data, queue.front()->data, std::min(bytes, queue.front()->bytes));
@@ -432,7 +439,6 @@ ncclResult_t ncclRecv(void* data, size_t count, ncclDataType_t type, int peer, n
     queue.pop_front();
     return true;
   });
-  return ncclSuccess;
 }
 
 }  // extern "C"
