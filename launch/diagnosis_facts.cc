@@ -20,6 +20,7 @@
 #include "launch/diagnosis.h"
 #include "launch/host.h"
 #include "launch/version.h"
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/device.h"
 #include "tensor/threads.h"
 

@@ -9,6 +9,7 @@
 #include "launch/run.pb.h"
 #include "tensor/check.h"
 #include "tensor/cuda/device.h"
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/cuda/runtime.h"
 
 namespace tessera {

@@ -20,6 +20,7 @@
 #include "model/cost.h"
 #include "optim/lr_schedule.h"
 #include "scaling/training_record.pb.h"
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/cuda/runtime.h"
 
 namespace tessera {

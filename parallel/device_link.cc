@@ -3,6 +3,7 @@
 #include "parallel/comm_nccl.h"
 #include "parallel/comm_rank_order.h"
 #include "parallel/comm_staged.h"
+#include "tensor/cuda/has_cuda.h"
 
 namespace tessera {
 namespace {

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/cuda/memory.h"
 
 namespace tessera {

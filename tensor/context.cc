@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/cuda/runtime.h"
 #include "tensor/ops/gemm.h"
 

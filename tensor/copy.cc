@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/cuda/runtime.h"
 
 namespace tessera {

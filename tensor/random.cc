@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "tensor/context.h"
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/cuda/runtime.h"
 #include "tensor/threads.h"
 

@@ -1,6 +1,7 @@
 #include "tensor/replay.h"
 
 #include "tensor/cuda/graph.h"
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/cuda/runtime.h"
 
 namespace tessera {

@@ -1,5 +1,6 @@
 #include "tensor/ops/attention.h"
 
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/ops/attention_kernels.h"
 #include "tensor/ops/operand.h"
 

@@ -1,5 +1,6 @@
 #include "tensor/ops/attention_merge.h"
 
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/ops/attention_merge_kernels.h"
 #include "tensor/ops/operand.h"
 

@@ -1,5 +1,6 @@
 #include "tensor/ops/gemm.h"
 
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/gemm_cpu.h"
 #include "tensor/ops/gemm_cuda.h"

@@ -1,5 +1,6 @@
 #include "tensor/ops/gemm_fp8.h"
 
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/gemm_fp8_kernels.h"
 

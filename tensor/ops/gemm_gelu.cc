@@ -1,5 +1,6 @@
 #include "tensor/ops/gemm_gelu.h"
 
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/ops/activation.h"
 #include "tensor/ops/gemm_cuda.h"
 

@@ -5,6 +5,7 @@
 #include "launch/run.pb.h"
 #include "tensor/check.h"
 #include "tensor/cuda/device.h"
+#include "tensor/cuda/has_cuda.h"
 #include "tensor/device.h"
 
 namespace tessera {
