@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cstdlib>
 #include <map>
+#include <mutex>
 
-#include "launch/host.h"
 #include "launch/run.pb.h"
 #include "tensor/check.h"
 #include "tensor/cuda/device.h"
@@ -14,10 +15,24 @@
 
 namespace tessera {
 
-void find_gpus(Surroundings& surroundings) {
+std::vector<std::pair<const char*, const char*>> gpu_environment(int ranks, const Environment& environment) {
+  if (ranks == 1) return {};
+  std::vector<std::pair<const char*, const char*>> wanted = {
+      {"CUDA_DEVICE_MAX_CONNECTIONS", "32"},  // the most; by default 8
+      {"CUDA_MODULE_LOADING", "EAGER"},
+  };
+  std::erase_if(wanted, [&](const auto& variable) { return environment(variable.first) != nullptr; });
+  return wanted;
+}
+
+void find_gpus(Surroundings& surroundings, int ranks) {
   surroundings.cuda = Surroundings::Cuda::NotBuilt;
   surroundings.cuda_reason = "this build has no CUDA";
   if constexpr (kHasCuda) {
+    static std::once_flag once;  // ranks may be threads
+    std::call_once(once, [ranks] {
+      for (const auto& [name, value] : gpu_environment(ranks, process_environment())) ::setenv(name, value, 0);
+    });
     const cuda::Devices devices = cuda::find_devices();
     surroundings.cuda = devices.count > 0 ? Surroundings::Cuda::Present : Surroundings::Cuda::NoGpu;
     surroundings.cuda_reason = devices.reason;

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "launch/config/resolve.h"
+#include "launch/host.h"
 #include "launch/session.h"
 #include "parallel/device_link.h"
 #include "tensor/context.h"
@@ -16,8 +18,15 @@ namespace cuda {
 struct DeviceInfo;  // tensor/cuda/device.h
 }
 
-// Sets what a config is resolved against: surroundings.cuda and cuda_reason.
-void find_gpus(Surroundings& surroundings);
+// What CUDA is to read from the environment before its first call, for a job of so many ranks: names and values,
+// without those that the user has set. A rank's messages wait on the device for other ranks' work, which must not wait
+// for them in turn: by queues that streams share, or by a kernel that is loaded only when it is first needed, for which
+// CUDA may wait for all that runs. A rank alone needs nothing, and starts faster without.
+std::vector<std::pair<const char*, const char*>> gpu_environment(int ranks, const Environment& environment);
+
+// Sets what a config is resolved against: surroundings.cuda and cuda_reason, and the process's gpu_environment. The
+// first that a program does with CUDA. ranks: of the job, as far as it is known: processes or threads.
+void find_gpus(Surroundings& surroundings, int ranks);
 
 struct RankGpu {
   int ordinal = 0;  // among those that this process sees

@@ -6,7 +6,6 @@
 #include "tensor/check.h"
 #include "tensor/cuda/device.h"
 #include "tensor/cuda/has_cuda.h"
-#include "tensor/device.h"
 
 namespace tessera {
 namespace {
@@ -28,6 +27,21 @@ TEST(Gpu, EachRankOfAHostTakesOne) {
   }
   EXPECT_EQ(choose_gpu("staged", {.rank = 3, .ranks = 4, .threads = false}, 4, 2).ordinal, 1);
   EXPECT_THROW(choose_gpu("auto", {}, 1, 0), UsageError);
+}
+
+TEST(Gpu, SeveralRanksSetWhatTheUserHasNot) {
+  using Wanted = std::vector<std::pair<std::string, std::string>>;
+  const auto wanted = [](int ranks, const Environment& environment) {
+    const auto variables = gpu_environment(ranks, environment);
+    return Wanted(variables.begin(), variables.end());
+  };
+  const Environment empty = [](const char*) { return nullptr; };
+  const Environment some = [](const char* name) {
+    return std::string(name) == "CUDA_MODULE_LOADING" ? "LAZY" : nullptr;
+  };
+  EXPECT_EQ(wanted(1, empty), Wanted());
+  EXPECT_EQ(wanted(2, empty), (Wanted{{"CUDA_DEVICE_MAX_CONNECTIONS", "32"}, {"CUDA_MODULE_LOADING", "EAGER"}}));
+  EXPECT_EQ(wanted(2, some), (Wanted{{"CUDA_DEVICE_MAX_CONNECTIONS", "32"}}));
 }
 
 TEST(Gpu, ARankThatSeesOneGpuTakesIt) {
@@ -66,7 +80,7 @@ TEST(Gpu, ARankAloneNeedsNoTransportUnlessItIsAskedFor) {
 // Where there is none, or no kernels for it, the config that asks for it is refused with the reason.
 TEST(Gpu, WhatIsMissingIsSaid) {
   Surroundings surroundings{.data = Surroundings::Data::NotNeeded};
-  find_gpus(surroundings);
+  find_gpus(surroundings, 1);
   if (surroundings.cuda == Surroundings::Cuda::Present) GTEST_SKIP() << "there is a GPU";
   EXPECT_EQ(surroundings.cuda, kHasCuda ? Surroundings::Cuda::NoGpu : Surroundings::Cuda::NotBuilt);
   ASSERT_FALSE(surroundings.cuda_reason.empty());
