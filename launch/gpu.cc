@@ -2,10 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <map>
-#include <mutex>
 
 #include "launch/run.pb.h"
 #include "tensor/check.h"
@@ -16,7 +16,7 @@
 namespace tessera {
 
 std::vector<std::pair<const char*, const char*>> gpu_environment(int ranks, const Environment& environment) {
-  if (ranks == 1) return {};
+  if (ranks <= 1) return {};
   std::vector<std::pair<const char*, const char*>> wanted = {
       {"CUDA_DEVICE_MAX_CONNECTIONS", "32"},  // the most; by default 8
       {"CUDA_MODULE_LOADING", "EAGER"},
@@ -25,14 +25,18 @@ std::vector<std::pair<const char*, const char*>> gpu_environment(int ranks, cons
   return wanted;
 }
 
-void find_gpus(Surroundings& surroundings, int ranks) {
+void set_gpu_environment(int local_ranks) {
+  if constexpr (kHasCuda) {
+    const Environment environment = process_environment();
+    const int ranks = std::max(launched_rank(environment).size, local_ranks);
+    for (const auto& [name, value] : gpu_environment(ranks, environment)) ::setenv(name, value, 0);
+  }
+}
+
+void find_gpus(Surroundings& surroundings) {
   surroundings.cuda = Surroundings::Cuda::NotBuilt;
   surroundings.cuda_reason = "this build has no CUDA";
   if constexpr (kHasCuda) {
-    static std::once_flag once;  // ranks may be threads
-    std::call_once(once, [ranks] {
-      for (const auto& [name, value] : gpu_environment(ranks, process_environment())) ::setenv(name, value, 0);
-    });
     const cuda::Devices devices = cuda::find_devices();
     surroundings.cuda = devices.count > 0 ? Surroundings::Cuda::Present : Surroundings::Cuda::NoGpu;
     surroundings.cuda_reason = devices.reason;

@@ -24,9 +24,11 @@ struct DeviceInfo;  // tensor/cuda/device.h
 // CUDA may wait for all that runs. A rank alone needs nothing, and starts faster without.
 std::vector<std::pair<const char*, const char*>> gpu_environment(int ranks, const Environment& environment);
 
-// Sets what a config is resolved against: surroundings.cuda and cuda_reason, and the process's gpu_environment. The
-// first that a program does with CUDA. ranks: of the job, as far as it is known: processes or threads.
-void find_gpus(Surroundings& surroundings, int ranks);
+// Sets it, before MPI starts, which may start CUDA. local_ranks: of this process.
+void set_gpu_environment(int local_ranks);
+
+// Sets what a config is resolved against: surroundings.cuda and cuda_reason.
+void find_gpus(Surroundings& surroundings);
 
 struct RankGpu {
   int ordinal = 0;  // among those that this process sees

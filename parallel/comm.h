@@ -97,7 +97,7 @@ class DeviceExchange : public CommBackend {
   virtual void abandon() noexcept {}
   // Before this rank's host waits for other ranks elsewhere: returns when none of them needs it to go on with messages
   // that it has posted.
-  virtual void settle() {}
+  virtual void settle() = 0;
   virtual void copy(const std::byte* from, std::byte* to, int64_t bytes) = 0;
 };
 

@@ -43,6 +43,7 @@ struct Job {
   const Context& context;
   double deadline_seconds;
   std::chrono::steady_clock::time_point next_look;
+  bool abandoned = false;
   int splits = 0;                        // groups split from the world so far, the same number on every rank
   std::vector<NcclExchange*> exchanges;  // in the order that they were made, on every rank
 };
@@ -86,13 +87,30 @@ struct Pending final : Request::Pending {
   cuda::Event posted, done;
 };
 
+// A message of the host's that nobody waits for.
+class HostMessage {
+ public:
+  HostMessage() = default;
+  explicit HostMessage(Request::Pending* pending) : pending_(pending), request_(pending) {}
+  // Whether it is over. Both ends ask until it is: MPI may move it only then.
+  bool over() {
+    if (!request_.pending()) return true;
+    if (!pending_->over()) return false;
+    request_.wait();
+    return true;
+  }
+
+ private:
+  Request::Pending* pending_ = nullptr;
+  Request request_;
+};
+
 // Messages of one tag from one rank to another, in order. The sender is rank 0 of the communicator; it sends the
 // communicator's id through host memory.
 struct Channel {
   bool sends = false;
   ncclUniqueId id{};
-  Request id_moves;
-  Request::Pending* id_arrives = nullptr;  // the same, where it is received
+  HostMessage id_moves;
   std::string name;
   std::optional<Communicator> communicator;
   bool connected = false;        // a message has been in the stream
@@ -191,6 +209,7 @@ class NcclExchange final : public DeviceExchange {
   }
   // A message that is withdrawn.
   void forget(Pending& pending) {
+    if (pending.called && !pending.queued) job_->abandon();  // NCCL may still come to it
     if (pending.channel != nullptr) std::erase(pending.channel->waiting, &pending);
     for (auto& [key, messages] : to_self_) std::erase(messages, &pending);
   }
@@ -217,28 +236,26 @@ class NcclExchange final : public DeviceExchange {
 
   Communicator& communicator() {
     if (!communicator_) {
-      if (group_.rank() == 0) make_id(id_);
-      if (group_.size() > 1) tell_id();
-      communicator_.emplace(job_->library, group_.name(), id_, group_.rank(), group_.size(), job_->deadline_seconds);
+      ncclUniqueId id{};
+      if (group_.rank() == 0) make_id(id);
+      tell(id);
+      communicator_.emplace(job_->library, group_.name(), id, group_.rank(), group_.size(), job_->deadline_seconds);
     }
     return *communicator_;
   }
-  // By messages rather than a broadcast, which would keep this host from serving others while it waits.
-  void tell_id() {
-    auto* bytes = reinterpret_cast<std::byte*>(&id_);
+  // Rank 0's becomes all ranks'. By messages rather than a broadcast, which would keep this host from serving others.
+  void tell(ncclUniqueId& id) {
+    auto* bytes = reinterpret_cast<std::byte*>(&id);
     CommBackend& host = group_.host_backend();
-    if (group_.rank() == 0) {
-      for (int peer = 1; peer < group_.size(); ++peer)
-        id_moves_.emplace_back(host.do_send(bytes, sizeof(id_), peer, CommBackend::kTags));
-      return;
-    }
-    Request::Pending* arrives = host.do_receive(bytes, sizeof(id_), 0, CommBackend::kTags);
-    Request moves(arrives);
-    while (!arrives->over()) {
+    std::vector<HostMessage> messages;
+    if (group_.rank() > 0) messages.emplace_back(host.do_receive(bytes, sizeof(id), 0, CommBackend::kTags));
+    for (int peer = 1; peer < group_.size() && group_.rank() == 0; ++peer)
+      messages.emplace_back(host.do_send(bytes, sizeof(id), peer, CommBackend::kTags));
+    while (!messages.empty()) {
+      std::erase_if(messages, [](HostMessage& message) { return message.over(); });
       job_->watch();
       std::this_thread::yield();
     }
-    moves.wait();
   }
 
   void make_id(ncclUniqueId& id) const {
@@ -264,7 +281,10 @@ class NcclExchange final : public DeviceExchange {
   // The other ranks may come only after messages that this one has not queued yet.
   void await_ready(Communicator& communicator) {
     while (!communicator.ready()) {
-      job_->watch();
+      if (communicator.slow())
+        job_->watch();
+      else if (!job_->all_queued())
+        job_->progress();
       communicator.rest();
     }
   }
@@ -289,6 +309,7 @@ class NcclExchange final : public DeviceExchange {
     pending.data = data;
     pending.bytes = bytes;
     pending.called = pending.queued = false;
+    pending.busy = true;
     pending.posted.record(stream_);
     if (peer == group_.rank()) {
       pending.channel = nullptr;
@@ -300,7 +321,6 @@ class NcclExchange final : public DeviceExchange {
       channel.waiting.push_back(&pending);
       progress(channel);
     }
-    pending.busy = true;
     return &pending;
   }
 
@@ -329,11 +349,10 @@ class NcclExchange final : public DeviceExchange {
     auto* bytes = reinterpret_cast<std::byte*>(&channel.id);
     if (sends) {
       make_id(channel.id);
-      channel.id_moves = Request(group_.host_backend().do_send(bytes, sizeof(channel.id), peer, tag));
+      channel.id_moves = HostMessage(group_.host_backend().do_send(bytes, sizeof(channel.id), peer, tag));
       connect(channel, 0);
     } else {
-      channel.id_arrives = group_.host_backend().do_receive(bytes, sizeof(channel.id), peer, tag);
-      channel.id_moves = Request(channel.id_arrives);
+      channel.id_moves = HostMessage(group_.host_backend().do_receive(bytes, sizeof(channel.id), peer, tag));
     }
   }
 
@@ -345,13 +364,12 @@ class NcclExchange final : public DeviceExchange {
   // Never waits for the peer, which may be waiting for another channel of this rank.
   void progress(Channel& channel) {
     if (channel.waiting.empty()) return;
+    const bool id_moved = channel.id_moves.over();
     if (!channel.communicator) {
-      if (!channel.id_arrives->over()) return;
-      channel.id_moves.wait();
+      if (!id_moved) return;
       connect(channel, 1);
     }
     while (!channel.waiting.empty() && channel.communicator->ready()) {
-      channel.id_moves.wait();  // the peer has it
       Pending& message = *channel.waiting.front();
       if (message.called) {
         channel.communicator->queued(message.done);
@@ -359,13 +377,13 @@ class NcclExchange final : public DeviceExchange {
         channel.waiting.pop_front();
         continue;
       }
-      message.called = true;
       channel.communicator->call(
           message.posted, channel.sends ? "send" : "receive", [&](ncclComm_t comm, cudaStream_t stream) {
             const auto count = static_cast<size_t>(message.bytes);
             return channel.sends ? job_->library.send(message.data, count, ncclUint8, 1, comm, stream)
                                  : job_->library.receive(message.data, count, ncclUint8, 0, comm, stream);
           });
+      message.called = true;
       while (channel.connected && !channel.communicator->ready()) channel.communicator->rest();
     }
   }
@@ -424,6 +442,7 @@ void Pending::wait() {
 void Pending::abandon() noexcept { exchange.forget(*this); }
 
 void Job::progress() {
+  if (abandoned) throw IoError("NCCL's communicators were given up after a failure");
   for (NcclExchange* exchange : exchanges) exchange->progress();
 }
 
@@ -449,6 +468,7 @@ void Job::watch() {
 }
 
 void Job::abandon() noexcept {
+  abandoned = true;
   library.group_start();
   for (NcclExchange* exchange : exchanges) exchange->abort();
   library.group_end();

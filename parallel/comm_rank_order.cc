@@ -29,6 +29,7 @@ class RankOrderExchange final : public DeviceExchange {
   void expect() override { exchange_->expect(); }
   void connect() override { exchange_->connect(); }
   void abandon() noexcept override { exchange_->abandon(); }
+  void settle() override { exchange_->settle(); }
   void copy(const std::byte* from, std::byte* to, int64_t bytes) override { exchange_->copy(from, to, bytes); }
 
   void do_all_gather(const std::byte* in, std::byte* out, int64_t block_bytes) override {

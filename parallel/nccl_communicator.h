@@ -35,8 +35,9 @@ class Communicator {
   // Whether it can be used, and what was called is in its stream. Throws IoError when NCCL reports an error, when it
   // has not been ready for longer than the deadline, and after abort().
   bool ready();
-  // What a host does between two looks at ready(): at first no more than let others run, as a call mostly is ready
-  // within tens of microseconds; later it sleeps.
+  // Whether it has not been ready for long: a call mostly is within tens of microseconds.
+  bool slow() const;
+  // What a host does between two looks at ready(): at first no more than let others run, later it sleeps.
   void rest() const;
 
   // For whoever waits for the device. Throws IoError when NCCL reports an error, and when the oldest call in the stream

@@ -28,7 +28,8 @@ double seconds_since(int64_t start) { return static_cast<double>(now() - start) 
 
 // A message waits on the device for its peer, often for most of a step, and each of NCCL's blocks keeps a
 // multiprocessor from other work meanwhile: messages that wait must never have them all. NCCL takes up to 32 blocks for
-// one between neighbours; 4 move it as fast as a network, and beside compute. NCCL_MAX_CTAS overrides it.
+// one between neighbours; 4 move it as fast as a network, and beside compute. NCCL_MAX_CTAS overrides it, and
+// NCCL_MIN_P2P_NCHANNELS may exceed it.
 constexpr int kFewBlocks = 4;
 
 // name: for NCCL's own reports (RAS); must outlive the communicator.
@@ -128,11 +129,13 @@ bool Communicator::ready() {
   return false;
 }
 
+bool Communicator::slow() const { return seconds_since(start_) > 1e-3; }
+
 void Communicator::rest() const {
-  if (seconds_since(start_) < 1e-3)
-    std::this_thread::yield();
-  else
+  if (slow())
     std::this_thread::sleep_for(std::chrono::microseconds(20));
+  else
+    std::this_thread::yield();
 }
 
 void Communicator::await_ready() {

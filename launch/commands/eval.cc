@@ -46,6 +46,7 @@ class EvalProgress {
 };
 
 int run_eval(const EvalArguments& arguments) {
+  set_gpu_environment(0);
   return run_session({}, [&](Session& session) {
     RunConfig config;
     CheckpointInfo info;
@@ -58,7 +59,7 @@ int run_eval(const EvalArguments& arguments) {
     for (const std::string& text : arguments.overrides) apply_override(text, config, origins, problems);
     problems.throw_if_any();
     Surroundings surroundings{.world_size = session.world.size()};
-    find_gpus(surroundings, session.world.size());
+    find_gpus(surroundings);
     resolve(config, origins, surroundings);
     if (config.data().validation_size() == 0) {
       throw UsageError("the config has no data.validation: give one with --set data.validation=PATH");

@@ -92,7 +92,7 @@ int run_generate(const GenerateArguments& arguments) {
     config.mutable_data()->set_micro_batch_size(1);
     config.mutable_data()->set_global_batch_size(1);
     Surroundings surroundings{.world_size = 1, .data = Surroundings::Data::NotNeeded};
-    find_gpus(surroundings, 1);
+    find_gpus(surroundings);
     resolve(config, {}, surroundings);
     const std::string tokenizer_name = !arguments.tokenizer.empty() ? arguments.tokenizer : config.data().tokenizer();
     if (tokenizer_name.empty()) throw UsageError("the run names no data.tokenizer: give one with --tokenizer");

@@ -1,13 +1,11 @@
 #include "launch/commands/run_arguments.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <filesystem>
 
 #include "data/token_dataset.h"
 #include "launch/config/read.h"
 #include "launch/gpu.h"
-#include "launch/host.h"
 #include "launch/run.pb.h"
 #include "launch/tokenizer_file.h"
 
@@ -39,7 +37,8 @@ int run_with_config(const RunArguments& arguments, Surroundings::Data data,
   read_config(arguments.config, arguments.overrides, config, origins);
   const SessionOptions options{.threads = config.run().threads(), .local_ranks = arguments.local_ranks};
   Surroundings surroundings{.tokenizer_vocab_size = tokenizer_vocabulary(config, data), .data = data};
-  find_gpus(surroundings, std::max(launched_rank(process_environment()).size, arguments.local_ranks));
+  set_gpu_environment(arguments.local_ranks);
+  find_gpus(surroundings);
   return run_session(options, [&](Session& session) {
     RunConfig resolved = config;
     Surroundings here = surroundings;

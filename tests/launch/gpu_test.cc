@@ -80,7 +80,7 @@ TEST(Gpu, ARankAloneNeedsNoTransportUnlessItIsAskedFor) {
 // Where there is none, or no kernels for it, the config that asks for it is refused with the reason.
 TEST(Gpu, WhatIsMissingIsSaid) {
   Surroundings surroundings{.data = Surroundings::Data::NotNeeded};
-  find_gpus(surroundings, 1);
+  find_gpus(surroundings);
   if (surroundings.cuda == Surroundings::Cuda::Present) GTEST_SKIP() << "there is a GPU";
   EXPECT_EQ(surroundings.cuda, kHasCuda ? Surroundings::Cuda::NoGpu : Surroundings::Cuda::NotBuilt);
   ASSERT_FALSE(surroundings.cuda_reason.empty());

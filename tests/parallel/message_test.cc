@@ -1,7 +1,9 @@
 // Messages between two ranks: order, tags, many at once. Runs over threads and, under mpirun, over MPI.
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "parallel/comm.h"
@@ -47,6 +49,26 @@ TEST_P(Messages, GoRoundARing) {
     const int64_t bytes = 4 * (0 + 1 + 100 + 300000);
     EXPECT_EQ(world.traffic().bytes_of(Collective::Send), n() == 1 ? 0 : bytes);
     EXPECT_EQ(world.traffic().calls_of(Collective::Send), 4);
+  });
+}
+
+// Who asks whether a message is over leaves it as it is, for wait().
+TEST_P(Messages, OfTheHostSayWhetherTheyAreOver) {
+  run_ranks(n(), [&](Comm& world) {
+    const int next = (world.rank() + 1) % n(), before = (world.rank() + n() - 1) % n();
+    const int64_t size = 100;
+    std::vector<int32_t> out(size, world.rank()), in(size, -1);
+    const auto bytes = static_cast<int64_t>(size * sizeof(int32_t));
+    Request::Pending* sends =
+        world.host_backend().do_send(reinterpret_cast<const std::byte*>(out.data()), bytes, next, CommBackend::kTags);
+    Request::Pending* receives =
+        world.host_backend().do_receive(reinterpret_cast<std::byte*>(in.data()), bytes, before, CommBackend::kTags);
+    Request sent(sends), received(receives);
+    while (!receives->over() || !sends->over()) std::this_thread::yield();
+    EXPECT_TRUE(receives->over() && sends->over()) << "still";
+    EXPECT_EQ(in, std::vector<int32_t>(size, before));
+    received.wait();
+    sent.wait();
   });
 }
 

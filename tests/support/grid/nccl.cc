@@ -111,10 +111,11 @@ void queue_connected(const Group& group) {
 
 ncclResult_t make_call(ncclComm_t comm, Call call) {
   Member& member = *comm->member;
-  if (member.call || member.group->joined < member.group->members.size()) return ncclInvalidUsage;
+  if (member.call || !member.told || member.group->joined < member.group->members.size()) return ncclInvalidUsage;
   member.call = std::move(call);
+  member.told = false;  // a thread of NCCL's puts it into the stream
   queue_connected(*member.group);
-  return member.call ? ncclInProgress : ncclSuccess;
+  return ncclInProgress;
 }
 
 // What a thread has called of messages since it opened a group: one call, done when all of them are.
@@ -353,7 +354,9 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
   const Group& group = *self.group;
   if (self.finalized && group.streams[self.rank] != nullptr) tessera::grid::advance(group.streams[self.rank]);
   const bool ending = self.finalized && (self.queued > 0 || group.ended < group.members.size());
-  const bool under_way = group.joined < group.members.size() || self.part != nullptr || self.call.has_value() || ending;
+  const bool under_way =
+      !self.told || group.joined < group.members.size() || self.part != nullptr || self.call.has_value() || ending;
+  self.told = true;
   *state = group.broken ? ncclRemoteError : group.at_odds ? ncclInvalidUsage : under_way ? ncclInProgress : ncclSuccess;
   return ncclSuccess;
 }
