@@ -58,7 +58,7 @@ class Communicator {
     stream_.wait(before);
     calling_ = &take(what);
     calling_->started.record(stream_);
-    begin();
+    begin(what);
     check(call(comm_, static_cast<cudaStream_t>(stream_.handle())), what);
   }
   void queued(cuda::Event& after);
@@ -76,7 +76,7 @@ class Communicator {
   void retire();
   // What ncclCommSplit makes of this one.
   ncclComm_t split(int color, int rank, ncclConfig_t& config);
-  void begin();  // the deadline of ready() counts from here
+  void begin(const char* what);  // the deadline of ready() counts from here
   void check(ncclResult_t result, const char* what) const;
 
   const Library& library_;
@@ -84,7 +84,7 @@ class Communicator {
   int rank_, ranks_;
   double deadline_seconds_, ready_seconds_;
   ncclComm_t comm_ = nullptr;  // null once aborted
-  bool made_ = false;          // was ready
+  const char* doing_ = "making a communicator";
   bool ending_ = false;
   ncclComm_t part_ = nullptr;  // of the split that is under way: NCCL writes it even when that fails
   cuda::Stream stream_{cuda::Priority::High};

@@ -53,7 +53,7 @@ Communicator::Communicator(const Library& library, std::string name, const ncclU
       ready_seconds_(ready_seconds(deadline_seconds)),
       start_(now()) {
   ncclConfig_t config = config_of(name_, blocks);
-  check(library_.init_rank(&comm_, ranks, id, rank, &config), "making a communicator");
+  check(library_.init_rank(&comm_, ranks, id, rank, &config), doing_);
 }
 
 Communicator::Communicator(Communicator& whole, std::string name, int color, int rank, int ranks)
@@ -75,8 +75,8 @@ void Communicator::stay_apart() {
 
 ncclComm_t Communicator::split(int color, int rank, ncclConfig_t& config) {
   await_ready();
-  begin();
-  check(library_.split(comm_, color, rank, &part_, &config), "splitting a communicator");
+  begin("splitting a communicator");
+  check(library_.split(comm_, color, rank, &part_, &config), doing_);
   await_ready();  // it is written only then
   return std::exchange(part_, nullptr);
 }
@@ -99,8 +99,8 @@ void Communicator::begin_end() noexcept {
   ending_ = true;
   try {
     await_ready();
-    begin();
-    check(library_.finalize(comm_), "ending a communicator");
+    begin("ending a communicator");
+    check(library_.finalize(comm_), doing_);
   } catch (const std::exception&) {
     abort();  // its first failure was told by whoever waited
   }
@@ -117,14 +117,13 @@ bool Communicator::ready() {
   }
   ncclResult_t state = ncclSuccess;
   check(library_.async_error(comm_, &state), "asking for errors");
-  if (state == ncclSuccess) return made_ = true;
-  check(state, !made_ ? "making a communicator" : calling_ != nullptr ? calling_->what : "communicating");
+  if (state == ncclSuccess) return true;
+  check(state, doing_);
   if (seconds_since(start_) > ready_seconds_) {
     throw IoError(
-        fmt::format("NCCL's communicator {} is not ready{} after {:.0f} s on rank {} of {}: are all its ranks "
+        fmt::format("NCCL's communicator {} is not ready after {:.0f} s of {} on rank {} of {}: are all its ranks "
                     "running, and can they reach each other?",
-                    name_, calling_ == nullptr ? "" : fmt::format(" for {}", calling_->what), seconds_since(start_),
-                    rank_, ranks_));
+                    name_, seconds_since(start_), doing_, rank_, ranks_));
   }
   return false;
 }
@@ -194,7 +193,10 @@ void Communicator::check(ncclResult_t result, const char* what) const {
   throw IoError(message);
 }
 
-void Communicator::begin() { start_ = now(); }
+void Communicator::begin(const char* what) {
+  doing_ = what;
+  start_ = now();
+}
 
 }  // namespace tessera::nccl
 
