@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "parallel/host_message.h"
 #include "parallel/nccl_communicator.h"
 #include "parallel/nccl_library.h"
 #include "tensor/cuda/runtime.h"
@@ -85,24 +86,6 @@ struct Pending final : Request::Pending {
   std::byte* data = nullptr;
   int64_t bytes = 0;
   cuda::Event posted, done;
-};
-
-// A message of the host's that nobody waits for.
-class HostMessage {
- public:
-  HostMessage() = default;
-  explicit HostMessage(Request::Pending* pending) : pending_(pending), request_(pending) {}
-  // Whether it is over. Both ends ask until it is: MPI may move it only then.
-  bool over() {
-    if (!request_.pending()) return true;
-    if (!pending_->over()) return false;
-    request_.wait();
-    return true;
-  }
-
- private:
-  Request::Pending* pending_ = nullptr;
-  Request request_;
 };
 
 // Messages of one tag from one rank to another, in order. The sender is rank 0 of the communicator; it sends the
