@@ -24,9 +24,10 @@ MpiState mpi_state() {
   return initialized != 0 && finalized == 0 ? MpiState::Up : MpiState::Down;
 }
 
-// MPI_Abort ends a job within 0.1 s; a launcher that sees a process end by itself takes over a second.
+// MPI_Abort ends a job within 0.1 s, and on a busy machine within a second; a launcher that sees a process end by itself
+// takes over a second.
 std::chrono::duration<double> patience(int rank, MpiState state) {
-  const double first = state == MpiState::Up ? 0.5 : 2.5;
+  const double first = state == MpiState::Up ? 1.5 : 2.5;
   return std::chrono::duration<double>(rank == 0 ? 0 : first + 0.25 * std::log2(rank));
 }
 
