@@ -107,7 +107,6 @@ TEST(Nccl, SplitsTheWorldForTheGroupsThatExpectIt) {
   });
 }
 
-// A group of a group has no color in the world.
 // NCCL connects two ranks when both have come to their first message: until then the call is under way. A rank that
 // waits in it would never come to the call that its peer waits in.
 TEST(Nccl, FirstMessagesDoNotWaitForEachOther) {
@@ -180,6 +179,7 @@ TEST(Nccl, ACollectiveOfTheHostServesMessages) {
   });
 }
 
+// A group of a group has no color in the world.
 TEST(Nccl, MakesOtherGroupsByThemselves) {
   run_ranks(4, [](Comm& world) {
     const Device1 device(world);

@@ -39,7 +39,7 @@ struct Member : std::enable_shared_from_this<Member> {
   bool aborted = false;
   bool finalized = false;
   std::optional<Call> call;
-  bool told = true;  // that the last call was under way
+  bool told = true;            // that the last call was under way
   ncclComm_t* part = nullptr;  // of the split that is under way
 };
 
