@@ -11,8 +11,8 @@
 #include <cstdlib>
 #include <vector>
 
-#include "tensor/ops/attention.h"
-#include "tensor/random.h"
+#include "tensor/context/random.h"
+#include "tensor/ops/attention/attention.h"
 
 namespace tessera {
 namespace {

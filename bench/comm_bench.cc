@@ -13,8 +13,8 @@
 #include <limits>
 #include <vector>
 
-#include "parallel/comm_mpi.h"
-#include "tensor/buffer.h"
+#include "parallel/comm/comm_mpi.h"
+#include "tensor/memory/buffer.h"
 
 namespace tessera {
 namespace {

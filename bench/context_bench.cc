@@ -11,10 +11,10 @@
 #include <cstdlib>
 #include <random>
 
-#include "model/context_attention.h"
-#include "parallel/comm_threads.h"
-#include "tensor/random.h"
-#include "tests/parallel/packings.h"
+#include "model/attention/context_attention.h"
+#include "parallel/comm/comm_threads.h"
+#include "tensor/context/random.h"
+#include "tests/parallel/context/packings.h"
 
 namespace tessera {
 namespace {

@@ -9,8 +9,8 @@
 #include <map>
 #include <numeric>
 
-#include "parallel/context_plan.h"
-#include "tests/parallel/packings.h"
+#include "parallel/context/plan.h"
+#include "tests/parallel/context/packings.h"
 
 namespace tessera {
 namespace {

@@ -16,20 +16,20 @@
 #include <string>
 #include <vector>
 
-#include "tensor/cuda/runtime.h"
+#include "tensor/context/random.h"
+#include "tensor/context/runtime.h"
 #include "tensor/ops/activation.h"
 #include "tensor/ops/adamw.h"
-#include "tensor/ops/attention.h"
+#include "tensor/ops/attention/attention.h"
 #include "tensor/ops/cross_entropy.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
-#include "tensor/ops/gemm.h"
-#include "tensor/ops/gemm_fp8.h"
-#include "tensor/ops/gemm_gelu.h"
+#include "tensor/ops/gemm/gemm.h"
+#include "tensor/ops/gemm/gemm_fp8.h"
+#include "tensor/ops/gemm/gemm_gelu.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/rope.h"
-#include "tensor/random.h"
 
 namespace tessera {
 namespace {

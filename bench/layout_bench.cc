@@ -16,13 +16,13 @@
 #include <string>
 #include <vector>
 
-#include "launch/assembly.h"
-#include "launch/bench/stage_times.h"
-#include "launch/bench/synthetic_source.h"
+#include "data/order/synthetic_source.h"
 #include "launch/config/read.h"
 #include "launch/config/resolve.h"
+#include "launch/measure/stage_times.h"
+#include "launch/process/session.h"
 #include "launch/run.pb.h"
-#include "launch/session.h"
+#include "launch/run/assembly.h"
 
 namespace tessera {
 namespace {

@@ -15,7 +15,9 @@
 #include <string>
 #include <vector>
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
+#include "tensor/context/random.h"
+#include "tensor/context/threads.h"
 #include "tensor/ops/activation.h"
 #include "tensor/ops/adamw.h"
 #include "tensor/ops/cross_entropy.h"
@@ -24,8 +26,6 @@
 #include "tensor/ops/norm.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/rope.h"
-#include "tensor/random.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

@@ -8,7 +8,8 @@
 
 #include "scaling/fit/projection.h"
 #include "scaling/law/chinchilla.h"
-#include "tests/scaling/coverage.h"
+#include "scaling/law/forms.h"
+#include "tests/scaling/fit/coverage.h"
 
 namespace tessera {
 namespace {

@@ -7,9 +7,9 @@
 #include <cstdlib>
 #include <random>
 
-#include "parallel/schedule_generate.h"
-#include "parallel/schedule_verify.h"
-#include "scaling/simulate.h"
+#include "parallel/schedule/generate.h"
+#include "parallel/schedule/verify.h"
+#include "scaling/planning/simulate.h"
 
 int main(int argc, char** argv) {
   using namespace tessera;

@@ -8,11 +8,11 @@
 #include <map>
 #include <set>
 
-#include "checkpoint/hash.h"
-#include "checkpoint/manifest.h"
-#include "checkpoint/manifest.pb.h"
-#include "checkpoint/names.h"
-#include "checkpoint/view.h"
+#include "checkpoint/format/hash.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/format/manifest.pb.h"
+#include "checkpoint/format/names.h"
+#include "checkpoint/format/view.h"
 
 namespace tessera {
 namespace {

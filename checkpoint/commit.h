@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/format/shard_file.h"
 #include "checkpoint/save.h"
-#include "checkpoint/shard_file.h"
 
 namespace tessera {
 

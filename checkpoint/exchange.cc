@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "checkpoint/agreement.h"
+#include "parallel/comm/agreement.h"
 
 namespace tessera {
 namespace {

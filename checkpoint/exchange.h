@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "checkpoint/reading_plan.h"
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 #include "parallel/state.h"
 
 namespace tessera {

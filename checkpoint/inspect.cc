@@ -8,7 +8,7 @@
 #include <limits>
 #include <set>
 
-#include "checkpoint/element.h"
+#include "checkpoint/format/element.h"
 
 namespace tessera {
 namespace {

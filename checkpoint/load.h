@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/format/storage.h"
 #include "checkpoint/reader.h"
-#include "checkpoint/storage.h"
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 #include "parallel/state.h"
 
 namespace tessera {

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "checkpoint/manifest.h"
-#include "checkpoint/manifest.pb.h"
-#include "checkpoint/names.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/format/manifest.pb.h"
+#include "checkpoint/format/names.h"
 
 namespace tessera {
 namespace {

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/shard_index.h"
-#include "checkpoint/storage.h"
+#include "checkpoint/format/shard_index.h"
+#include "checkpoint/format/storage.h"
 #include "parallel/state.h"
 
 namespace tessera {

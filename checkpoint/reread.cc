@@ -1,6 +1,6 @@
 #include "checkpoint/reread.h"
 
-#include "checkpoint/agreement.h"
+#include "parallel/comm/agreement.h"
 
 namespace tessera {
 

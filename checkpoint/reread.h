@@ -8,10 +8,10 @@
 #include <string>
 #include <thread>
 
-#include "checkpoint/failpoint.h"
-#include "checkpoint/storage.h"
+#include "checkpoint/format/failpoint.h"
+#include "checkpoint/format/storage.h"
 #include "checkpoint/verify.h"
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 
 namespace tessera {
 

@@ -3,7 +3,7 @@
 #include <fmt/core.h>
 
 #include "checkpoint/commit.h"
-#include "checkpoint/names.h"
+#include "checkpoint/format/names.h"
 #include "checkpoint/sharing.h"
 
 namespace tessera {

@@ -4,8 +4,8 @@
 
 #include <string>
 
+#include "checkpoint/format/storage.h"
 #include "checkpoint/reader.h"
-#include "checkpoint/storage.h"
 
 namespace tessera {
 

@@ -4,9 +4,9 @@
 
 #include <sstream>
 
-#include "checkpoint/agreement.h"
-#include "checkpoint/names.h"
+#include "checkpoint/format/names.h"
 #include "checkpoint/scan.h"
+#include "parallel/comm/agreement.h"
 
 namespace tessera {
 namespace {

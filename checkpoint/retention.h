@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/storage.h"
-#include "parallel/comm.h"
+#include "checkpoint/format/storage.h"
+#include "parallel/comm/comm.h"
 
 namespace tessera {
 

@@ -6,8 +6,8 @@
 #include <map>
 #include <string>
 
-#include "checkpoint/storage.h"
-#include "parallel/comm.h"
+#include "checkpoint/format/storage.h"
+#include "parallel/comm/comm.h"
 #include "parallel/state.h"
 
 namespace tessera {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "checkpoint/names.h"
+#include "checkpoint/format/names.h"
 
 namespace tessera {
 namespace {

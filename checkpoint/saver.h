@@ -1,7 +1,7 @@
 // Saving while training goes on: a thread on each rank writes that rank's files; everything that the ranks must agree
 // on is done by the training threads, at step boundaries, on all ranks alike.
 //
-// The order of things, and where a save may be cut off (checkpoint/failpoint.h):
+// The order of things, and where a save may be cut off (checkpoint/format/failpoint.h):
 //
 //   start()  1  rank 0 makes step-NNNNNNNN.tmp-ID, removing what a save cut off left of it
 //            2  every rank's thread writes and fsyncs its shard and index
@@ -19,11 +19,11 @@
 #include <thread>
 #include <vector>
 
-#include "checkpoint/agreement.h"
 #include "checkpoint/commit.h"
+#include "checkpoint/format/staging.h"
 #include "checkpoint/save.h"
 #include "checkpoint/sharing.h"
-#include "checkpoint/staging.h"
+#include "parallel/comm/agreement.h"
 
 namespace tessera {
 
@@ -50,7 +50,7 @@ class Saver {
   // its memory where it is. Collective; throws as save() in checkpoint/save.h, and then nothing is in flight.
   void start(const State& state, const SaveInfo& info);
 
-  // Returns when the state may change: see checkpoint/staging.h for how long it may take. Not collective.
+  // Returns when the state may change: see checkpoint/format/staging.h for how long it may take. Not collective.
   void state_may_change() { staging_.hand_over(); }
 
   // The same on every rank.

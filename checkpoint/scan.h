@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/format/storage.h"
 #include "checkpoint/reader.h"
-#include "checkpoint/storage.h"
 
 namespace tessera {
 

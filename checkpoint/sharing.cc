@@ -6,8 +6,8 @@
 #include <charconv>
 #include <map>
 
-#include "checkpoint/agreement.h"
-#include "checkpoint/hash.h"
+#include "checkpoint/format/hash.h"
+#include "parallel/comm/agreement.h"
 
 namespace tessera {
 namespace {

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 #include "parallel/state.h"
 
 namespace tessera {

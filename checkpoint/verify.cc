@@ -6,11 +6,11 @@
 #include <functional>
 #include <optional>
 
-#include "checkpoint/manifest.h"
-#include "checkpoint/manifest.pb.h"
-#include "checkpoint/names.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/format/manifest.pb.h"
+#include "checkpoint/format/names.h"
+#include "checkpoint/format/shard_index.h"
 #include "checkpoint/scan.h"
-#include "checkpoint/shard_index.h"
 
 namespace tessera {
 namespace {

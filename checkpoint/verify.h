@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/storage.h"
+#include "checkpoint/format/storage.h"
 
 namespace tessera {
 

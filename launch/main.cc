@@ -1,12 +1,13 @@
 // tessera: reads the command line, runs one command, and turns every failure into a message and an exit code.
-#include <CLI/CLI.hpp>
 #include <hdf5.h>
 
+#include <CLI/CLI.hpp>
+
 #include "launch/commands/command.h"
-#include "launch/failure.h"
-#include "launch/host.h"
-#include "launch/version.h"
-#include "launch/waiting.h"
+#include "launch/process/failure.h"
+#include "launch/process/host.h"
+#include "launch/process/version.h"
+#include "launch/process/waiting.h"
 
 namespace tessera {
 namespace {

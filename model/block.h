@@ -8,10 +8,10 @@
 
 #include <array>
 
-#include "model/attention.h"
-#include "model/mlp.h"
-#include "model/norm.h"
-#include "model/recompute.h"
+#include "model/attention/attention.h"
+#include "model/feed_forward/mlp.h"
+#include "model/layers/norm.h"
+#include "model/shape/recompute.h"
 
 namespace tessera {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tensor/ops/attention.h"
+#include "tensor/ops/attention/attention.h"
 
 namespace tessera {
 namespace {

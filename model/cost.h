@@ -1,7 +1,7 @@
 // What a whole model costs, whatever the layout: for MFU and for cutting it into stages.
 #pragma once
 
-#include "model/shape.h"
+#include "model/shape/shape.h"
 #include "parallel/batch.h"
 #include "parallel/partition.h"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tensor/copy.h"
+#include "tensor/context/copy.h"
 #include "tensor/ops/elementwise.h"
 
 namespace tessera {

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "model/block.h"
-#include "model/embedding.h"
-#include "model/head.h"
+#include "model/layers/embedding.h"
+#include "model/layers/head.h"
 #include "parallel/partition.h"
 #include "parallel/stage.h"
-#include "tensor/replay.h"
+#include "tensor/context/replay.h"
 
 namespace tessera {
 

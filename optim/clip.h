@@ -12,7 +12,7 @@
 
 #include "optim/gradients.h"
 #include "optim/square_sums.h"
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 
 namespace tessera {
 

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "parallel/schedule_gathers.h"
-#include "tensor/copy.h"
+#include "parallel/schedule/gathers.h"
+#include "tensor/context/copy.h"
 
 namespace tessera {
 

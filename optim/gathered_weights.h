@@ -2,7 +2,7 @@
 //
 // GATHER starts the all-gathers, which run on beside the blocks before; who reads the weights waits for them.
 //
-// No more than two GATHERs of a rank are alive at once (parallel/schedule_verify.h), the blocks that are run and the
+// No more than two GATHERs of a rank are alive at once (parallel/schedule/verify.h), the blocks that are run and the
 // ones that come next; one lies at the beginning of the memory, the other at its end, so that it has to be as large as
 // the two largest that the rank's lists have alive together.
 #pragma once
@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "optim/ownership.h"
-#include "parallel/schedule.h"
-#include "tensor/arena.h"
-#include "tensor/context.h"
-#include "tensor/threads.h"
+#include "parallel/schedule/schedule.h"
+#include "tensor/context/context.h"
+#include "tensor/context/threads.h"
+#include "tensor/memory/arena.h"
 
 namespace tessera {
 

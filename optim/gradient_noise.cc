@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "parallel/shard.h"
+#include "tensor/interval.h"
 
 namespace tessera {
 

@@ -5,12 +5,12 @@
 //   bytes
 //          of Full for F32, and one rounding an element and rank however large the group is
 //
-// Bf16 adds in rank order whatever moves it, Full as the group does (parallel/comm.h): either repeats its bits.
+// Bf16 adds in rank order whatever moves it, Full as the group does (parallel/comm/comm.h): either repeats its bits.
 #pragma once
 
-#include "parallel/comm.h"
-#include "tensor/arena.h"
-#include "tensor/context.h"
+#include "parallel/comm/comm.h"
+#include "tensor/context/context.h"
+#include "tensor/memory/arena.h"
 
 namespace tessera {
 

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "optim/ownership.h"
-#include "parallel/schedule.h"
-#include "tensor/arena.h"
+#include "parallel/schedule/schedule.h"
+#include "tensor/memory/arena.h"
 
 namespace tessera {
 

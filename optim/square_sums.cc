@@ -1,6 +1,6 @@
 #include "optim/square_sums.h"
 
-#include "tensor/copy.h"
+#include "tensor/context/copy.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/reduce.h"
 

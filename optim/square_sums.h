@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "tensor/buffer.h"
-#include "tensor/context.h"
+#include "tensor/context/context.h"
+#include "tensor/memory/buffer.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

@@ -7,7 +7,7 @@
 
 namespace tessera {
 
-class ContextPlan;  // parallel/context_plan.h
+class ContextPlan;  // parallel/context/plan.h
 
 // A run of neighbouring slots that holds one piece of one document, in order.
 struct Segment {
@@ -20,10 +20,10 @@ struct Segment {
 // Views of length `slots`; every tensor-parallel rank of a context-parallel rank sees the same ones.
 struct Batch {
   std::span<const int32_t> tokens;
-  std::span<const int32_t> targets;   // next token, or -1: counts nowhere
-  std::span<const int32_t> position;  // inside the document
-  std::span<const int32_t> document;  // id within the microbatch; -1: padding
-  std::span<const Segment> segments;  // ascending by slot, covering all slots but padding
+  std::span<const int32_t> targets;      // next token, or -1: counts nowhere
+  std::span<const int32_t> position;     // inside the document
+  std::span<const int32_t> document;     // id within the microbatch; -1: padding
+  std::span<const Segment> segments;     // ascending by slot, covering all slots but padding
   const ContextPlan* context = nullptr;  // where all tokens of the microbatch are; null: all here (cp = 1)
 
   int64_t slots() const { return static_cast<int64_t>(tokens.size()); }

@@ -10,7 +10,7 @@
 #include <span>
 #include <string>
 
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 
 namespace tessera {
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <vector>
 
-#include "tensor/copy.h"
-#include "tensor/random.h"
-#include "tensor/threads.h"
+#include "tensor/context/copy.h"
+#include "tensor/context/random.h"
+#include "tensor/context/threads.h"
 
 namespace tessera {
 namespace {

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "parallel/mesh.h"
-#include "parallel/shard.h"
-#include "tensor/context.h"
+#include "tensor/context/context.h"
+#include "tensor/interval.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
@@ -24,11 +24,11 @@ struct Parameter {
   Initialisation initialisation = Initialisation::Normal;
   double standard_deviation = 0.02;
   double learning_rate_factor = 1;  // of the optimizer's learning rate; weight decay goes by the rate without it
-  int64_t ordinal = 0;   // its number among all parameters of the model, the same on every rank
-  int64_t ordinals = 1;  // how many there are
-  int stage = 0;        // pipeline stage that it belongs to
-  int block = 0;        // of that stage's blocks; the embedding goes with the first, the head with the last
-  int head_block = -1;  // of a table tied within its stage: the block whose head reads it, too; else -1
+  int64_t ordinal = 0;              // its number among all parameters of the model, the same on every rank
+  int64_t ordinals = 1;             // how many there are
+  int stage = 0;                    // pipeline stage that it belongs to
+  int block = 0;                    // of that stage's blocks; the embedding goes with the first, the head with the last
+  int head_block = -1;              // of a table tied within its stage: the block whose head reads it, too; else -1
 
   // What the actions of a schedule do with it. Tables are read by FORWARD alone; gradients of norms are added to by
   // BACKWARD_INPUT, those of the head's table by FORWARD, all others by BACKWARD_WEIGHT alone.

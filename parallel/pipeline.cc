@@ -6,8 +6,8 @@
 #include <chrono>
 #include <cmath>
 
-#include "parallel/schedule_gathers.h"
-#include "parallel/schedule_verify.h"
+#include "parallel/schedule/gathers.h"
+#include "parallel/schedule/verify.h"
 
 namespace tessera {
 namespace {

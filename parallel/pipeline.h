@@ -13,7 +13,7 @@
 
 #include "parallel/mesh.h"
 #include "parallel/reducer.h"
-#include "parallel/schedule.h"
+#include "parallel/schedule/schedule.h"
 #include "parallel/source.h"
 #include "parallel/stage_runner.h"
 

@@ -2,9 +2,9 @@
 // ZeRO).
 #pragma once
 
-#include "parallel/schedule.h"
+#include "parallel/schedule/schedule.h"
 #include "parallel/state.h"
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 
 namespace tessera {
 

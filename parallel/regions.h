@@ -14,8 +14,8 @@
 
 #include <span>
 
-#include "parallel/comm.h"
-#include "tensor/context.h"
+#include "parallel/comm/comm.h"
+#include "tensor/context/context.h"
 
 namespace tessera {
 

@@ -6,8 +6,8 @@
 
 #include "parallel/batch.h"
 #include "parallel/parameter.h"
-#include "parallel/schedule.h"
-#include "tensor/context.h"
+#include "parallel/schedule/schedule.h"
+#include "tensor/context/context.h"
 
 namespace tessera {
 

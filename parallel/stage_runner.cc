@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "tensor/copy.h"
+#include "tensor/context/copy.h"
 
 namespace tessera {
 namespace {

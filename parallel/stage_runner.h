@@ -4,9 +4,9 @@
 
 #include <vector>
 
-#include "parallel/comm.h"
+#include "parallel/comm/comm.h"
 #include "parallel/stage.h"
-#include "tensor/arena.h"
+#include "tensor/memory/arena.h"
 
 namespace tessera {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/shard.h"
+#include "tensor/interval.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "scaling/law/form.h"
+#include "scaling/fit/form.h"
 
 namespace tessera {
 

@@ -13,7 +13,7 @@
 #include <filesystem>
 #include <sstream>
 
-#include "checkpoint/names.h"
+#include "checkpoint/format/names.h"
 #include "scaling/text_file.h"
 #include "tensor/check.h"
 

@@ -1,5 +1,5 @@
 // Views of contiguous memory: data, shape, dtype, device. A view is a value: it is made again, never mutated, and owns
-// nothing (tensor/buffer.h and tensor/arena.h own). ConstTensor may only be read; a Tensor is also a ConstTensor.
+// nothing (tensor/memory/buffer.h and tensor/memory/arena.h own). ConstTensor may only be read; a Tensor is also a ConstTensor.
 #pragma once
 
 #include <array>

@@ -21,7 +21,7 @@ done
 # shellcheck source=launch/mpi_env.sh
 source launch/mpi_env.sh
 
-# What does not ask whether there is CUDA (tensor/cuda/has_cuda.h) is compiled once for the builds with and without.
+# What does not ask whether there is CUDA (tensor/has_cuda.h) is compiled once for the builds with and without.
 export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=1
 
 build() {  # PRESET [TARGET ...]

@@ -8,20 +8,20 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "launch/assembly.h"
-#include "launch/bench/checkpoint_speed.h"
-#include "launch/bench/gemm_peak.h"
-#include "launch/bench/median.h"
-#include "launch/bench/stage_times.h"
-#include "launch/bench/synthetic_source.h"
+#include "data/order/synthetic_source.h"
 #include "launch/commands/command.h"
 #include "launch/commands/run_arguments.h"
-#include "launch/host.h"
+#include "launch/measure/checkpoint_speed.h"
+#include "launch/measure/gemm_peak.h"
+#include "launch/measure/median.h"
+#include "launch/measure/stage_times.h"
 #include "launch/metrics/progress.h"
+#include "launch/process/host.h"
 #include "launch/run.pb.h"
+#include "launch/run/assembly.h"
 #include "model/cost.h"
 #include "parallel/pipeline.h"
-#include "scaling/simulate.h"
+#include "scaling/planning/simulate.h"
 
 namespace tessera {
 namespace {

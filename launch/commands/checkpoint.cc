@@ -8,14 +8,14 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/format/names.h"
 #include "checkpoint/inspect.h"
-#include "checkpoint/names.h"
 #include "checkpoint/reshard.h"
 #include "checkpoint/retention.h"
 #include "checkpoint/scan.h"
 #include "checkpoint/verify.h"
 #include "launch/commands/command.h"
-#include "launch/host.h"
+#include "launch/process/host.h"
 #include "tensor/check.h"
 
 namespace tessera {

@@ -9,13 +9,13 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "data/build.h"
-#include "data/token_shard.h"
-#include "data/tokenizer.h"
+#include "data/shards/build.h"
+#include "data/shards/token_shard.h"
+#include "data/tokenizer/tokenizer.h"
 #include "launch/commands/command.h"
-#include "launch/tokenizer_file.h"
+#include "launch/run/tokenizer_file.h"
 #include "tensor/check.h"
-#include "tensor/threads.h"
+#include "tensor/context/threads.h"
 
 namespace tessera {
 namespace {

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/commands/command.h"
-#include "launch/diagnosis.h"
-#include "launch/host.h"
+#include "launch/process/diagnosis.h"
+#include "launch/process/host.h"
 #include "tensor/check.h"
 
 namespace tessera {

@@ -11,12 +11,12 @@
 #include "launch/commands/command.h"
 #include "launch/config/override.h"
 #include "launch/config/resolve.h"
-#include "launch/gpu.h"
+#include "launch/process/session.h"
 #include "launch/run.pb.h"
-#include "launch/saved_run.h"
-#include "launch/session.h"
-#include "launch/tokenizer_file.h"
-#include "launch/validation.h"
+#include "launch/run/gpu.h"
+#include "launch/run/saved_run.h"
+#include "launch/run/tokenizer_file.h"
+#include "launch/run/validation.h"
 
 namespace tessera {
 namespace {

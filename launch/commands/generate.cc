@@ -9,13 +9,13 @@
 
 #include "launch/commands/command.h"
 #include "launch/config/resolve.h"
-#include "launch/gpu.h"
+#include "launch/process/session.h"
 #include "launch/run.pb.h"
-#include "launch/sampler.h"
-#include "launch/saved_run.h"
-#include "launch/session.h"
-#include "launch/tokenizer_file.h"
-#include "tensor/copy.h"
+#include "launch/run/gpu.h"
+#include "launch/run/sampler.h"
+#include "launch/run/saved_run.h"
+#include "launch/run/tokenizer_file.h"
+#include "tensor/context/copy.h"
 
 namespace tessera {
 namespace {

@@ -3,11 +3,11 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 
-#include "data/token_dataset.h"
+#include "data/shards/token_dataset.h"
 #include "launch/config/read.h"
-#include "launch/gpu.h"
 #include "launch/run.pb.h"
-#include "launch/tokenizer_file.h"
+#include "launch/run/gpu.h"
+#include "launch/run/tokenizer_file.h"
 
 namespace tessera {
 

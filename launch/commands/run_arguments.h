@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "launch/config/resolve.h"
-#include "launch/session.h"
+#include "launch/process/session.h"
 
 namespace CLI {
 class App;

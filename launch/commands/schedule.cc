@@ -9,12 +9,12 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/commands/command.h"
-#include "parallel/schedule_generate.h"
-#include "parallel/schedule_text.h"
-#include "parallel/schedule_verify.h"
-#include "scaling/schedule_picture.h"
-#include "scaling/schedule_search.h"
-#include "scaling/simulate.h"
+#include "parallel/schedule/generate.h"
+#include "parallel/schedule/text.h"
+#include "parallel/schedule/verify.h"
+#include "scaling/planning/schedule_picture.h"
+#include "scaling/planning/schedule_search.h"
+#include "scaling/planning/simulate.h"
 #include "tensor/check.h"
 
 namespace tessera {

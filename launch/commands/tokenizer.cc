@@ -1,5 +1,5 @@
 // tessera tokenizer train | encode | decode: learn a tokenizer.json from text, and use one.
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 #include <fmt/core.h>
 #include <fmt/format.h>
@@ -21,12 +21,12 @@
 #include <utility>
 #include <vector>
 
-#include "data/bpe_trainer.h"
-#include "data/corpus.h"
+#include "data/shards/corpus.h"
+#include "data/tokenizer/bpe_trainer.h"
 #include "launch/commands/command.h"
-#include "launch/tokenizer_file.h"
+#include "launch/run/tokenizer_file.h"
 #include "tensor/check.h"
-#include "tensor/threads.h"
+#include "tensor/context/threads.h"
 
 namespace tessera {
 namespace {

@@ -4,10 +4,10 @@
 
 #include "launch/commands/command.h"
 #include "launch/commands/run_arguments.h"
-#include "launch/failpoints.h"
-#include "launch/host.h"
+#include "launch/process/failpoints.h"
+#include "launch/process/host.h"
 #include "launch/run.pb.h"
-#include "launch/trainer.h"
+#include "launch/run/trainer.h"
 
 namespace tessera {
 

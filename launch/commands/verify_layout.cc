@@ -10,9 +10,9 @@
 #include "launch/config/override.h"
 #include "launch/config/read.h"
 #include "launch/config/resolve.h"
-#include "launch/layout_proof.h"
+#include "launch/proof/layout_proof.h"
+#include "launch/proof/shrink.h"
 #include "launch/run.pb.h"
-#include "launch/shrink.h"
 #include "tensor/check.h"
 
 namespace tessera {

@@ -13,17 +13,17 @@
 #include <vector>
 
 #include "launch/config/field.h"
+#include "launch/config/pipeline_config.h"
 #include "launch/config/suggest.h"
-#include "launch/pipeline_config.h"
 #include "launch/run.pb.h"
-#include "model/context_exchange.h"
-#include "model/recompute.h"
-#include "model/windows.h"
+#include "model/shape/context_exchange.h"
+#include "model/shape/recompute.h"
+#include "model/shape/windows.h"
 #include "optim/adamw.h"
 #include "optim/lr_schedule.h"
-#include "parallel/context_plan.h"
+#include "parallel/context/plan.h"
 #include "tensor/divisors.h"
-#include "tensor/ops/attention.h"
+#include "tensor/ops/attention/attention.h"
 #include "tensor/ops/quantise.h"
 
 namespace tessera {
@@ -315,7 +315,7 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
                 fmt::format("parallel.schedule = {}: unknown; {}", schedule, did_you_mean(schedule, schedules)));
 
   const bool cuda = surroundings.cuda == Surroundings::Cuda::Present;
-  // Whether the GPU has such units is seen when it is opened (launch/gpu.h).
+  // Whether the GPU has such units is seen when it is opened (launch/run/gpu.h).
   rules.require(config.run().compute_dtype() != RunSection::FP8 || (cuda && config.run().device() != RunSection::CPU),
                 {"run.compute_dtype", "run.device"},
                 "run.compute_dtype = FP8: needs a GPU with FP8 matrix units; choose F64, F32 or BF16");
@@ -331,7 +331,7 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
       fmt::format("parallel.gpu_transport = {}: unknown; {}", transport, did_you_mean(transport, transports)));
 }
 
-// What quantised products ask of the sizes on one rank (tensor/ops/gemm_fp8.h).
+// What quantised products ask of the sizes on one rank (tensor/ops/gemm/gemm_fp8.h).
 void check_fp8(const RunConfig& config, Rules& rules) {
   if (config.run().compute_dtype() != RunSection::FP8) return;
   const ModelConfig& model = config.model();

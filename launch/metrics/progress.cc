@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "launch/host.h"
+#include "launch/process/host.h"
 
 namespace tessera {
 namespace {

@@ -6,7 +6,7 @@
 #include <map>
 #include <string>
 
-#include "parallel/traffic.h"
+#include "parallel/comm/traffic.h"
 
 namespace tessera {
 

@@ -13,7 +13,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "launch/host.h"
+#include "launch/process/host.h"
 #include "tensor/check.h"
 
 namespace tessera {

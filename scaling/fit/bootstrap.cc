@@ -7,9 +7,9 @@
 #include <tuple>
 
 #include "scaling/fit/minimize.h"
-#include "scaling/law/quantile.h"
+#include "scaling/fit/quantile.h"
 #include "tensor/check.h"
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 
 namespace tessera {
 namespace {

@@ -10,8 +10,8 @@
 
 #include <functional>
 
+#include "scaling/fit/estimate.h"
 #include "scaling/fit/fit.h"
-#include "scaling/law/estimate.h"
 
 namespace tessera {
 

@@ -1,8 +1,8 @@
 // Fits a law to runs.
 #pragma once
 
+#include "scaling/fit/form.h"
 #include "scaling/fit/objective.h"
-#include "scaling/law/form.h"
 
 namespace tessera {
 

@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-#include "scaling/law/form.h"
+#include "scaling/fit/form.h"
 
 namespace tessera {
 

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "scaling/fit/fit.h"
-#include "scaling/law/separable.h"
+#include "scaling/fit/separable.h"
 
 namespace tessera {
 

@@ -10,7 +10,7 @@
 
 #include "scaling/fit/minimize.h"
 #include "tensor/check.h"
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 
 namespace tessera {
 namespace {

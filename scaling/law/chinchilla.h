@@ -4,7 +4,7 @@
 // alpha, beta.
 #pragma once
 
-#include "scaling/law/separable.h"
+#include "scaling/fit/separable.h"
 
 namespace tessera {
 

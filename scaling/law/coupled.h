@@ -5,7 +5,7 @@
 // log A, log B, alpha, beta, log gamma.
 #pragma once
 
-#include "scaling/law/form.h"
+#include "scaling/fit/form.h"
 
 namespace tessera {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "scaling/fit/fit.h"
-#include "scaling/law/form.h"
+#include "scaling/fit/form.h"
 
 namespace tessera {
 

@@ -7,7 +7,7 @@
 // b, eta.
 #pragma once
 
-#include "scaling/law/separable.h"
+#include "scaling/fit/separable.h"
 
 namespace tessera {
 

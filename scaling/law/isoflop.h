@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "scaling/law/form.h"
+#include "scaling/fit/form.h"
 #include "scaling/law/power_law.h"
 
 namespace tessera {

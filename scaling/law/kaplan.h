@@ -4,7 +4,7 @@
 // irreducible loss. Theta: log N_c, log D_c, log alpha_N, log alpha_D.
 #pragma once
 
-#include "scaling/law/form.h"
+#include "scaling/fit/form.h"
 
 namespace tessera {
 

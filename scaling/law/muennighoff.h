@@ -9,7 +9,7 @@
 // it is Chinchilla's law. Theta: log E, log A, log B, alpha, beta, log r_N, log r_D.
 #pragma once
 
-#include "scaling/law/separable.h"
+#include "scaling/fit/separable.h"
 
 namespace tessera {
 

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <limits>
 
-#include "scaling/law/quantile.h"
+#include "scaling/fit/quantile.h"
 #include "tensor/check.h"
 
 namespace tessera {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "scaling/law/estimate.h"
+#include "scaling/fit/estimate.h"
 
 namespace tessera {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "scaling/fit/nnls.h"
-#include "scaling/law/starts.h"
+#include "scaling/fit/starts.h"
 
 namespace tessera {
 

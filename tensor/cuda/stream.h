@@ -18,7 +18,7 @@ class Stream {
   Stream& operator=(Stream&&) = delete;
   ~Stream();
 
-  // Whether what is queued is recorded (tensor/cuda/graph.h).
+  // Whether what is queued is recorded (tensor/context/graph.h).
   bool recording() const;
 
   // Blocks the host until all that was queued is done.

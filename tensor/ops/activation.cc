@@ -1,6 +1,6 @@
 #include "tensor/ops/activation.h"
 
-#include "tensor/cuda/has_cuda.h"
+#include "tensor/has_cuda.h"
 #include "tensor/ops/activation_kernels.h"
 #include "tensor/ops/operand.h"
 

@@ -5,7 +5,7 @@
 // Computed in the accumulation dtype, rounded once.
 #pragma once
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

@@ -1,9 +1,9 @@
 #include <cmath>
 #include <numbers>
 
+#include "tensor/context/threads.h"
 #include "tensor/ops/activation_kernels.h"
 #include "tensor/ops/simd_math.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

@@ -3,7 +3,7 @@
 #include <numbers>
 #include <type_traits>
 
-#include "tensor/cuda/elements.h"
+#include "tensor/kernels/elements.h"
 #include "tensor/ops/activation_kernels.h"
 
 namespace tessera {

@@ -1,8 +1,8 @@
 #include <cmath>
 
+#include "tensor/context/threads.h"
 #include "tensor/ops/adamw_constants.h"
 #include "tensor/ops/adamw_kernels.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

@@ -1,7 +1,7 @@
 // Bytes moved an element: 4 reads and 3 writes of the accumulation dtype, one write of the compute dtype: 30 for BF16.
 #include <cmath>
 
-#include "tensor/cuda/elements.h"
+#include "tensor/kernels/elements.h"
 #include "tensor/ops/adamw_constants.h"
 #include "tensor/ops/adamw_kernels.h"
 

@@ -1,7 +1,7 @@
 // Some columns of a matrix, such as the heads of one rank, copied into another matrix.
 #pragma once
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

@@ -1,7 +1,7 @@
 #include <algorithm>
 
+#include "tensor/context/threads.h"
 #include "tensor/ops/columns_kernels.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

@@ -1,7 +1,7 @@
 // Bytes moved an element: one of x's and one of y's. A block takes rows in strides, so that no index is divided.
 #include <type_traits>
 
-#include "tensor/cuda/elements.h"
+#include "tensor/kernels/elements.h"
 #include "tensor/ops/columns_kernels.h"
 
 namespace tessera {

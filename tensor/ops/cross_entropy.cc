@@ -1,6 +1,6 @@
 #include "tensor/ops/cross_entropy.h"
 
-#include "tensor/cuda/has_cuda.h"
+#include "tensor/has_cuda.h"
 #include "tensor/ops/cross_entropy_kernels.h"
 #include "tensor/ops/operand.h"
 

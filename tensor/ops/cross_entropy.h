@@ -3,13 +3,13 @@
 //   loss_t = log sum_v exp(z_tv) - z_t,target(t)        d loss_t / d z_tv = softmax(z_t)_v - [v = target(t)]
 //
 // Rank r holds columns [first_column, first_column + columns) of the logits. Step one finds local statistics, the
-// caller combines them over the ranks (max, then sums), step two turns logits into gradients. model/head does both, a
+// caller combines them over the ranks (max, then sums), step two turns logits into gradients. model/layers/head does both, a
 // tile of tokens at a time. Tokens with target < 0 count nowhere: loss 0, gradient 0.
 #pragma once
 
 #include <span>
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

@@ -2,10 +2,10 @@
 #include <cmath>
 #include <limits>
 
+#include "tensor/context/threads.h"
 #include "tensor/ops/cross_entropy_kernels.h"
 #include "tensor/ops/lanes.h"
 #include "tensor/ops/simd_math.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

@@ -3,8 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "tensor/cuda/block_sum.h"
-#include "tensor/cuda/elements.h"
+#include "tensor/kernels/block_sum.h"
+#include "tensor/kernels/elements.h"
 #include "tensor/ops/cross_entropy_kernels.h"
 
 namespace tessera {

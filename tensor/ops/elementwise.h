@@ -1,7 +1,7 @@
 // Small element-by-element operations. Operands of one call have one size.
 #pragma once
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "tensor/context/threads.h"
 #include "tensor/ops/elementwise_kernels.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

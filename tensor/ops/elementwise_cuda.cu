@@ -2,7 +2,7 @@
 // add_bias 2 times (the bias stays in the cache), zero one.
 #include <type_traits>
 
-#include "tensor/cuda/elements.h"
+#include "tensor/kernels/elements.h"
 #include "tensor/ops/elementwise_kernels.h"
 
 namespace tessera {

@@ -1,6 +1,6 @@
 #include "tensor/ops/embedding.h"
 
-#include "tensor/cuda/has_cuda.h"
+#include "tensor/has_cuda.h"
 #include "tensor/ops/embedding_kernels.h"
 #include "tensor/ops/operand.h"
 

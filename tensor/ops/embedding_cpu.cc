@@ -1,7 +1,7 @@
 #include <cstring>
 
+#include "tensor/context/threads.h"
 #include "tensor/ops/embedding_kernels.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

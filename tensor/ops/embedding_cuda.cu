@@ -3,7 +3,7 @@
 //
 // The gradient is a sum in token order whatever the device does: the host sorts the tokens by row, and a block then
 // owns one row's run of tokens (and some columns) and adds them in order.
-#include "tensor/cuda/elements.h"
+#include "tensor/kernels/elements.h"
 #include "tensor/ops/embedding_kernels.h"
 
 namespace tessera {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tensor/cuda/has_cuda.h"
+#include "tensor/has_cuda.h"
 #include "tensor/ops/norm_kernels.h"
 #include "tensor/ops/operand.h"
 

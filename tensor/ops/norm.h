@@ -6,7 +6,7 @@
 // Statistics are kept and computed in the accumulation dtype.
 #pragma once
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tensor/context/threads.h"
 #include "tensor/ops/lanes.h"
 #include "tensor/ops/norm_kernels.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

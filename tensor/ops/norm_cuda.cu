@@ -3,9 +3,9 @@
 // partial sums of dweight and dbias twice for each block.
 #include <cmath>
 
-#include "tensor/cuda/block_sum.h"
-#include "tensor/cuda/column_sums.h"
-#include "tensor/cuda/elements.h"
+#include "tensor/kernels/block_sum.h"
+#include "tensor/kernels/column_sums.h"
+#include "tensor/kernels/elements.h"
 #include "tensor/ops/norm_kernels.h"
 
 namespace tessera {

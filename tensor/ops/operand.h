@@ -1,7 +1,7 @@
 // What operations check about their operands before they start. Internal to tensor/ops.
 #pragma once
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

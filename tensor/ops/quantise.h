@@ -13,7 +13,7 @@
 // An amax that is not finite makes the scale and all values NaN, so that what is computed with them is found out.
 #pragma once
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "tensor/context/threads.h"
 #include "tensor/ops/quantise_kernels.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <bit>
 
-#include "tensor/cuda/block_sum.h"
-#include "tensor/cuda/elements.h"
+#include "tensor/kernels/block_sum.h"
+#include "tensor/kernels/elements.h"
 #include "tensor/ops/quantise_kernels.h"
 
 namespace tessera {

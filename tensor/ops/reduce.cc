@@ -1,6 +1,6 @@
 #include "tensor/ops/reduce.h"
 
-#include "tensor/cuda/has_cuda.h"
+#include "tensor/has_cuda.h"
 #include "tensor/ops/operand.h"
 #include "tensor/ops/reduce_kernels.h"
 

@@ -2,7 +2,7 @@
 // input.
 #pragma once
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

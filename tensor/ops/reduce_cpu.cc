@@ -6,9 +6,9 @@
 #include <limits>
 #include <type_traits>
 
+#include "tensor/context/threads.h"
 #include "tensor/ops/lanes.h"
 #include "tensor/ops/reduce_kernels.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

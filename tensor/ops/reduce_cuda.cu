@@ -4,9 +4,9 @@
 #include <limits>
 #include <type_traits>
 
-#include "tensor/cuda/block_sum.h"
-#include "tensor/cuda/column_sums.h"
-#include "tensor/cuda/elements.h"
+#include "tensor/kernels/block_sum.h"
+#include "tensor/kernels/column_sums.h"
+#include "tensor/kernels/elements.h"
 #include "tensor/ops/reduce_kernels.h"
 
 namespace tessera {

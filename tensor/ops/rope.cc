@@ -1,6 +1,6 @@
 #include "tensor/ops/rope.h"
 
-#include "tensor/cuda/has_cuda.h"
+#include "tensor/has_cuda.h"
 #include "tensor/ops/operand.h"
 #include "tensor/ops/rope_kernels.h"
 

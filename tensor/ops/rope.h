@@ -12,7 +12,7 @@
 
 #include <span>
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tensor/tensor.h"
 
 namespace tessera {

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "tensor/context/threads.h"
 #include "tensor/ops/rope_kernels.h"
-#include "tensor/threads.h"
 
 namespace tessera {
 namespace {

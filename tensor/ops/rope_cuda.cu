@@ -2,7 +2,7 @@
 // table's row of the token is read once from memory and then from the cache by each head.
 #include <cmath>
 
-#include "tensor/cuda/elements.h"
+#include "tensor/kernels/elements.h"
 #include "tensor/ops/rope_kernels.h"
 
 namespace tessera {

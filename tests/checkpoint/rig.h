@@ -13,11 +13,12 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/format/names.h"
 #include "checkpoint/load.h"
-#include "checkpoint/names.h"
 #include "checkpoint/save.h"
 #include "checkpoint/sharing.h"
-#include "parallel/comm_threads.h"
+#include "parallel/comm/comm_threads.h"
+#include "tests/support/message_of.h"
 
 namespace tessera {
 
@@ -234,19 +235,6 @@ inline void spill(const std::string& path, const std::string& bytes) {
   PosixStorage().write_file(path, std::as_bytes(std::span(bytes)));
 }
 
-// What `body` throws, which must be an E.
-template <class E>
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const E& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    ADD_FAILURE() << "another error was thrown: " << error.what();
-    return "";
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
+using testing::message_of;
 
 }  // namespace tessera

@@ -3,8 +3,8 @@
 #include <chrono>
 #include <thread>
 
-#include "checkpoint/manifest.h"
-#include "checkpoint/manifest.pb.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/format/manifest.pb.h"
 #include "checkpoint/scan.h"
 #include "tests/checkpoint/rig.h"
 

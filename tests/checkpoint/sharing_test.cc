@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "parallel/comm_threads.h"
+#include "parallel/comm/comm_threads.h"
 #include "tests/checkpoint/layouts.h"
 
 namespace tessera {

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "checkpoint/manifest.h"
-#include "checkpoint/manifest.pb.h"
-#include "checkpoint/shard_index.h"
+#include "checkpoint/format/manifest.h"
+#include "checkpoint/format/manifest.pb.h"
+#include "checkpoint/format/shard_index.h"
 #include "tests/checkpoint/rig.h"
 
 namespace tessera {

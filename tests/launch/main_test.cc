@@ -7,7 +7,8 @@
 #include <fstream>
 #include <string>
 
-#include "launch/version.h"
+#include "launch/process/version.h"
+#include "tests/support/program.h"
 
 namespace tessera {
 namespace {
@@ -28,7 +29,7 @@ Outcome shell(const std::string& command) {
   return outcome;
 }
 
-const std::string kProgram = std::string(TESSERA_BINARY_DIR) + "/tessera";
+const std::string kProgram = testing::binary_dir() + "/tessera";
 
 std::string mpirun(int ranks) {
   return "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe --bind-to none -np " +

@@ -2,7 +2,7 @@
 // costs.
 #include <gtest/gtest.h>
 
-#include "parallel/comm_threads.h"
+#include "parallel/comm/comm_threads.h"
 #include "tests/model/whole_model.h"
 #include "tests/support/recording_comm.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "model/shape.h"
+#include "model/shape/shape.h"
 #include "parallel/parameter.h"
 
 namespace tessera::testing {

@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "model/layer.h"
+#include "model/layers/layer.h"
 #include "parallel/batch.h"
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 
 namespace tessera::testing {
 

@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "parallel/comm_threads.h"
+#include "parallel/comm/comm_threads.h"
 #include "tests/model/reference_model.h"
 #include "tests/model/whole_model.h"
 #include "tests/support/central_difference.h"

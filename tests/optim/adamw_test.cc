@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "optim/optim.pb.h"
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 
 namespace tessera {
 namespace {

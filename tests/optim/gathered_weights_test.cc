@@ -4,8 +4,8 @@
 
 #include <memory>
 
-#include "parallel/comm_threads.h"
-#include "parallel/schedule_text.h"
+#include "parallel/comm/comm_threads.h"
+#include "parallel/schedule/text.h"
 
 namespace tessera {
 namespace {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 #include "tests/support/ranks.h"
 
 namespace tessera::testing {

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 #include "tests/support/device.h"
 #include "tests/support/ranks.h"
 

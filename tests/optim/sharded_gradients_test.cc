@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "parallel/comm_threads.h"
+#include "parallel/comm/comm_threads.h"
 
 namespace tessera {
 namespace {

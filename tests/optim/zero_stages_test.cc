@@ -10,8 +10,8 @@
 
 #include "optim/optim.pb.h"
 #include "optim/zero.h"
-#include "parallel/comm_threads.h"
-#include "parallel/schedule_text.h"
+#include "parallel/comm/comm_threads.h"
+#include "parallel/schedule/text.h"
 #include "tests/optim/small_model.h"
 #include "tests/support/allocations.h"
 

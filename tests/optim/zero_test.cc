@@ -10,7 +10,7 @@
 
 #include "optim/adamw.h"
 #include "optim/optim.pb.h"
-#include "parallel/comm_threads.h"
+#include "parallel/comm/comm_threads.h"
 #include "tests/optim/adamw_golden.h"
 #include "tests/optim/small_model.h"
 #include "tests/support/allocations.h"

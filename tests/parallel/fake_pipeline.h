@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "parallel/pipeline.h"
-#include "parallel/schedule_blocks.h"
-#include "parallel/schedule_generate.h"
-#include "parallel/schedule_passes.h"
-#include "parallel/schedule_text.h"
-#include "parallel/schedule_verify.h"
+#include "parallel/schedule/blocks.h"
+#include "parallel/schedule/generate.h"
+#include "parallel/schedule/passes.h"
+#include "parallel/schedule/text.h"
+#include "parallel/schedule/verify.h"
 
 namespace tessera {
 

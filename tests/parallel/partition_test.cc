@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "tensor/check.h"
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 
 namespace tessera {
 namespace {
@@ -20,8 +20,8 @@ std::vector<int> sizes(const std::vector<StagePart>& parts) {
 double costliest(const std::vector<int>& sizes, const ModelCost& cost) {
   double most = 0;
   for (size_t s = 0; s < sizes.size(); ++s) {
-    most = std::max(most, sizes[s] * cost.block + (s == 0 ? cost.embedding : 0.0) +
-                              (s + 1 == sizes.size() ? cost.head : 0.0));
+    most = std::max(
+        most, sizes[s] * cost.block + (s == 0 ? cost.embedding : 0.0) + (s + 1 == sizes.size() ? cost.head : 0.0));
   }
   return most;
 }

@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "parallel/schedule_blocks.h"
-#include "parallel/schedule_generate.h"
-#include "parallel/schedule_passes.h"
-#include "parallel/schedule_text.h"
-#include "parallel/schedule_verify.h"
+#include "parallel/schedule/blocks.h"
+#include "parallel/schedule/generate.h"
+#include "parallel/schedule/passes.h"
+#include "parallel/schedule/text.h"
+#include "parallel/schedule/verify.h"
 #include "tests/parallel/fake_pipeline.h"
 #include "tests/support/ranks.h"
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "scaling/law/forms.h"
 #include "scaling/plan.h"
 #include "tensor/check.h"
 #include "tests/scaling/ladder.h"

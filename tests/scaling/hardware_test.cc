@@ -6,13 +6,14 @@
 
 #include "scaling/hardware.pb.h"
 #include "tensor/check.h"
+#include "tests/support/program.h"
 
 namespace tessera {
 namespace {
 
 TEST(Hardware, EveryDescriptionIsReadAndSaysItsSource) {
   int count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(TESSERA_SOURCE_DIR "/configs/hardware")) {
+  for (const auto& entry : std::filesystem::directory_iterator(testing::source_dir() + "/configs/hardware")) {
     HardwareConfig hardware;
     read_hardware(entry.path(), hardware);
     EXPECT_FALSE(hardware.name().empty()) << entry.path();
@@ -25,7 +26,7 @@ TEST(Hardware, EveryDescriptionIsReadAndSaysItsSource) {
   }
   EXPECT_GE(count, 6);
   HardwareConfig h100;
-  read_hardware(TESSERA_SOURCE_DIR "/configs/hardware/h100.textproto", h100);
+  read_hardware(testing::source_dir() + "/configs/hardware/h100.textproto", h100);
   EXPECT_EQ(h100.bf16_flops(), 989e12);
 }
 

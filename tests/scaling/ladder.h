@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "scaling/law/form.h"
-#include "tensor/random.h"
+#include "scaling/fit/form.h"
+#include "tensor/context/random.h"
 
 namespace tessera::testing {
 

@@ -8,7 +8,7 @@
 #include <new>
 #include <vector>
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 
 namespace tessera::testing {
 

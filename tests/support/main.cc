@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "parallel/comm_mpi.h"
+#include "parallel/comm/comm_mpi.h"
 #include "tests/support/ranks.h"
 
 namespace {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 #include "tensor/tensor.h"
 #include "tests/support/device.h"
 

@@ -18,8 +18,11 @@ int exit_code(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) 
 
 }  // namespace
 
+std::string source_dir() { return TESSERA_SOURCE_DIR; }
+std::string binary_dir() { return TESSERA_BINARY_DIR; }
+
 std::string program_command(const std::string& arguments, int ranks) {
-  const std::string program = std::string(TESSERA_BINARY_DIR) + "/tessera " + arguments;
+  const std::string program = binary_dir() + "/tessera " + arguments;
   if (ranks == 0) return program;
   return mpirun(ranks) + program;
 }

@@ -30,6 +30,10 @@ int kill_program_when(const std::string& arguments, int ranks, const std::string
 ProgramResult disturb_program(const std::string& arguments, int ranks, const std::string& file, const std::string& text,
                               const std::function<void(int process)>& action);
 
+// Roots of the sources and of this build, without a slash at the end.
+std::string source_dir();
+std::string binary_dir();
+
 // Content of a file; empty when it is missing.
 std::string read_whole(const std::string& path);
 

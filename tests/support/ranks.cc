@@ -7,8 +7,8 @@
 #include <exception>
 #include <thread>
 
-#include "parallel/comm_mpi.h"
-#include "parallel/comm_threads.h"
+#include "parallel/comm/comm_mpi.h"
+#include "parallel/comm/comm_threads.h"
 
 namespace tessera::testing {
 namespace {

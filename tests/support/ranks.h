@@ -4,8 +4,8 @@
 
 #include <functional>
 
-#include "parallel/comm.h"
-#include "tensor/context.h"
+#include "parallel/comm/comm.h"
+#include "tensor/context/context.h"
 
 namespace tessera {
 class MpiSession;

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tests/support/device.h"
 #include "tests/support/operand.h"
 

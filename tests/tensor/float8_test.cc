@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 
 namespace tessera {
 namespace {

@@ -173,7 +173,7 @@ TEST(CheckpointCommand, H5pyFindsWhatInspectTells) {
   const std::string checkpoint = folder + "/step-00000010";
   spill(other, run({"inspect", checkpoint, "--json"}).last_line().dump());
   const auto result = testing::run_shell(fmt::format("/usr/bin/python3 {}/tests/launch/commands/h5py_inspects.py {} {}",
-                                                     TESSERA_SOURCE_DIR, checkpoint, other));
+                                                     testing::source_dir(), checkpoint, other));
   if (result.code == 77 || result.code == 127) GTEST_SKIP() << "needs /usr/bin/python3 with h5py (python3-h5py)";
   EXPECT_EQ(result.code, 0) << result.output;
 }

@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/commands/command.h"
-#include "parallel/schedule_generate.h"
-#include "parallel/schedule_text.h"
+#include "parallel/schedule/generate.h"
+#include "parallel/schedule/text.h"
 #include "tensor/check.h"
 #include "tests/support/program.h"
 

@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "tests/support/program.h"
+
 namespace tessera {
 namespace {
 
@@ -19,7 +21,8 @@ struct Outcome {
 // `input | tessera tokenizer ARGUMENTS`, where input is a shell command; standard error is mixed in only on failure.
 Outcome tokenizer(const std::string& arguments, const std::string& input = "true") {
   const std::string errors = testing::TempDir() + "tokenizer_errors";
-  const std::string command = input + " | " + TESSERA_BINARY_DIR + "/tessera tokenizer " + arguments + " 2>" + errors;
+  const std::string command =
+      input + " | " + testing::binary_dir() + "/tessera tokenizer " + arguments + " 2>" + errors;
   Outcome outcome;
   FILE* pipe = ::popen(command.c_str(), "r");
   if (pipe == nullptr) return outcome;

@@ -9,13 +9,14 @@
 #include "launch/config/resolve.h"
 #include "launch/run.pb.h"
 #include "tensor/check.h"
-#include "tensor/random.h"
+#include "tensor/context/random.h"
+#include "tests/support/program.h"
 
 namespace tessera {
 namespace {
 
 std::string example() {
-  std::ifstream file(std::string(TESSERA_SOURCE_DIR) + "/configs/demo.textproto");
+  std::ifstream file(testing::source_dir() + "/configs/demo.textproto");
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();

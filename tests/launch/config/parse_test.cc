@@ -4,7 +4,7 @@
 
 #include "launch/config/text.h"
 #include "launch/run.pb.h"
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 
 namespace tessera {
 namespace {

@@ -5,11 +5,11 @@
 #include <set>
 #include <string>
 
-#include "launch/assembly.h"
-#include "launch/bench/synthetic_source.h"
+#include "data/order/synthetic_source.h"
 #include "launch/config/resolve.h"
 #include "launch/run.pb.h"
-#include "parallel/comm_threads.h"
+#include "launch/run/assembly.h"
+#include "parallel/comm/comm_threads.h"
 #include "tests/launch/cuda/device_run.h"
 #include "tests/support/grid/memory.h"
 

@@ -6,7 +6,8 @@
 #include <sstream>
 #include <string>
 
-#include "tests/launch/small_run.h"
+#include "tests/launch/run/small_run.h"
+#include "tests/support/program.h"
 
 namespace tessera::testing {
 namespace {
@@ -22,7 +23,7 @@ class DeviceProgram : public SmallRun {
     return run_shell(mpirun(ranks) + "sh -c 'exec env " + environment + " " + program(more) + "'");
   }
   static std::string program(const std::string& more) {
-    return std::string(TESSERA_BINARY_DIR) + "/tests/tessera_grid " +
+    return testing::binary_dir() + "/tests/tessera_grid " +
            arguments("run", "--set run.device=CUDA --set run.steps=1 " + more);
   }
   // What is said on lines of errors.

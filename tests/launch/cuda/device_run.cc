@@ -6,12 +6,12 @@
 #include <cmath>
 #include <memory>
 
-#include "launch/assembly.h"
-#include "launch/bench/synthetic_source.h"
+#include "data/order/synthetic_source.h"
 #include "launch/config/resolve.h"
 #include "launch/run.pb.h"
-#include "parallel/comm_threads.h"
-#include "tensor/copy.h"
+#include "launch/run/assembly.h"
+#include "parallel/comm/comm_threads.h"
+#include "tensor/context/copy.h"
 
 namespace tessera::testing_device {
 

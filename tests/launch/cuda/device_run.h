@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "parallel/device_link.h"
-#include "tensor/context.h"
+#include "parallel/comm/device_link.h"
+#include "tensor/context/context.h"
 #include "tests/support/grid/streams.h"
 
 namespace tessera {

@@ -4,13 +4,13 @@
 
 #include <cmath>
 
-#include "launch/assembly.h"
 #include "launch/config/resolve.h"
-#include "launch/gpu.h"
-#include "launch/host_state.h"
 #include "launch/run.pb.h"
-#include "parallel/comm_threads.h"
-#include "tensor/ops/attention.h"
+#include "launch/run/assembly.h"
+#include "launch/run/gpu.h"
+#include "launch/run/host_state.h"
+#include "parallel/comm/comm_threads.h"
+#include "tensor/ops/attention/attention.h"
 #include "tests/launch/cuda/device_run.h"
 
 namespace tessera {

@@ -187,7 +187,7 @@ TEST(Tensorboard, AResumeIsALaterFileThatStartsASession) {
   EXPECT_EQ(decode_event(records[1]).step, 41);
 }
 
-TEST(Tensorboard, AResumedRunReplacesItsLaterSteps) {  // read by tests/launch/tensorboard_reads.py
+TEST(Tensorboard, AResumedRunReplacesItsLaterSteps) {  // read by tests/launch/metrics/tensorboard_reads.py
   const std::string directory = fresh_directory("tensorboard_replaces");
   const auto write = [&](int64_t resumed, int64_t first, int64_t last, double offset) {
     TensorboardWriter writer(directory, resumed);

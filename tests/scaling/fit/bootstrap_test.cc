@@ -4,8 +4,9 @@
 
 #include <cmath>
 
-#include "scaling/law/quantile.h"
-#include "tests/scaling/coverage.h"
+#include "scaling/fit/quantile.h"
+#include "scaling/law/forms.h"
+#include "tests/scaling/fit/coverage.h"
 
 namespace tessera {
 namespace {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "scaling/fit/projection.h"
+#include "scaling/law/forms.h"
 #include "tensor/check.h"
 #include "tests/scaling/ladder.h"
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "scaling/law/forms.h"
 #include "tensor/check.h"
 #include "tests/scaling/ladder.h"
 

@@ -7,12 +7,13 @@
 
 #include "scaling/fit/projection.h"
 #include "scaling/runs.h"
+#include "tests/support/program.h"
 
 namespace tessera {
 namespace {
 
 TEST(Gadre, PredictsTheLargeRunsOfThePaperFromItsFiveCheapOnes) {
-  const RunTable table = read_runs(TESSERA_SOURCE_DIR "/tests/scaling/gadre_redpajama.csv");
+  const RunTable table = read_runs(testing::source_dir() + "/tests/scaling/gadre_redpajama.csv");
   std::vector<Sample> cheap;
   const tessera::Run* overtrained = nullptr;
   const tessera::Run* large = nullptr;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "scaling/law/forms.h"
 #include "tensor/check.h"
 
 namespace tessera {

@@ -4,9 +4,9 @@
 
 #include <cmath>
 
-#include "scaling/law/quantile.h"
+#include "scaling/fit/quantile.h"
 #include "tensor/check.h"
-#include "tensor/random.h"
+#include "tensor/context/random.h"
 
 namespace tessera {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <string>
 
-#include "parallel/device_link.h"
+#include "parallel/comm/device_link.h"
 #include "tests/support/ranks.h"
 
 using tessera::Comm, tessera::Context, tessera::Device, tessera::DeviceLink, tessera::DeviceSums,

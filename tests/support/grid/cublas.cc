@@ -1,4 +1,4 @@
-// libcublasLt for tests: the entry points that tensor/ops/gemm_cuda.cc finds by name, with plain loops on the emulated
+// libcublasLt for tests: the entry points that tensor/ops/gemm/gemm_cuda.cc finds by name, with plain loops on the emulated
 // device's memory. It takes matrices, scales, biases and epilogues as cuBLASLt's documentation has them, in columns:
 // D [m, n] = epilogue(alpha scale_a scale_b op(A) op(B) + beta C), element (i, j) of a matrix at i + j * ld.
 //

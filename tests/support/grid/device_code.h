@@ -1,5 +1,5 @@
-// CUDA's words and tensor/cuda/device_code.h's names for the host compiler: kernels call these and the emulator runs
-// them. Found as <grid/device_code.h> by tensor/cuda/kernel.h.
+// CUDA's words and tensor/kernels/device_code.h's names for the host compiler: kernels call these and the emulator runs
+// them. Found as <grid/device_code.h> by tensor/kernels/kernel.h.
 #pragma once
 
 #include <array>
@@ -8,7 +8,7 @@
 #include <cstring>
 #include <string>
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 #include "tensor/dtype.h"
 #include "tests/support/grid/grid.h"
 #include "tests/support/grid/streams.h"

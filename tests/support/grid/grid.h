@@ -12,7 +12,7 @@
 #include <map>
 #include <string>
 
-#include "tensor/threads.h"
+#include "tensor/context/threads.h"
 
 struct dim3 {
   unsigned int x = 1, y = 1, z = 1;

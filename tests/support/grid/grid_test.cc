@@ -11,8 +11,8 @@
 #include <set>
 #include <vector>
 
-#include "tensor/cuda/block_sum.h"
-#include "tensor/cuda/kernel.h"
+#include "tensor/kernels/block_sum.h"
+#include "tensor/kernels/kernel.h"
 
 namespace tessera {
 namespace {

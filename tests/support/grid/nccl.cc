@@ -24,7 +24,7 @@
 #include <utility>
 #include <vector>
 
-#include "parallel/reduction.h"
+#include "parallel/comm/reduction.h"
 #include "tests/support/grid/memory.h"
 #include "tests/support/grid/nccl_group.h"
 #include "tests/support/grid/streams.h"

@@ -5,10 +5,10 @@
 #include <numbers>
 
 #include "tensor/check.h"
-#include "tensor/context.h"
-#include "tensor/cuda/runtime.h"
-#include "tensor/ops/gemm_cuda.h"
-#include "tensor/ops/gemm_fp8_kernels.h"
+#include "tensor/context/context.h"
+#include "tensor/context/runtime.h"
+#include "tensor/ops/gemm/gemm_cuda.h"
+#include "tensor/ops/gemm/gemm_fp8_kernels.h"
 #include "tests/support/grid/memory.h"
 #include "tests/support/grid/streams.h"
 

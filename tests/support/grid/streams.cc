@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "tensor/check.h"
-#include "tensor/cuda/graph.h"
+#include "tensor/context/graph.h"
 #include "tensor/cuda/stream.h"
 #include "tests/support/grid/memory.h"
 

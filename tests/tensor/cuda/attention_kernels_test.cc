@@ -6,7 +6,7 @@
 #include <string>
 
 #include "tests/support/grid/grid.h"
-#include "tests/tensor/ops/attention_case.h"
+#include "tests/tensor/ops/attention/attention_case.h"
 
 namespace tessera {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tensor/context.h"
+#include "tensor/context/context.h"
 
 namespace tessera {
 namespace {

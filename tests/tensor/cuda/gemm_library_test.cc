@@ -5,8 +5,8 @@
 #include <string>
 
 #include "tensor/check.h"
-#include "tensor/ops/gemm.h"
-#include "tensor/ops/gemm_gelu.h"
+#include "tensor/ops/gemm/gemm.h"
+#include "tensor/ops/gemm/gemm_gelu.h"
 #include "tests/support/operand.h"
 
 extern "C" int fake_cublas_alive();

@@ -3,7 +3,7 @@
 
 #include "tensor/ops/activation.h"
 #include "tensor/ops/adamw.h"
-#include "tensor/ops/attention_merge.h"
+#include "tensor/ops/attention/attention_merge.h"
 #include "tensor/ops/columns.h"
 #include "tensor/ops/cross_entropy.h"
 #include "tensor/ops/elementwise.h"

@@ -1,0 +1,24 @@
+// A trained model from a checkpoint: what eval and generate start from.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "checkpoint/reader.h"
+#include "launch/run/assembly.h"
+
+namespace tessera {
+
+class RunConfig;  // launch/run.proto
+
+// The checkpoint that `path` names: a checkpoint itself, a checkpoints/ folder, or a run directory (the newest valid
+// one). Warnings about passed-over ones go to standard error, on rank 0. Throws CheckpointError when there is none.
+std::string find_checkpoint(Comm& world, const std::string& path);
+
+// Overwrites config with the one that the checkpoint was trained with.
+void read_checkpoint_config(const std::string& checkpoint, RunConfig& config, CheckpointInfo& info);
+
+// Loads the weights (not the moments) into the parts, whatever layout wrote them. Collective over the world.
+void load_weights(Comm& world, const std::string& checkpoint, Assembly& parts);
+
+}  // namespace tessera

@@ -1,0 +1,14 @@
+// Tokenizers as users name them: a tokenizer.json, or "bytes" for the one that needs no file.
+#pragma once
+
+#include <string>
+
+#include "data/tokenizer/tokenizer.h"
+
+namespace tessera {
+
+inline Tokenizer open_tokenizer(const std::string& name) {
+  return name == "bytes" ? Tokenizer::bytes() : Tokenizer::load(name);
+}
+
+}  // namespace tessera

@@ -1,0 +1,142 @@
+#include "model/attention/attention.h"
+
+#include <algorithm>
+
+#include "tensor/ops/rope.h"
+
+namespace tessera {
+Attention::Attention(const ModelShape& shape, const LayerAttention& kind, const std::string& name, ProductFormat format)
+    : shape_(shape),
+      layout_(shape.local_heads()),
+      qkv_(shape, name + ".qkv", {shape.kv_heads, shape.heads / shape.kv_heads + 2, shape.head_dim, shape.hidden},
+           format),
+      out_(shape, name + ".out", shape.heads * shape.head_dim, shape.hidden, format),
+      attention_(shape, kind) {}
+
+AttentionGradients Attention::heads_in(const Tensor& qkv) const {
+  const Tensor flat = qkv.reshape({qkv.size()});
+  const int64_t head = shape_.slots * shape_.head_dim;
+  const int64_t q = layout_.q_heads() * head, kv = layout_.kv_heads * head;
+  return {flat.rows(0, q).reshape({layout_.q_heads(), shape_.slots, shape_.head_dim}),
+          flat.rows(q, q + kv).reshape({layout_.kv_heads, shape_.slots, shape_.head_dim}),
+          flat.rows(q + kv, q + 2 * kv).reshape({layout_.kv_heads, shape_.slots, shape_.head_dim})};
+}
+
+void Attention::forward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const Saved& saved,
+                        const Tensor& y) const {
+  project(run, plan, x, saved);
+  attend(run, plan, saved);
+  output(run, saved, y);
+}
+
+void Attention::project(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const Saved& saved) const {
+  const AttentionGradients heads = heads_in(saved.qkv);
+  ArenaScope scope(run.context.workspace());
+  const Tensor projected = run.context.workspace().take({shape_.slots, layout_.width()}, shape_.compute);
+  qkv_.forward(run, x, projected);
+  split_heads(run.context, projected, layout_, plan.rope(), heads.q, heads.k, heads.v);
+}
+
+void Attention::attend(LayerRun run, const MicrobatchPlan& plan, const Saved& saved) const {
+  const AttentionGradients heads = heads_in(saved.qkv);
+  attention_.forward(run, plan, {heads.q, heads.k, heads.v},
+                     saved.out.reshape({shape_.slots, layout_.q_heads(), shape_.head_dim}), saved.lse);
+}
+
+void Attention::attend_backward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dout,
+                                const Saved& saved) const {
+  ArenaScope scope(run.context.workspace());
+  const AttentionGradients heads = heads_in(saved.qkv);
+  const AttentionGradients gradients = heads_in(run.context.workspace().take(saved.qkv.shape(), shape_.compute));
+  const Shape by_head{shape_.slots, layout_.q_heads(), shape_.head_dim};
+  attention_.backward(run, plan, {heads.q, heads.k, heads.v}, saved.out.reshape(by_head), saved.lse,
+                      dout.reshape(by_head), gradients);
+  split_heads_backward(run.context, gradients.q, gradients.k, gradients.v, layout_, plan.rope(), saved.qkv);
+}
+
+void Attention::backward_input(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dy, const Saved& saved,
+                               const Tensor& dx) const {
+  ArenaScope scope(run.context.workspace());
+  const Tensor dout = run.context.workspace().take(saved.out.shape(), shape_.compute);
+  {
+    ArenaScope inner(run.context.workspace());
+    out_.backward_input(run, gather_tokens(run.context, run.tp, dy), dout);
+  }
+  attend_backward(run, plan, dout, saved);
+  qkv_.backward_input(run, saved.qkv, dx).wait();
+}
+
+void Attention::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x, const Saved& saved,
+                                TokenGathers& all) {
+  out_.backward_weight(run, all.of(dy), saved.out);
+  qkv_.backward_weight(run, saved.qkv, all.of(x));
+}
+
+void Attention::backward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dy, const ConstTensor& x,
+                         const Saved& saved, const Tensor& dx) {
+  ArenaScope scope(run.context.workspace());
+  const ConstTensor gathered[] = {dy, x};
+  TokenGathers all(run.context, run.tp, gathered);
+  const Tensor dout = run.context.workspace().take(saved.out.shape(), shape_.compute);
+  const ConstTensor dy_all = all.of(dy);
+  out_.backward_input(run, dy_all, dout);
+  out_.backward_weight(run, dy_all, saved.out);
+  attend_backward(run, plan, dout, saved);
+  Request sum = qkv_.backward_input(run, saved.qkv, dx);
+  qkv_.backward_weight(run, saved.qkv, all.of(x));
+  sum.wait();
+}
+
+void Attention::allocate_projected(Arena& arena, Saved& saved) const {
+  saved.qkv = arena.take({shape_.slots, layout_.width()}, shape_.compute);
+}
+
+void Attention::allocate_attended(Arena& arena, Saved& saved) const {
+  saved.out = arena.take({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute);
+  saved.lse = arena.take({layout_.q_heads(), shape_.slots}, shape_.accumulation());
+}
+
+void Attention::prepare(Context& context) const {
+  qkv_.prepare(context);
+  out_.prepare(context);
+}
+
+int64_t Attention::attend_backward_workspace(const Context& context) const {
+  return Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) + attention_.workspace(context);
+}
+
+int64_t Attention::forward_workspace(const Context& context) const {
+  return std::max({Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) + qkv_.forward_workspace(),
+                   attention_.workspace(context), out_.forward_workspace()});
+}
+
+int64_t Attention::backward_input_workspace(const Context& context) const {
+  const int64_t dy = gather_workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute);
+  return Arena::bytes({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute) +
+         std::max({dy + out_.backward_input_workspace(), attend_backward_workspace(context),
+                   qkv_.backward_input_workspace()});
+}
+
+int64_t Attention::backward_weight_workspace() const {
+  return std::max(qkv_.backward_weight_workspace(), out_.backward_weight_workspace());
+}
+
+int64_t Attention::backward_workspace(const Context& context) const {
+  return TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute) +
+         Arena::bytes({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute) +
+         std::max({out_.backward_input_workspace(), out_.backward_weight_workspace(),
+                   attend_backward_workspace(context), qkv_.backward_workspace()});
+}
+
+Cost Attention::cost() const {
+  Cost cost = qkv_.cost() + out_.cost();
+  cost.most_exchanged = attention_.most_sent();
+  return cost;
+}
+
+void Attention::add_parameters(Parameters& parameters) {
+  qkv_.add_parameters(parameters);
+  out_.add_parameters(parameters);
+}
+
+}  // namespace tessera

@@ -1,0 +1,51 @@
+#include "model/layers/layer.h"
+
+namespace tessera {
+
+Cost& Cost::operator+=(const Cost& other) {
+  parameters += other.parameters;
+  matrix_flops += other.matrix_flops;
+  forward_sent += other.forward_sent;
+  backward_input_sent += other.backward_input_sent;
+  backward_weight_sent += other.backward_weight_sent;
+  most_exchanged += other.most_exchanged;
+  backward_sent += other.backward_sent;
+  return *this;
+}
+
+Cost operator+(Cost a, const Cost& b) { return a += b; }
+
+int64_t tp_sent(const ModelShape& shape, int64_t elements) {
+  return elements * size_of(shape.compute) / shape.tp * (shape.tp - 1);
+}
+
+int64_t tp_all_reduce_sent(const ModelShape& shape, int64_t elements, DType dtype) {
+  if (shape.tp == 1) return 0;
+  const int64_t own = shard({0, elements}, shape.tp, shape.tp_rank).size();
+  return (elements + (shape.tp - 2) * own) * size_of(dtype);
+}
+
+ConstTensor own_tokens(const ModelShape& shape, const ConstTensor& x) {
+  return x.rows(shape.tp_rank * shape.local_slots(), (shape.tp_rank + 1) * shape.local_slots());
+}
+
+Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global) {
+  Parameter parameter;
+  parameter.name = std::move(name);
+  parameter.global_shape = global;
+  parameter.rows = shard({0, global[0]}, shape.tp, shape.tp_rank);
+  parameter.replicas = {Axis::Dp, Axis::Cp};
+  parameter.standard_deviation = shape.initializer_range;
+  return parameter;
+}
+
+Parameter whole_parameter(std::string name, const Shape& global) {
+  Parameter parameter;
+  parameter.name = std::move(name);
+  parameter.global_shape = global;
+  parameter.rows = {0, global[0]};
+  parameter.replicas = {Axis::Dp, Axis::Cp, Axis::Tp};
+  return parameter;
+}
+
+}  // namespace tessera

@@ -1,0 +1,107 @@
+// The sizes of a model on one rank, worked out once from the resolved config and the rank's place in the mesh.
+//
+// Letters used in the headers of this folder:
+//   slots    token slots of a microbatch on this context-parallel rank (parallel/context/plan.h)
+//   hidden   width of the residual stream
+//   ffn      width of the MLP
+//   tp       tensor-parallel ranks; between blocks a rank holds slots/tp tokens
+//   cp       context-parallel ranks
+//
+// Maximal update parametrisation (Yang et al. 2022, "Tensor Programs V", table 8, for Adam): with r = hidden /
+// mup_base_width, m the output and a the attention multiplier,
+//
+//                                        standard            maximal update
+//   embedding, positions, norms, biases  as stated           as stated: deviation and learning rate know no width
+//   matrices inside blocks: deviation    initializer_range   initializer_range / sqrt(r)
+//                           learning     learning_rate       learning_rate / r, and weight decay as if it were not
+//   logits                               W h                 (m / r) W h
+//   attention scores                     q k / sqrt(d)       a q k / d
+//
+// Nothing else knows of it: a shard of a matrix has its deviation and its rate, whatever the mesh.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model/shape/context_exchange.h"
+#include "parallel/context/plan.h"
+#include "tensor/dtype.h"
+#include "tensor/interval.h"
+#include "tensor/ops/rope.h"
+
+namespace tessera {
+
+class ModelConfig;  // model/model.proto
+
+enum class NormKind : uint8_t { Rms, Layer };
+enum class MlpKind : uint8_t { SwiGlu, Gelu };
+enum class PositionKind : uint8_t { Rope, Learned };
+enum class BiasKind : uint8_t { None, Bias };
+
+// What the products of a linear layer multiply: its operands as they are, or quantised to 8 bits
+// (model/layers/linear_products.h).
+enum class ProductFormat : uint8_t { Compute, Fp8 };
+
+// How a layer attends: what tells kinds of layers apart.
+struct LayerAttention {
+  int64_t window = 0;  // 0: none
+  ContextExchange exchange;
+
+  bool operator==(const LayerAttention&) const = default;
+};
+
+struct ModelShape {
+  // The family's choices.
+  NormKind norm = NormKind::Rms;
+  MlpKind mlp = MlpKind::SwiGlu;
+  PositionKind position = PositionKind::Rope;
+  BiasKind bias = BiasKind::None;
+  bool tied = false;  // head and embedding share one table
+
+  // Global sizes.
+  int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, positions = 0;
+  std::vector<int64_t> windows;  // by layer, 0: none; empty: none has one
+  double rope_theta = 10000, norm_epsilon = 1e-5, initializer_range = 0.02;
+  // Of the parametrisation.
+  double width_ratio = 1;           // r
+  double output_scale = 1;          // of the logits
+  double attention_multiplier = 0;  // a; 0: the standard scale
+
+  // This rank.
+  int tp = 1, tp_rank = 0;
+  int cp = 1, cp_rank = 0;
+  std::vector<ContextExchange> exchanges;  // by layer; empty: all gather
+  int64_t slots = 0;
+  DType compute = DType::F32;
+  // Of blocks between the first and the last. Those two, the embedding and the head keep to the compute dtype: what
+  // enters and leaves the network is the most sensitive to rounding.
+  ProductFormat inner_products = ProductFormat::Compute;
+
+  DType accumulation() const { return accumulation_dtype(compute); }
+  int64_t local_slots() const { return slots / tp; }
+  int64_t local_ffn() const { return ffn / tp; }
+  HeadLayout local_heads() const { return {kv_heads / tp, heads / kv_heads, head_dim}; }
+  LayerAttention attention_of(int64_t layer) const {
+    return {windows.empty() ? 0 : windows.at(layer), exchanges.empty() ? ContextExchange{} : exchanges.at(layer)};
+  }
+  ProductFormat products_of(int64_t layer) const {
+    return layer > 0 && layer + 1 < layers ? inner_products : ProductFormat::Compute;
+  }
+  ExchangeShape exchange_shape(const ContextExchange& exchange) const {
+    const HeadLayout local = local_heads();
+    return tessera::exchange_shape(exchange, cp, cp_rank, slots, local.q_heads(), local.kv_heads, head_dim, compute);
+  }
+  Interval vocab_rows() const { return shard({0, vocab}, tp, tp_rank); }
+  double attention_scale() const;   // of q k
+  double matrix_deviation() const;  // initial standard deviation of the matrices that read the residual stream
+  // Of those that write to it: two of them a layer (Radford et al. 2019).
+  double residual_deviation() const;
+};
+
+// The windows of a model's layers, each with how many layers have it.
+std::vector<AttentionKind> attention_kinds(const ModelShape& shape);
+
+// config: resolved (every field that may be unset is set). Throws UsageError naming the rule where sizes do not fit.
+ModelShape model_shape(const ModelConfig& config, int tp, int tp_rank, int64_t slots, DType compute);
+
+}  // namespace tessera

@@ -1,0 +1,290 @@
+#include "parallel/context/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <tuple>
+
+#include "tensor/check.h"
+#include "tensor/ops/attention/attention.h"
+
+namespace tessera {
+namespace {
+
+// In place of a piece's slot until pieces are in order: the order of kinds of documents on a rank.
+enum : int32_t { kSplit, kRagged, kWhole };
+
+int64_t length(const Segment& segment) { return segment.end - segment.begin; }
+
+// How often a split document is dealt out over the ranks: twice, there and back, evens out causal work. When every
+// window is short against a piece, each query has the same work but for the first ones, and one run has half the
+// borders.
+int runs(const std::vector<AttentionKind>& kinds, int64_t tokens, int ranks) {
+  constexpr int64_t kShort = 10;  // windows in a piece: the first piece then lacks 5 % of its work
+  const bool even = std::all_of(kinds.begin(), kinds.end(), [&](const AttentionKind& kind) {
+    return kind.window > 0 && kShort * kind.window * ranks <= tokens;
+  });
+  return even ? 1 : 2;
+}
+
+}  // namespace
+
+int64_t context_slots(int64_t tokens, int cp, int tp, double slack) {
+  TESSERA_CHECK(tokens > 0 && cp > 0 && tp > 0, "tokens and ranks");
+  if (!(slack >= 0) || !std::isfinite(slack))
+    throw UsageError(fmt::format("parallel.context_slack = {}: must be 0 or more, as every token needs a slot", slack));
+  if (cp == 1) return tokens;
+  const int64_t tiles = tokens / kAttentionTile;
+  if (tiles < cp)
+    throw UsageError(fmt::format(
+        "parallel.cp = {}: a microbatch of {} tokens has {} attention tile{} of {} tokens, fewer than ranks; choose "
+        "{}, or data.micro_batch_size * data.sequence_length of at least {}",
+        cp, tokens, tiles, tiles == 1 ? "" : "s", kAttentionTile,
+        tiles > 1 ? fmt::format("cp of at most {}", tiles) : "cp = 1", cp * kAttentionTile));
+  const int64_t unit = tp * kAttentionTile;
+  const auto slots = static_cast<int64_t>(std::ceil((1 + slack) * static_cast<double>(tokens) / cp));
+  return (slots + unit - 1) / unit * unit;
+}
+
+ContextPlan::ContextPlan(Options options)
+    : options_(std::move(options)),
+      pieces_(options_.tokens),
+      order_(options_.tokens),
+      late_(options_.tokens),
+      first_(options_.ranks + 1),
+      filled_(options_.ranks),
+      split_(options_.ranks),
+      work_(options_.ranks) {
+  TESSERA_CHECK(options_.ranks >= 1 && !options_.kinds.empty(), "ranks, and layers of some kind");
+  TESSERA_CHECK(options_.tokens <= std::numeric_limits<int32_t>::max(), "slots are numbered in 31 bits");
+  if (options_.slots < (options_.tokens + options_.ranks - 1) / options_.ranks)
+    throw UsageError(fmt::format(
+        "{} context-parallel ranks of {} token slots cannot hold a microbatch of {} tokens; "
+        "at least {} slots would fit",
+        options_.ranks, options_.slots, options_.tokens, (options_.tokens + options_.ranks - 1) / options_.ranks));
+  double most = 0;
+  for (const AttentionKind& kind : options_.kinds)
+    most += 0.5 * static_cast<double>(options_.tokens + 1) * static_cast<double>(options_.tokens) *
+            static_cast<double>(kind.layers);
+  TESSERA_CHECK(most < static_cast<double>(std::numeric_limits<int64_t>::max()), "pairs are counted in 63 bits");
+}
+
+int64_t ContextPlan::bytes(const Options& options) {
+  return options.tokens * static_cast<int64_t>(sizeof(ContextPiece) + 2 * sizeof(int32_t)) +
+         (options.ranks + 1) * static_cast<int64_t>(sizeof(int32_t)) +
+         options.ranks * static_cast<int64_t>(3 * sizeof(int64_t));
+}
+
+std::span<const ContextPiece> ContextPlan::pieces(int rank) const {
+  return std::span(pieces_).subspan(first_.at(rank), first_.at(rank + 1) - first_.at(rank));
+}
+
+double ContextPlan::imbalance() const {
+  if (total_work_ == 0) return 1;
+  return static_cast<double>(*std::max_element(work_.begin(), work_.end())) * ranks() /
+         static_cast<double>(total_work_);
+}
+
+// Visible pairs of a document's first `position` queries, summed over layers.
+int64_t ContextPlan::work_before(int64_t position) const {
+  int64_t sum = 0;
+  for (const AttentionKind& kind : options_.kinds) {
+    const int64_t ramp = kind.window > 0 ? std::min(position, kind.window) : position;
+    sum += kind.layers * (ramp * (ramp + 1) / 2 + (position - ramp) * kind.window);
+  }
+  return sum;
+}
+
+// Of the ranks with that much room, the one with the least work; -1 when there is none.
+int ContextPlan::least_busy(int64_t room) const {
+  int best = -1;
+  for (int rank = 0; rank < ranks(); ++rank) {
+    if (filled_[rank] + room > slots()) continue;
+    if (best < 0 || work_[rank] < work_[best]) best = rank;
+  }
+  return best;
+}
+
+void ContextPlan::put(const Segment& document, int64_t begin, int64_t end, int rank) {
+  if (begin == end) return;
+  filled_[rank] += end - begin;
+  work_[rank] += work_before(end) - work_before(begin);
+  home_ = home_ == kNowhere || home_ == rank ? rank : kSeveral;
+  if (!record_) return;
+  pieces_[piece_count_++] = {.rank = rank,
+                             .slot = 0,
+                             .source = static_cast<int32_t>(document.begin + begin),
+                             .length = static_cast<int32_t>(end - begin),
+                             .document = document.document,
+                             .position = static_cast<int32_t>(document.position + begin)};
+}
+
+// Cuts what found no room where it should go: there are as many slots as tokens, so somewhere there is some.
+void ContextPlan::fill(const Segment& document, int64_t begin, int64_t end) {
+  while (begin < end) {
+    const int rank = least_busy(1);
+    TESSERA_CHECK(rank >= 0, "a slot for every token");
+    const int64_t next = std::min(end, begin + slots() - filled_[rank]);
+    put(document, begin, next, rank);
+    begin = next;
+  }
+}
+
+void ContextPlan::deal_split(const Segment& document, int turn, int64_t tile) {
+  const int64_t tokens = length(document), tiles = tokens / tile;
+  const int64_t parts = std::min<int64_t>(runs(options_.kinds, tokens, ranks()) * ranks(), tiles);
+  int64_t begin = 0;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t end = part + 1 == parts ? tokens : tiles * (part + 1) / parts * tile;
+    const auto place = static_cast<int>(part < ranks() ? part : 2 * ranks() - 1 - part);
+    const int rank = (place + turn) % ranks();  // a turn further for each document: uneven pieces even out
+    const int64_t fits = std::min(end, begin + slots() - filled_[rank]);
+    put(document, begin, fits, rank);
+    fill(document, fits, end);
+    begin = end;
+  }
+}
+
+template <class Place>
+void ContextPlan::deal_document(const Segment& document, Verdict& verdict, Place&& place) {
+  home_ = kNowhere;
+  const int64_t first = piece_count_;
+  place();
+  if (home_ == kSeveral) {
+    verdict.split_tokens += length(document);
+    ++split_documents_;
+  }
+  for (int64_t i = first; i < piece_count_; ++i) pieces_[i].slot = home_ == kSeveral ? kSplit : kWhole;
+}
+
+ContextPlan::Verdict ContextPlan::deal(const Deal& deal, bool record) {
+  std::fill(filled_.begin(), filled_.end(), 0);
+  std::fill(work_.begin(), work_.end(), 0);
+  record_ = record;
+  piece_count_ = late_count_ = split_documents_ = 0;
+  Verdict verdict;
+  for (int64_t i = 0; i < std::ssize(segments_); ++i) {
+    const Segment& document = segments_[order_[i]];
+    const int64_t tokens = length(document);
+    if (i < deal.split) {
+      deal_document(document, verdict, [&] { deal_split(document, static_cast<int>(i % ranks()), deal.tile); });
+    } else if (const int rank = least_busy(tokens); rank >= 0) {
+      deal_document(document, verdict, [&] { put(document, 0, tokens, rank); });
+    } else {
+      late_[late_count_++] = order_[i];
+    }
+  }
+  for (int64_t i = 0; i < late_count_; ++i) {
+    const Segment& document = segments_[late_[i]];
+    deal_document(document, verdict, [&] { fill(document, 0, length(document)); });
+  }
+  verdict.imbalance = imbalance();
+  return verdict;
+}
+
+ContextPlan::Deal ContextPlan::best_deal() {
+  Deal best;
+  Verdict of_best{.imbalance = std::numeric_limits<double>::infinity()};
+  bool balanced = false;
+  for (const int64_t tile : {kAttentionTile, int64_t{1}}) {
+    // Documents that can be cut, and those that must be, as no rank has so many slots.
+    int64_t most = 0, split = 0, tokens = 0;
+    for (const int32_t i : std::span(order_).first(segments_.size())) {
+      if (length(segments_[i]) < 2 * tile) break;
+      ++most;
+      if (length(segments_[i]) <= slots()) continue;
+      ++split;
+      tokens += length(segments_[i]);
+    }
+    while (!balanced || tokens < of_best.split_tokens) {
+      const Deal here{.split = split, .tile = tile};
+      const Verdict verdict = deal(here, false);
+      const bool good = verdict.imbalance <= kContextBalance;
+      const bool better = good ? !balanced || verdict.split_tokens < of_best.split_tokens
+                               : !balanced && verdict.imbalance < of_best.imbalance;
+      if (better) {
+        best = here;
+        of_best = verdict;
+        balanced = good;
+      }
+      if (split == most) break;
+      constexpr int64_t kOneByOne = 8;  // the first ones; then larger steps, so that any packing is planned soon
+      for (const int64_t next = std::min(most, split + 1 + split / kOneByOne); split < next; ++split)
+        tokens += length(segments_[order_[split]]);
+    }
+    if (balanced) break;
+  }
+  return best;
+}
+
+// From pieces in any order, with their kind in place of the slot, to the final ones.
+void ContextPlan::order_pieces() {
+  const auto order = [](const ContextPiece& a, const ContextPiece& b) {
+    return std::tie(a.rank, a.slot, a.source) < std::tie(b.rank, b.slot, b.source);
+  };
+  const auto begin = pieces_.begin();
+  std::sort(begin, begin + piece_count_, order);
+  // Pieces of one rank that go on where the one before ends are one.
+  int64_t count = 0;
+  for (int64_t i = 0; i < piece_count_; ++i) {
+    const ContextPiece& piece = pieces_[i];
+    ContextPiece* before = count > 0 ? &pieces_[count - 1] : nullptr;
+    if (before != nullptr && before->rank == piece.rank && before->document == piece.document &&
+        before->source + before->length == piece.source) {
+      before->length += piece.length;
+    } else {
+      pieces_[count++] = piece;
+    }
+  }
+  piece_count_ = count;
+  // Split documents whose tokens on a rank are not whole tiles come after the others.
+  for (int64_t i = 0, next; i < piece_count_; i = next) {
+    int64_t tokens = 0;
+    for (next = i; next < piece_count_ && pieces_[next].rank == pieces_[i].rank && pieces_[next].slot == kSplit &&
+                   pieces_[next].document == pieces_[i].document;
+         ++next)
+      tokens += pieces_[next].length;
+    if (next == i) ++next;
+    if (pieces_[i].slot == kSplit && tokens % kAttentionTile != 0)
+      for (int64_t j = i; j < next; ++j) pieces_[j].slot = kRagged;
+  }
+  std::sort(begin, begin + piece_count_, order);
+
+  std::fill(split_.begin(), split_.end(), 0);
+  for (int64_t rank = 0, i = 0; rank < ranks(); ++rank) {
+    first_[rank] = static_cast<int32_t>(i);
+    for (int32_t slot = 0; i < piece_count_ && pieces_[i].rank == rank; ++i) {
+      ContextPiece& piece = pieces_[i];
+      if (piece.slot != kWhole) split_[rank] += piece.length;
+      piece.slot = slot;
+      slot += piece.length;
+    }
+  }
+  first_.back() = static_cast<int32_t>(piece_count_);
+}
+
+void ContextPlan::make(std::span<const Segment> segments) {
+  total_work_ = 0;
+  int64_t end = 0;
+  for (const Segment& segment : segments) {
+    TESSERA_CHECK(end <= segment.begin && segment.begin < segment.end && segment.end <= options_.tokens,
+                  "segments ascend, do not overlap, and lie within the microbatch");
+    end = segment.end;
+    total_work_ += work_before(length(segment));
+  }
+  segments_ = segments;
+  const auto order = std::span(order_).first(segments.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    const int64_t of_a = length(segments[a]), of_b = length(segments[b]);
+    return of_a != of_b ? of_a > of_b : a < b;
+  });
+  deal(best_deal(), true);
+  order_pieces();
+  segments_ = {};
+}
+
+}  // namespace tessera
