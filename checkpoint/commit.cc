@@ -10,9 +10,9 @@
 
 #include "checkpoint/format/hash.h"
 #include "checkpoint/format/manifest.h"
-#include "checkpoint/format/manifest.pb.h"
 #include "checkpoint/format/names.h"
 #include "checkpoint/format/view.h"
+#include "checkpoint/manifest.pb.h"
 
 namespace tessera {
 namespace {

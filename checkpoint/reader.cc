@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "checkpoint/format/manifest.h"
-#include "checkpoint/format/manifest.pb.h"
 #include "checkpoint/format/names.h"
+#include "checkpoint/manifest.pb.h"
 
 namespace tessera {
 namespace {

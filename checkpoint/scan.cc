@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "checkpoint/format/manifest.pb.h"
 #include "checkpoint/format/names.h"
+#include "checkpoint/manifest.pb.h"
 #include "checkpoint/verify.h"
 
 namespace tessera {

@@ -7,9 +7,9 @@
 #include <optional>
 
 #include "checkpoint/format/manifest.h"
-#include "checkpoint/format/manifest.pb.h"
 #include "checkpoint/format/names.h"
 #include "checkpoint/format/shard_index.h"
+#include "checkpoint/manifest.pb.h"
 #include "checkpoint/scan.h"
 
 namespace tessera {

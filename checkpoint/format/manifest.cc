@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "checkpoint/format/hash.h"
-#include "checkpoint/format/manifest.pb.h"
 #include "checkpoint/format/names.h"
+#include "checkpoint/manifest.pb.h"
 
 namespace tessera {
 namespace {

@@ -4,7 +4,7 @@
 #include <thread>
 
 #include "checkpoint/format/manifest.h"
-#include "checkpoint/format/manifest.pb.h"
+#include "checkpoint/manifest.pb.h"
 #include "checkpoint/scan.h"
 #include "tests/checkpoint/rig.h"
 

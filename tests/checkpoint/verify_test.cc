@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "checkpoint/format/manifest.h"
-#include "checkpoint/format/manifest.pb.h"
 #include "checkpoint/format/shard_index.h"
+#include "checkpoint/manifest.pb.h"
 #include "tests/checkpoint/rig.h"
 
 namespace tessera {

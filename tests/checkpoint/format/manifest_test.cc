@@ -3,7 +3,7 @@
 #include <google/protobuf/text_format.h>
 
 #include "checkpoint/format/hash.h"
-#include "checkpoint/format/manifest.pb.h"
+#include "checkpoint/manifest.pb.h"
 #include "tensor/context/random.h"
 #include "tests/checkpoint/rig.h"
 
