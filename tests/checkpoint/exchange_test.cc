@@ -64,7 +64,7 @@ struct Pair {
   Layout saved, loaded;
 };
 
-std::string pair_name(const testing::TestParamInfo<Pair>& tested) {
+std::string pair_name(const ::testing::TestParamInfo<Pair>& tested) {
   return tested.param.saved.str() + "_" + tested.param.loaded.str();
 }
 
@@ -79,7 +79,7 @@ void expect_loads(const Pair& pair) {
 }
 
 // Each layout once as the one saved and once as the one loaded.
-class Layouts : public testing::TestWithParam<Pair> {};
+class Layouts : public ::testing::TestWithParam<Pair> {};
 TEST_P(Layouts, LoadWhatAnotherSaved) { expect_loads(GetParam()); }
 
 std::vector<Pair> some_pairs() {
@@ -88,10 +88,10 @@ std::vector<Pair> some_pairs() {
     pairs.push_back({layouts()[i], layouts()[(5 * i + 3) % layouts().size()]});
   return pairs;
 }
-INSTANTIATE_TEST_SUITE_P(Some, Layouts, testing::ValuesIn(some_pairs()), pair_name);
+INSTANTIATE_TEST_SUITE_P(Some, Layouts, ::testing::ValuesIn(some_pairs()), pair_name);
 
 // All pairs: in the full tier.
-class AllLayouts : public testing::TestWithParam<Pair> {};
+class AllLayouts : public ::testing::TestWithParam<Pair> {};
 TEST_P(AllLayouts, DISABLED_LoadWhatAnotherSaved) { expect_loads(GetParam()); }
 
 std::vector<Pair> all_pairs() {
@@ -101,7 +101,7 @@ std::vector<Pair> all_pairs() {
   }
   return pairs;
 }
-INSTANTIATE_TEST_SUITE_P(All, AllLayouts, testing::ValuesIn(all_pairs()), pair_name);
+INSTANTIATE_TEST_SUITE_P(All, AllLayouts, ::testing::ValuesIn(all_pairs()), pair_name);
 
 // Matrices of several blocks, whose boundaries fall within rows and within what ranks hold.
 TEST(Exchange, SharesTheReadingOfLargeTensorsEvenly) {

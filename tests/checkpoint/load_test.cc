@@ -13,7 +13,7 @@ struct Pair {
   Holding loaded;
 };
 
-class AnyLayout : public testing::TestWithParam<Pair> {};
+class AnyLayout : public ::testing::TestWithParam<Pair> {};
 
 TEST_P(AnyLayout, LoadsWhatWasSaved) {
   const auto [saved, loaded] = GetParam();
@@ -44,13 +44,13 @@ std::vector<Pair> all_pairs() {
   return pairs;
 }
 
-std::string pair_name(const testing::TestParamInfo<Pair>& tested) {
+std::string pair_name(const ::testing::TestParamInfo<Pair>& tested) {
   const auto& [saved, loaded] = tested.param;
   return "From" + std::to_string(saved.parts) + "x" + std::to_string(saved.replicas) + "To" +
          std::to_string(loaded.parts) + "x" + std::to_string(loaded.replicas);
 }
 
-INSTANTIATE_TEST_SUITE_P(Pairs, AnyLayout, testing::ValuesIn(all_pairs()), pair_name);
+INSTANTIATE_TEST_SUITE_P(Pairs, AnyLayout, ::testing::ValuesIn(all_pairs()), pair_name);
 
 // Tensors of several blocks whose boundaries fall inside rows, and the bytes that each rank reads for them.
 TEST(Load, ReadsOnlyTheBlocksOfItsRows) {
@@ -142,7 +142,7 @@ struct Damage {
   bool seen_on_opening = true;  // without reading tensors
 };
 
-class Damaged : public testing::TestWithParam<Damage> {};
+class Damaged : public ::testing::TestWithParam<Damage> {};
 
 // Three checkpoints; the newest is damaged: the one before is loaded, and the warning names what is wrong.
 TEST_P(Damaged, TheOneBeforeIsLoaded) {
@@ -183,7 +183,7 @@ void exchange(const std::string& a, const std::string& b) {
 
 INSTANTIATE_TEST_SUITE_P(
     Newest, Damaged,
-    testing::Values(
+    ::testing::Values(
         Damage{"NoManifest", "is missing", [](const auto& c) { fs::remove(c + "/manifest.textproto"); }},
         Damage{"CutManifest", "hash", [](const auto& c) { truncate_by_one(c + "/manifest.textproto"); }},
         Damage{"EmptyManifest", "cut off", [](const auto& c) { spill(c + "/manifest.textproto", ""); }},

@@ -126,10 +126,10 @@ inline SaveInfo save_info(const std::string& directory, int64_t step) {
 
 // An empty directory of this test.
 inline std::string fresh_directory() {
-  const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+  const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
   std::string name = std::string(test->test_suite_name()) + "." + test->name();
   for (char& c : name) c = c == '/' ? '-' : c;
-  const std::string path = testing::TempDir() + "tessera_checkpoint/" + name;
+  const std::string path = ::testing::TempDir() + "tessera_checkpoint/" + name;
   std::filesystem::remove_all(path);
   std::filesystem::create_directories(path);
   return path;

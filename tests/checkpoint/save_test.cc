@@ -101,7 +101,7 @@ struct Fault {
   int rank;
 };
 
-class SaveFault : public testing::TestWithParam<Fault> {};
+class SaveFault : public ::testing::TestWithParam<Fault> {};
 
 TEST_P(SaveFault, EveryRankThrowsTheSameAndTheOldOneStays) {
   const Fault fault = GetParam();
@@ -142,13 +142,13 @@ TEST_P(SaveFault, EveryRankThrowsTheSameAndTheOldOneStays) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Points, SaveFault,
-                         testing::Values(Fault{"create_directories", ".tmp-test", 0}, Fault{"free_bytes", "", 0},
-                                         Fault{"create", "shard-00001.h5", 1},  // a read-only directory
-                                         Fault{"append", "shard-00002.h5", 2},  // a full disk
-                                         Fault{"finish", "shard-00000.h5", 0},  // a disk that reports late
-                                         Fault{"create", "shard-00002.index", 2}, Fault{"append", "index.h5", 0},
-                                         Fault{"append", "manifest", 0}, Fault{"sync_directory", ".tmp-test", 0},
-                                         Fault{"publish", "step-00000002", 0}),
+                         ::testing::Values(Fault{"create_directories", ".tmp-test", 0}, Fault{"free_bytes", "", 0},
+                                           Fault{"create", "shard-00001.h5", 1},  // a read-only directory
+                                           Fault{"append", "shard-00002.h5", 2},  // a full disk
+                                           Fault{"finish", "shard-00000.h5", 0},  // a disk that reports late
+                                           Fault{"create", "shard-00002.index", 2}, Fault{"append", "index.h5", 0},
+                                           Fault{"append", "manifest", 0}, Fault{"sync_directory", ".tmp-test", 0},
+                                           Fault{"publish", "step-00000002", 0}),
                          [](const auto& tested) {
                            std::string name = tested.param.operation + "_" + tested.param.part;
                            for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';

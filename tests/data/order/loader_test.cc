@@ -35,7 +35,7 @@ using namespace testing_data;
 constexpr int64_t kLength = 8;
 
 // Every token says which source and which place of its stream it is: documents of source s hold s * 5000 + place.
-class LoaderTest : public testing::Test {
+class LoaderTest : public ::testing::Test {
  protected:
   void SetUp() override {
     config_.set_sequence_length(kLength);

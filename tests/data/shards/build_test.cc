@@ -26,7 +26,7 @@ std::vector<std::string> decode_all(const std::string& directory, const Tokenize
   return texts;
 }
 
-class BuildTest : public testing::Test {
+class BuildTest : public ::testing::Test {
  protected:
   void SetUp() override {
     std::mt19937 random(1);

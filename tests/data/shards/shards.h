@@ -25,7 +25,7 @@ class TempDirectory {
  public:
   TempDirectory() {
     static std::atomic<int> next{0};
-    path_ = testing::TempDir() + "tessera-data-" + std::to_string(::getpid()) + "-" + std::to_string(next++);
+    path_ = ::testing::TempDir() + "tessera-data-" + std::to_string(::getpid()) + "-" + std::to_string(next++);
     std::filesystem::create_directories(path_);
   }
   ~TempDirectory() { std::filesystem::remove_all(path_); }

@@ -98,7 +98,7 @@ TEST(BpeTrainer, ThreadsDoNotChangeTheResult) {
 TEST(BpeTrainer, SavedTokenizersComeBackTheSame) {
   BpeTrainer trainer({.vocab_size = 400, .pattern = SplitPattern::Llama3});
   const Tokenizer tokenizer = trainer.train(documents(corpus(100)));
-  const std::string path = testing::TempDir() + "trained.json";
+  const std::string path = ::testing::TempDir() + "trained.json";
   tokenizer.save(path);
   const Tokenizer loaded = Tokenizer::load(path);
   EXPECT_EQ(loaded.fingerprint(), tokenizer.fingerprint());

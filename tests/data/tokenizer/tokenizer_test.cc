@@ -27,7 +27,7 @@ std::string read_file(const std::string& path) {
 }
 
 std::string write_file(const std::string& name, const std::string& text) {
-  const std::string path = testing::TempDir() + name;
+  const std::string path = ::testing::TempDir() + name;
   std::ofstream(path, std::ios::binary) << text;
   return path;
 }
@@ -62,7 +62,7 @@ TEST(Tokenizer, BytesEncodeAnyBytes) {
 }
 
 TEST(Tokenizer, BytesAreSavedAndLoaded) {
-  const std::string path = testing::TempDir() + "bytes.json";
+  const std::string path = ::testing::TempDir() + "bytes.json";
   Tokenizer::bytes().save(path);
   const Tokenizer loaded = Tokenizer::load(path);
   EXPECT_EQ(loaded.fingerprint(), Tokenizer::bytes().fingerprint());
@@ -131,7 +131,7 @@ TEST(Tokenizer, TokensOutsideTheVocabularyAreNamed) {
 TEST(Tokenizer, SavingALoadedFileKeepsAllOfIt) {
   Json root = Json::parse(read_file(kFolder + "llama3.json"));
   root["post_processor"] = {{"type", "TemplateProcessing"}, {"single", Json::array()}};
-  const std::string from = write_file("from.json", root.dump(3)), to = testing::TempDir() + "to.json";
+  const std::string from = write_file("from.json", root.dump(3)), to = ::testing::TempDir() + "to.json";
   Tokenizer::load(from).save(to);
   EXPECT_EQ(read_file(to), read_file(from));
 }
@@ -190,9 +190,9 @@ TEST(Tokenizer, ThreadsShareOne) {
 }
 
 TEST(Tokenizer, FilesThatCannotBeReadOrWrittenAreNamed) {
-  const std::string missing = testing::TempDir() + "missing/tokenizer.json";
+  const std::string missing = ::testing::TempDir() + "missing/tokenizer.json";
   EXPECT_NE(refusal([&] { Tokenizer::load(missing); }).find(missing), std::string::npos);
-  EXPECT_NE(refusal([&] { Tokenizer::load(testing::TempDir()); }), "");
+  EXPECT_NE(refusal([&] { Tokenizer::load(::testing::TempDir()); }), "");
   EXPECT_THROW(Tokenizer::bytes().save(missing), IoError);
 }
 

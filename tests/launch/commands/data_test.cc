@@ -47,7 +47,7 @@ Output run(std::vector<std::string> arguments) {
   return result;
 }
 
-class DataCommand : public testing::Test {
+class DataCommand : public ::testing::Test {
  protected:
   void SetUp() override {
     for (int d = 0; d < 40; ++d)

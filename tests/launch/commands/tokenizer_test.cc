@@ -20,7 +20,7 @@ struct Outcome {
 
 // `input | tessera tokenizer ARGUMENTS`, where input is a shell command; standard error is mixed in only on failure.
 Outcome tokenizer(const std::string& arguments, const std::string& input = "true") {
-  const std::string errors = testing::TempDir() + "tokenizer_errors";
+  const std::string errors = ::testing::TempDir() + "tokenizer_errors";
   const std::string command =
       input + " | " + testing::binary_dir() + "/tessera tokenizer " + arguments + " 2>" + errors;
   Outcome outcome;
@@ -37,7 +37,7 @@ Outcome tokenizer(const std::string& arguments, const std::string& input = "true
 }
 
 std::string write_file(const std::string& name, const std::string& text) {
-  const std::string path = testing::TempDir() + name;
+  const std::string path = ::testing::TempDir() + name;
   std::ofstream(path, std::ios::binary) << text;
   return path;
 }
@@ -51,7 +51,7 @@ TEST(TokenizerCommand, TrainsEncodesAndDecodes) {
   std::string text;
   for (int i = 0; i < 100; ++i) text += "the tokenizer counts the words, number " + std::to_string(i) + "\n";
   const std::string corpus = write_file("tokenizer_corpus.txt", text);
-  const std::string directory = testing::TempDir() + "trained_by_command";
+  const std::string directory = ::testing::TempDir() + "trained_by_command";
   std::filesystem::remove_all(directory);
   const std::string file = directory + "/made/on/the/way/tokenizer.json";
   for (const std::string pattern : {"gpt2", "llama3"}) {
@@ -81,7 +81,7 @@ TEST(TokenizerCommand, TrainsEncodesAndDecodes) {
 }
 
 TEST(TokenizerCommand, BytesNeedNoText) {
-  const std::string file = testing::TempDir() + "bytes_by_command.json";
+  const std::string file = ::testing::TempDir() + "bytes_by_command.json";
   const Outcome made = tokenizer("train --bytes --json --output " + file);
   ASSERT_EQ(made.code, 0) << made.output;
   EXPECT_EQ(last_line(made.output)["vocab_size"], 257);
@@ -93,7 +93,7 @@ TEST(TokenizerCommand, BytesNeedNoText) {
 }
 
 TEST(TokenizerCommand, MistakesEndWithTheirCodes) {
-  const std::string file = testing::TempDir() + "never_written.json";
+  const std::string file = ::testing::TempDir() + "never_written.json";
   std::filesystem::remove(file);
   const std::string empty = write_file("tokenizer_empty.txt", "");
   const std::string text = write_file("tokenizer_text.txt", "some text");

@@ -25,7 +25,7 @@ RunConfig some_config() {
 
 TEST(ConfigText, GoesRoundExactly) {
   const RunConfig config = some_config();
-  const std::string file = testing::TempDir() + "/saved.textproto";
+  const std::string file = ::testing::TempDir() + "/saved.textproto";
   std::ofstream(file) << to_text(config);
   RunConfig read;
   read_saved_config(file, read);
@@ -43,7 +43,7 @@ TEST(ConfigText, HashTellsConfigsApart) {
 }
 
 TEST(ReadConfig, ListsTheMistakesOfFileAndOverridesTogether) {
-  const std::string file = testing::TempDir() + "/wrong.textproto";
+  const std::string file = ::testing::TempDir() + "/wrong.textproto";
   std::ofstream(file) << "model {\n  hiden_size: 1\n}\n";
   const std::vector<std::string> overrides = {"run.stepps=3", "run.steps=4"};
   RunConfig config;
@@ -59,7 +59,7 @@ TEST(ReadConfig, ListsTheMistakesOfFileAndOverridesTogether) {
 }
 
 TEST(ReadConfig, OverridesStandAboveTheFileAndMoveTheOrigin) {
-  const std::string file = testing::TempDir() + "/good.textproto";
+  const std::string file = ::testing::TempDir() + "/good.textproto";
   std::ofstream(file) << "run { steps: 1 seed: 9 }\n";
   const std::vector<std::string> overrides = {"run.steps=4"};
   RunConfig config;
@@ -74,8 +74,8 @@ TEST(ReadConfig, OverridesStandAboveTheFileAndMoveTheOrigin) {
 TEST(ReadConfig, AMissingFileIsAUsageError) {
   RunConfig config;
   Origins origins;
-  EXPECT_THROW(read_config(testing::TempDir() + "/absent.textproto", {}, config, origins), UsageError);
-  EXPECT_THROW(read_config(testing::TempDir(), {}, config, origins), UsageError);
+  EXPECT_THROW(read_config(::testing::TempDir() + "/absent.textproto", {}, config, origins), UsageError);
+  EXPECT_THROW(read_config(::testing::TempDir(), {}, config, origins), UsageError);
 }
 
 TEST(ChangedSections, ListsFieldsOfTheFixedSectionsOnly) {

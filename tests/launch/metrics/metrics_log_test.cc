@@ -17,9 +17,9 @@ namespace {
 
 using nlohmann::json;
 
-class MetricsLogTest : public testing::Test {
+class MetricsLogTest : public ::testing::Test {
  protected:
-  MetricsLogTest() : path_(testing::TempDir() + "metrics_log_test.jsonl") { std::filesystem::remove(path_); }
+  MetricsLogTest() : path_(::testing::TempDir() + "metrics_log_test.jsonl") { std::filesystem::remove(path_); }
 
   std::string text() const {
     std::ifstream in(path_, std::ios::binary);
@@ -196,7 +196,7 @@ TEST_F(MetricsLogTest, ALeftoverOfACrashedRepairIsReplaced) {
 
 TEST_F(MetricsLogTest, NamesAPathThatCannotBeWritten) {
   try {
-    MetricsLog log(testing::TempDir() + "no/such/directory/metrics.jsonl", 0);
+    MetricsLog log(::testing::TempDir() + "no/such/directory/metrics.jsonl", 0);
     FAIL() << "no error";
   } catch (const IoError& error) {
     EXPECT_NE(std::string(error.what()).find("no/such/directory/metrics.jsonl"), std::string::npos);

@@ -139,7 +139,7 @@ Event decode_event(const std::string& record) {
 }
 
 std::string fresh_directory(const std::string& name) {
-  const std::string directory = testing::TempDir() + name;
+  const std::string directory = ::testing::TempDir() + name;
   std::filesystem::remove_all(directory);
   return directory;
 }

@@ -131,14 +131,14 @@ TEST(Diagnosis, CudaSaysWhatIsBuiltAndWhatIsThere) {
 }
 
 TEST(ExamineMachine, SeesThisOne) {
-  const MachineFacts facts = examine_machine(testing::TempDir());
+  const MachineFacts facts = examine_machine(::testing::TempDir());
   EXPECT_EQ(facts.usable_cores, usable_cores());
   EXPECT_GE(facts.online_cores, facts.usable_cores);
   EXPECT_EQ(facts.memory_bytes > 0 && facts.memory_available_bytes <= facts.memory_bytes, true);
   EXPECT_EQ(facts.disk_error, "");
   EXPECT_GT(facts.disk_free_bytes, 0);
   EXPECT_GT(facts.disk_write_bytes_per_second, 0);
-  for (const auto& entry : std::filesystem::directory_iterator(testing::TempDir())) {
+  for (const auto& entry : std::filesystem::directory_iterator(::testing::TempDir())) {
     EXPECT_EQ(entry.path().filename().string().find(".tessera-doctor"), std::string::npos);
   }
   // The program runs, so the processor has what it was built for.

@@ -14,7 +14,7 @@ namespace {
 using std::chrono::milliseconds;
 
 // ThreadSanitizer and threads in the parent ask for death tests that start anew.
-class WatchdogDeathTest : public testing::Test {
+class WatchdogDeathTest : public ::testing::Test {
  protected:
   WatchdogDeathTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
 };
@@ -27,7 +27,7 @@ TEST_F(WatchdogDeathTest, NamesTheHangAndExits86) {
         watchdog.progress("all_reduce tp", 12);
         std::this_thread::sleep_for(std::chrono::seconds(30));
       },
-      testing::ExitedWithCode(86),
+      ::testing::ExitedWithCode(86),
       "tessera: watchdog: rank 3 on node7: no progress for 0\\.[0-9] s in 'all_reduce tp' at step 12");
 }
 
@@ -37,7 +37,7 @@ TEST_F(WatchdogDeathTest, WatchesFromTheStart) {
         Watchdog watchdog({.timeout_seconds = 0.1, .rank = 0, .host = "node7"});
         std::this_thread::sleep_for(std::chrono::seconds(30));
       },
-      testing::ExitedWithCode(86), "no progress for 0\\.[0-9] s in 'starting' at step 0");
+      ::testing::ExitedWithCode(86), "no progress for 0\\.[0-9] s in 'starting' at step 0");
 }
 
 TEST_F(WatchdogDeathTest, AHangAfterProgressIsNoticedToo) {
@@ -50,7 +50,7 @@ TEST_F(WatchdogDeathTest, AHangAfterProgressIsNoticedToo) {
         }
         std::this_thread::sleep_for(std::chrono::seconds(30));
       },
-      testing::ExitedWithCode(86), "in 'step' at step 40");
+      ::testing::ExitedWithCode(86), "in 'step' at step 40");
 }
 
 TEST(Watchdog, StaysQuietWhileThingsMove) {

@@ -47,7 +47,7 @@ TEST(ScheduleText, WhatIsNoActionIsNamed) {
 }
 
 TEST(ScheduleText, FilesAreReadBack) {
-  const std::string path = testing::TempDir() + "schedule_text_test." + std::to_string(getpid());
+  const std::string path = ::testing::TempDir() + "schedule_text_test." + std::to_string(getpid());
   for (ScheduleKind kind : {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward, ScheduleKind::Interleaved}) {
     const PipelineSchedule schedule = generate({.kind = kind, .ranks = 3, .microbatches = 4});
     write_schedule_file(path, schedule);

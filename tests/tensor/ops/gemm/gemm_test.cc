@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tensor/context/matrix_library.h"
 #include "tests/support/operand.h"
 #include "tests/support/tolerance.h"
 
