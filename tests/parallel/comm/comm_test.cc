@@ -78,7 +78,7 @@ class Array {
 
   Shape shape_;
   DType dtype_;
-  ::testing::SharedVector<std::byte> bytes_;
+  testing::SharedVector<std::byte> bytes_;
 };
 
 // A small whole number that depends on all of its arguments: sums over eight ranks are exact in bf16 (under 256).

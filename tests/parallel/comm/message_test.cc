@@ -15,7 +15,7 @@ namespace {
 
 using testing::run_ranks;
 using testing::settle;
-using ::testing::SharedVector;
+using testing::SharedVector;
 
 Tensor view(SharedVector<int32_t>& x) {
   return {x.data(), Shape{static_cast<int64_t>(x.size())}, DType::I32, testing::kDevice};

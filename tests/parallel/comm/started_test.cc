@@ -17,7 +17,7 @@ namespace {
 
 using testing::run_ranks;
 using testing::settle;
-using ::testing::SharedVector;
+using testing::SharedVector;
 
 // Values of very different size and either sign: another order of addition gives other bits.
 template <class T>

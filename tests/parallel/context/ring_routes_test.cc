@@ -11,8 +11,8 @@
 namespace tessera {
 namespace {
 
-using ::testing::PlacedToken;
-using ::testing::RandomPieces;
+using testing::PlacedToken;
+using testing::RandomPieces;
 using testing::tokens_of;
 
 struct Routes {

@@ -11,8 +11,8 @@
 namespace tessera {
 namespace {
 
-using ::testing::PlacedToken;
-using ::testing::RandomPieces;
+using testing::PlacedToken;
+using testing::RandomPieces;
 using testing::tokens_of;
 
 bool sees(const PlacedToken& query, const PlacedToken& key, int64_t window) {

@@ -17,7 +17,7 @@ const std::vector<double> kValues = {1.69, 406.4, 410.7, 0.34, 0.28};
 TEST(Bootstrap, IntervalsHoldTheTruthAsOftenAsTheySay) {
   const auto form = make_form("chinchilla");
   for (double delta : {kHuberDelta, kLeastSquares}) {
-    const ::testing::Coverage found =
+    const testing::Coverage found =
         testing::coverage(*form, kValues, {.noise = 0.005}, 100, 199, delta, delta == kHuberDelta ? 5000 : 9000);
     for (size_t k = 0; k < found.held.size(); ++k) {
       EXPECT_GT(binomial_below(found.held[k], found.sets, 0.9), 1e-4) << found.names[k] << " " << found.held[k];

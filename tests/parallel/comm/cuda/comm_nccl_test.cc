@@ -26,7 +26,7 @@ namespace tessera {
 namespace {
 
 using testing::settle;
-using ::testing::SharedVector;
+using testing::SharedVector;
 
 struct Device1 {
   explicit Device1(Comm& world, double deadline_seconds = DeviceLink::kNoDeadline)
