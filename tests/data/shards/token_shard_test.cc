@@ -270,9 +270,9 @@ TEST(TokenShard, HDF5StaysQuietAndItsSettingsStay) {
   H5E_auto2_t before = nullptr, after = nullptr;
   void *data_before = nullptr, *data_after = nullptr;
   H5Eget_auto2(H5E_DEFAULT, &before, &data_before);
-  testing::internal::CaptureStderr();
+  ::testing::internal::CaptureStderr();
   EXPECT_THROW(TokenShard(dir / "a.h5"), DataError);
-  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
   H5Eget_auto2(H5E_DEFAULT, &after, &data_after);
   EXPECT_EQ(before, after);
 }

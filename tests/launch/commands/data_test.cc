@@ -31,19 +31,19 @@ Output run(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "data");
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants a vector
   program.parse(arguments);
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
   Output result;
   try {
     result.code = selected();
   } catch (...) {
-    testing::internal::GetCapturedStdout();
-    testing::internal::GetCapturedStderr();
+    ::testing::internal::GetCapturedStdout();
+    ::testing::internal::GetCapturedStderr();
     throw;
   }
   std::fflush(stdout);
-  result.out = testing::internal::GetCapturedStdout();
-  result.err = testing::internal::GetCapturedStderr();
+  result.out = ::testing::internal::GetCapturedStdout();
+  result.err = ::testing::internal::GetCapturedStderr();
   return result;
 }
 

@@ -85,10 +85,10 @@ TEST(MemoryTable, KeepsAGpusMemoryAndTheHostsApart) {
 }
 
 TEST(Console, OnlyOneVoiceSpeaks) {
-  testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStdout();
   make_console(Voice::Speaks)->info("step {}", 1);
   make_console(Voice::Silent)->info("step {}", 2);
-  EXPECT_EQ(testing::internal::GetCapturedStdout(), "step 1\n");
+  EXPECT_EQ(::testing::internal::GetCapturedStdout(), "step 1\n");
 }
 
 }  // namespace

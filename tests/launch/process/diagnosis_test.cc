@@ -157,10 +157,10 @@ TEST(Doctor, JsonIsTheLastLineAndHasEveryRowOfTheTable) {
   Selected selected;
   add_doctor(program, selected);
   program.parse("doctor --json", false);
-  testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStdout();
   const int code = selected();
   std::fflush(stdout);
-  std::istringstream output(testing::internal::GetCapturedStdout());
+  std::istringstream output(::testing::internal::GetCapturedStdout());
   std::vector<std::string> lines;
   for (std::string line; std::getline(output, line);) lines.push_back(line);
   ASSERT_FALSE(lines.empty());
