@@ -59,7 +59,7 @@ void measure(DType dtype, int64_t tokens, int64_t head_dim, int64_t document) {
                                     .tiles = make_attention_tiles(places, places, 0, offset, key_tile, full)};
 
   Context context({.threads = 1});
-  context.resize_workspace(attention_workspace(context, tokens, tokens, kHeads, kHeads, head_dim, dtype));
+  context.resize_workspace(attention_workspace(context.target(), tokens, tokens, kHeads, kHeads, head_dim, dtype));
   const Shape shape = {kHeads, tokens, head_dim};
   const Shape out_shape = {tokens, kHeads, head_dim};
   Arena arena("operands", Device::Cpu, 9 * Arena::bytes(shape, DType::F32));

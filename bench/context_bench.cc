@@ -51,7 +51,7 @@ void measure(int ranks, int64_t tokens, int packings, const char* text) {
     shape.exchanges = {exchange};
     const ContextAttention layer(shape, shape.attention_of(0));
     Context context({.threads = 1});
-    context.resize_workspace(layer.workspace(context));
+    context.resize_workspace(layer.workspace(context.target()));
     Arena tally = Arena::tally();
     const auto take = [&](Arena& arena) {
       MicrobatchPlan plan(shape, arena, arena);

@@ -116,10 +116,10 @@ void Block::prepare(Context& context) const {
   mlp_.prepare(context);
 }
 
-int64_t Block::workspace(const Context& context) const {
-  const int64_t forward = std::max(attention_.forward_workspace(context), mlp_.forward_workspace());
+int64_t Block::workspace(Target target) const {
+  const int64_t forward = std::max(attention_.forward_workspace(target), mlp_.forward_workspace());
   const int64_t backward_input = std::max(
-      {norm1_.workspace(context), attention_.backward_input_workspace(context), mlp_.backward_input_workspace()});
+      {norm1_.workspace(target), attention_.backward_input_workspace(target), mlp_.backward_input_workspace()});
   return std::max(forward, Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute) + backward_input);
 }
 
@@ -127,9 +127,9 @@ int64_t Block::backward_weight_workspace() const {
   return std::max(attention_.backward_weight_workspace(), mlp_.backward_weight_workspace());
 }
 
-int64_t Block::backward_workspace(const Context& context) const {
+int64_t Block::backward_workspace(Target target) const {
   return Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute) +
-         std::max({norm1_.workspace(context), attention_.backward_workspace(context), mlp_.backward_workspace()});
+         std::max({norm1_.workspace(target), attention_.backward_workspace(target), mlp_.backward_workspace()});
 }
 
 Cost Block::cost() const { return norm1_.cost() + attention_.cost() + norm2_.cost() + mlp_.cost(); }

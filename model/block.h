@@ -58,9 +58,9 @@ class Block {
 
   Recompute recompute_mode() const { return recompute_; }
   void prepare(Context& context) const;
-  int64_t workspace(const Context& context) const;           // of forward, recompute and backward_input
-  int64_t backward_weight_workspace() const;                 // beside the gathers
-  int64_t backward_workspace(const Context& context) const;  // of backward
+  int64_t workspace(Target target) const;           // of forward, recompute and backward_input
+  int64_t backward_weight_workspace() const;        // beside the gathers
+  int64_t backward_workspace(Target target) const;  // of backward
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 

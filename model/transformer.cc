@@ -98,19 +98,18 @@ int64_t Transformer::activations_bytes() const {
   return options_.slots * slot_bytes() + options_.areas * area_bytes() + (head_ ? Arena::bytes({1}, DType::F64) : 0);
 }
 
-int64_t Transformer::workspace_bytes(const Context& context) const {
+int64_t Transformer::workspace_bytes(Target target) const {
   int64_t bytes = 0;
   if (embedding_) bytes = std::max(bytes, embedding_->workspace());
-  if (head_) bytes = std::max(bytes, head_->workspace(context));
-  const int64_t gathers =
-      TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute, options_.overlap);
+  if (head_) bytes = std::max(bytes, head_->workspace(target));
+  const int64_t gathers = TokenGathers::workspace(shape_.tp, residual_shape(), shape_.compute, options_.overlap);
   bytes = std::max(bytes, gathers);
   // Forward has what it does not keep in the workspace.
   int64_t block = 0;
   for (const auto& b : blocks_) {
-    block = std::max(block, b->workspace(context));
+    block = std::max(block, b->workspace(target));
     bytes = std::max(bytes, gathers + b->backward_weight_workspace());
-    if (options_.overlap == Overlap::On) bytes = std::max(bytes, b->backward_workspace(context));
+    if (options_.overlap == Overlap::On) bytes = std::max(bytes, b->backward_workspace(target));
   }
   return std::max(bytes, area_bytes() + block);
 }
@@ -126,11 +125,10 @@ Cost Transformer::cost() const {
 // lists: where those go that must be in host memory, when the arena is on a device.
 Transformer::Slot Transformer::take_slot(Arena& arena, Arena& lists) const {
   Slot slot;
-  const Shape residual{shape_.local_slots(), shape_.hidden};
   slot.plan = MicrobatchPlan(shape_, arena, options_.device == Device::Cpu ? arena : lists);
   for (const auto& block : blocks_) slot.kept.push_back(block->allocate(arena, Block::Portion::Kept));
-  slot.residual.push_back(first() ? arena.take(residual, shape_.compute) : Tensor());
-  for (int i = 0; i < blocks(); ++i) slot.residual.push_back(arena.take(residual, shape_.compute));
+  slot.residual.push_back(first() ? arena.take(residual_shape(), shape_.compute) : Tensor());
+  for (int i = 0; i < blocks(); ++i) slot.residual.push_back(arena.take(residual_shape(), shape_.compute));
   if (head_) slot.head = head_->allocate(arena);
   slot.area.assign(blocks(), -1);
   return slot;
@@ -218,7 +216,7 @@ void Transformer::forward_blocks(Context& context, const Batch& batch, const Pla
 }
 
 void Transformer::queue(Context& context, Pass pass, const Place& place, BlockRange range, FunctionRef<void()> work) {
-  if (!records(context)) return work();
+  if (!records()) return work();
   const auto add = [&](const void* pointer) { key_.push_back(reinterpret_cast<uintptr_t>(pointer)); };
   key_.assign({static_cast<uint64_t>(pass), static_cast<uint64_t>(place.slot), static_cast<uint64_t>(range.first),
                static_cast<uint64_t>(range.last)});

@@ -38,12 +38,12 @@ class Transformer : public Stage {
   Transformer(const ModelShape& shape, Options options);
 
   // Sizes in bytes, exactly what allocate() and the calls take.
-  int64_t weights_bytes() const;      // compute copies of the parameters, in Parameter::padded_shape()
-  int64_t slot_bytes() const;         // activations of one microbatch
-  int64_t list_bytes() const;         // lists of one microbatch on the host; 0 when they are in the slot, on a CPU
-  int64_t area_bytes() const;         // what recompute makes, of one block
-  int64_t activations_bytes() const;  // all slots and areas, and the loss
-  int64_t workspace_bytes(const Context& context) const;
+  int64_t weights_bytes() const;        // compute copies of the parameters, in Parameter::padded_shape()
+  int64_t slot_bytes() const override;  // activations of one microbatch
+  int64_t list_bytes() const;           // lists of one microbatch on the host; 0 when they are in the slot, on a CPU
+  int64_t area_bytes() const;           // what recompute makes, of one block
+  int64_t activations_bytes() const;    // all slots and areas, and the loss
+  int64_t workspace_bytes(Target target) const;
   Cost cost() const;  // of one microbatch
 
   // Takes the memory and generates the matrix products. Gradients are assigned by the optimizer's side
@@ -52,13 +52,14 @@ class Transformer : public Stage {
 
   // Whether what blocks queue there is recorded (Options::graphs): on a GPU, where nothing between them is another
   // rank's.
-  bool records(const Context& context) const {
-    return options_.graphs && context.device() == Device::Cuda && shape_.tp == 1 && shape_.cp == 1;
+  bool records() const {
+    return options_.graphs && options_.device == Device::Cuda && shape_.tp == 1 && shape_.cp == 1;
   }
 
   int index() const override { return options_.part.stage; }
   int blocks() const override { return options_.part.blocks(); }
   int slots() const override { return options_.slots; }
+  Tensor boundary() const override { return {nullptr, residual_shape(), shape_.compute, options_.device}; }
   Tensor output(int slot) override { return slots_.at(slot).residual.back(); }
   Tensor slot_memory(int slot) override { return slots_.at(slot).memory; }
   void slot_restored(Context& context, const Batch& batch, int slot) override;
@@ -98,6 +99,7 @@ class Transformer : public Stage {
   };
 
   LayerRun run(Context& context) const { return {context, *tp_, cp_.get()}; }
+  Shape residual_shape() const { return {shape_.local_slots(), shape_.hidden}; }
   bool first() const { return options_.part.first(); }
   bool last() const { return options_.part.last(); }
   Slot take_slot(Arena& arena, Arena& lists) const;

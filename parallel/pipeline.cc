@@ -96,7 +96,7 @@ Pipeline::Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source
     TESSERA_CHECK(schedule.rank_of_stage[stage] != rank || runner_of_[stage] >= 0,
                   fmt::format("stage {} is missing on pipeline rank {}", stage, rank));
   }
-  buffers_ = Arena("messages", stages.front()->output(0).device(), message_bytes);
+  buffers_ = Arena("messages", stages.front()->boundary().device(), message_bytes);
   offloaded_ = Arena("offloaded", Device::Cpu, offload_bytes);
   for (const auto& runner : runners_) runner->take_buffers(buffers_, offloaded_);
 }

@@ -29,6 +29,11 @@ class Stage {
   // forward to backward_weight.
   virtual int slots() const = 0;
 
+  // A boundary tensor's shape, dtype and device, without memory, and the bytes of slot_memory(): known before the stage
+  // has any.
+  virtual Tensor boundary() const = 0;
+  virtual int64_t slot_bytes() const = 0;
+
   // [slots/tp, hidden] the stage's output in a slot; before backward_input it must hold the gradient. On the last
   // stage it never leaves the stage.
   virtual Tensor output(int slot) = 0;

@@ -22,18 +22,17 @@ StageRunner::StageRunner(Stage& stage, const Wiring& wiring)
   if (wiring.before != nullptr) wiring.before->read_here_ = true;
 }
 
-int64_t StageRunner::message_bytes(Stage& stage, const Wiring& wiring) {
-  const Tensor boundary = stage.output(0);
+int64_t StageRunner::message_bytes(const Stage& stage, const Wiring& wiring) {
+  const Tensor boundary = stage.boundary();
   return wiring.inputs * Arena::bytes(boundary.shape(), boundary.dtype());
 }
 
-int64_t StageRunner::offload_bytes(Stage& stage, const Wiring& wiring) {
-  const Tensor slot = stage.slot_memory(0);
-  return wiring.offloaded * Arena::bytes(slot.shape(), slot.dtype());
+int64_t StageRunner::offload_bytes(const Stage& stage, const Wiring& wiring) {
+  return wiring.offloaded * Arena::bytes({stage.slot_bytes() / size_of(DType::U32)}, DType::U32);
 }
 
 void StageRunner::take_buffers(Arena& messages, Arena& offloaded) {
-  const Tensor boundary = stage_.output(0), slot = stage_.slot_memory(0);
+  const Tensor boundary = stage_.boundary(), slot = stage_.slot_memory(0);
   for (Buffer& buffer : inputs_) buffer.tensor = messages.take(boundary.shape(), boundary.dtype());
   for (Buffer& buffer : offloaded_) buffer.tensor = offloaded.take(slot.shape(), slot.dtype());
 }

@@ -21,9 +21,9 @@ class StageRunner {
   };
   StageRunner(Stage& stage, const Wiring& wiring);
 
-  // Bytes that the buffers take, where the activations lie and on the host, and their taking.
-  static int64_t message_bytes(Stage& stage, const Wiring& wiring);
-  static int64_t offload_bytes(Stage& stage, const Wiring& wiring);
+  // Bytes that take_buffers() takes, where the activations lie and on the host. The stage needs no memory for that.
+  static int64_t message_bytes(const Stage& stage, const Wiring& wiring);
+  static int64_t offload_bytes(const Stage& stage, const Wiring& wiring);
   void take_buffers(Arena& messages, Arena& offloaded);
 
   Stage& stage() { return stage_; }

@@ -119,7 +119,7 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const Rank
   int64_t workspace = 0;
   for (const auto& stage : stages_) {
     stage->allocate(context_, mesh_.tp(), shape_.cp > 1 ? &mesh_.cp() : nullptr);
-    workspace = std::max(workspace, stage->workspace_bytes(context_));
+    workspace = std::max(workspace, stage->workspace_bytes(context_.target()));
   }
   context_.resize_workspace(workspace);
   ZeroOptimizer::Options options{

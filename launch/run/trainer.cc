@@ -201,7 +201,7 @@ void Trainer::say_what_runs() {
   console_->info("{} ({}), {} each on {}", plural(session_.world.size(), "rank"), layout_text(mesh.shape()),
                  plural(session_.threads, "thread"), device_text(parts_->context()));
   if (config_.run().cuda_graphs() != CudaGraphs::OFF && parts_->context().device() == Device::Cuda &&
-      !parts_->stage(0).records(parts_->context()))
+      !parts_->stage(0).records())
     console_->info(
         "run.cuda_graphs = {} records nothing in this layout: with tp or cp above 1 blocks talk to other ranks",
         CudaGraphs::Mode_Name(config_.run().cuda_graphs()));

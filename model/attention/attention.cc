@@ -101,19 +101,19 @@ void Attention::prepare(Context& context) const {
   out_.prepare(context);
 }
 
-int64_t Attention::attend_backward_workspace(const Context& context) const {
-  return Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) + attention_.workspace(context);
+int64_t Attention::attend_backward_workspace(Target target) const {
+  return Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) + attention_.workspace(target);
 }
 
-int64_t Attention::forward_workspace(const Context& context) const {
+int64_t Attention::forward_workspace(Target target) const {
   return std::max({Arena::bytes({shape_.slots, layout_.width()}, shape_.compute) + qkv_.forward_workspace(),
-                   attention_.workspace(context), out_.forward_workspace()});
+                   attention_.workspace(target), out_.forward_workspace()});
 }
 
-int64_t Attention::backward_input_workspace(const Context& context) const {
+int64_t Attention::backward_input_workspace(Target target) const {
   const int64_t dy = gather_workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute);
   return Arena::bytes({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute) +
-         std::max({dy + out_.backward_input_workspace(), attend_backward_workspace(context),
+         std::max({dy + out_.backward_input_workspace(), attend_backward_workspace(target),
                    qkv_.backward_input_workspace()});
 }
 
@@ -121,11 +121,11 @@ int64_t Attention::backward_weight_workspace() const {
   return std::max(qkv_.backward_weight_workspace(), out_.backward_weight_workspace());
 }
 
-int64_t Attention::backward_workspace(const Context& context) const {
+int64_t Attention::backward_workspace(Target target) const {
   return TokenGathers::workspace(shape_.tp, {shape_.local_slots(), shape_.hidden}, shape_.compute) +
          Arena::bytes({shape_.slots, layout_.q_heads() * shape_.head_dim}, shape_.compute) +
-         std::max({out_.backward_input_workspace(), out_.backward_weight_workspace(),
-                   attend_backward_workspace(context), qkv_.backward_workspace()});
+         std::max({out_.backward_input_workspace(), out_.backward_weight_workspace(), attend_backward_workspace(target),
+                   qkv_.backward_workspace()});
 }
 
 Cost Attention::cost() const {

@@ -47,10 +47,10 @@ class Attention {
   void allocate_attended(Arena& arena, Saved& saved) const;
   void prepare(Context& context) const;
   // Bytes, of each call.
-  int64_t forward_workspace(const Context& context) const;
-  int64_t backward_input_workspace(const Context& context) const;
+  int64_t forward_workspace(Target target) const;
+  int64_t backward_input_workspace(Target target) const;
   int64_t backward_weight_workspace() const;  // beside the gathers
-  int64_t backward_workspace(const Context& context) const;
+  int64_t backward_workspace(Target target) const;
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 
@@ -60,7 +60,7 @@ class Attention {
   // dout: saved.out's gradient. Overwrites saved.qkv, whose q, k and v are needed no more, with the gradient of the
   // projection, for backward_weight.
   void attend_backward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& dout, const Saved& saved) const;
-  int64_t attend_backward_workspace(const Context& context) const;
+  int64_t attend_backward_workspace(Target target) const;
 
   ModelShape shape_;
   HeadLayout layout_;  // of this rank

@@ -48,12 +48,12 @@ void ContextAttention::backward(LayerRun run, const MicrobatchPlan& all, const A
   trade_.return_gradients(run, traded, gradients);
 }
 
-int64_t ContextAttention::workspace(const Context& context) const {
-  if (!trades()) return attend_workspace(context);
+int64_t ContextAttention::workspace(Target target) const {
+  if (!trades()) return attend_workspace(target);
   Arena forward = Arena::tally(), backward = Arena::tally();
   trade_.take_forward(forward);
   trade_.take_backward(backward);
-  return std::max(forward.used(), backward.used()) + attend_workspace(context);
+  return std::max(forward.used(), backward.used()) + attend_workspace(target);
 }
 
 ContextTraffic ContextAttention::sent(const MicrobatchPlan& all) const {
@@ -86,10 +86,10 @@ void ContextAttention::attend_backward(LayerRun run, const AttentionPlan& plan, 
   (ring_ ? ring_attention_backward : gather_attention_backward)(run, of_unit_, plan, in, out, lse, dout, gradients);
 }
 
-int64_t ContextAttention::attend_workspace(const Context& context) const {
+int64_t ContextAttention::attend_workspace(Target target) const {
   if (of_unit_.units.units > 1)
-    return (ring_ ? ring_attention_workspace : gather_attention_workspace)(context, of_unit_);
-  return attention_workspace(context, of_unit_.units.slots, of_unit_.units.slots, of_unit_.q_heads, of_unit_.kv_heads,
+    return (ring_ ? ring_attention_workspace : gather_attention_workspace)(target, of_unit_);
+  return attention_workspace(target, of_unit_.units.slots, of_unit_.units.slots, of_unit_.q_heads, of_unit_.kv_heads,
                              of_unit_.head_dim, of_unit_.compute);
 }
 

@@ -22,7 +22,7 @@ class ContextAttention {
                 const ConstTensor& lse, const ConstTensor& dout, const AttentionGradients& gradients) const;
 
   // Bytes, of either call, whatever the packing.
-  int64_t workspace(const Context& context) const;
+  int64_t workspace(Target target) const;
   // Bytes sent for a microbatch, and for the worst packing.
   ContextTraffic sent(const MicrobatchPlan& plan) const;
   ContextTraffic most_sent() const;
@@ -33,7 +33,7 @@ class ContextAttention {
               const Tensor& lse) const;
   void attend_backward(LayerRun run, const AttentionPlan& plan, const AttentionInputs& in, const ConstTensor& out,
                        const ConstTensor& lse, const ConstTensor& dout, const AttentionGradients& gradients) const;
-  int64_t attend_workspace(const Context& context) const;
+  int64_t attend_workspace(Target target) const;
   bool trades() const { return of_unit_.units.ranks > 1; }
 
   LayerAttention kind_;

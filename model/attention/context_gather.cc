@@ -129,7 +129,8 @@ class Homing {
 void gather_attention(LayerRun run, const ExchangeShape& shape, const AttentionPlan& plan, const AttentionInputs& in,
                       const Tensor& out, const Tensor& lse) {
   const ArenaScope scope(run.context.workspace());
-  const int64_t heads = shape.group(ContextExchange::Outer::Gather, run.context), groups = shape.kv_heads / heads;
+  const int64_t heads = shape.group(ContextExchange::Outer::Gather, run.context.target()),
+                groups = shape.kv_heads / heads;
   Gathering gathering(shape, heads, run.context.workspace());
   const ContextGroup::Scope messages(*run.cp);
   gathering.start(run, shape, plan.routes(), in, 0);
@@ -148,7 +149,8 @@ void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const A
                                const AttentionInputs& in, const ConstTensor& out, const ConstTensor& lse,
                                const ConstTensor& dout, const AttentionGradients& gradients) {
   const ArenaScope scope(run.context.workspace());
-  const int64_t heads = shape.group(ContextExchange::Outer::Gather, run.context), groups = shape.kv_heads / heads;
+  const int64_t heads = shape.group(ContextExchange::Outer::Gather, run.context.target()),
+                groups = shape.kv_heads / heads;
   Gathering gathering(shape, heads, run.context.workspace());
   Homing homing(shape, heads, run.context.workspace());
   const ContextGroup::Scope messages(*run.cp);
@@ -167,12 +169,12 @@ void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const A
   run.cp->data_out.wait();
 }
 
-int64_t gather_attention_workspace(const Context& context, const ExchangeShape& shape) {
+int64_t gather_attention_workspace(Target target, const ExchangeShape& shape) {
   Arena tally = Arena::tally();
-  const int64_t heads = shape.group(ContextExchange::Outer::Gather, context);
+  const int64_t heads = shape.group(ContextExchange::Outer::Gather, target);
   Gathering(shape, heads, tally);
   Homing(shape, heads, tally);
-  return tally.used() + attention_workspace(context, shape.units.slots, ContextRoutes::most_keys(shape.units),
+  return tally.used() + attention_workspace(target, shape.units.slots, ContextRoutes::most_keys(shape.units),
                                             heads * shape.queries_per_key(), heads, shape.head_dim, shape.compute);
 }
 

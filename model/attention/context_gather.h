@@ -22,7 +22,7 @@ void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const A
                                const ConstTensor& dout, const AttentionGradients& gradients);
 
 // Bytes of workspace, of either, whatever the packing.
-int64_t gather_attention_workspace(const Context& context, const ExchangeShape& shape);
+int64_t gather_attention_workspace(Target target, const ExchangeShape& shape);
 
 // Bytes sent, with b = 2 * kv_heads * head_dim * size of the compute dtype for a row: forward b for each row that
 // another unit sees; backward the same, and b for each row that comes.

@@ -133,7 +133,7 @@ void ring_attention(LayerRun run, const ExchangeShape& shape, const AttentionPla
                     const Tensor& out, const Tensor& lse) {
   const ArenaScope scope(run.context.workspace());
   const Ring ring{shape, plan.ring()};
-  const int64_t heads = shape.group(ContextExchange::Outer::Ring, run.context);
+  const int64_t heads = shape.group(ContextExchange::Outer::Ring, run.context.target());
   const Blocks blocks(shape, heads, run.context.workspace());
   const Merging merging(shape, heads, run.context.workspace());
   const ContextGroup::Scope messages(*run.cp);
@@ -163,7 +163,7 @@ void ring_attention_backward(LayerRun run, const ExchangeShape& shape, const Att
                              const ConstTensor& dout, const AttentionGradients& gradients) {
   const ArenaScope scope(run.context.workspace());
   const Ring ring{shape, plan.ring()};
-  const int64_t heads = shape.group(ContextExchange::Outer::Ring, run.context);
+  const int64_t heads = shape.group(ContextExchange::Outer::Ring, run.context.target());
   const Blocks blocks(shape, heads, run.context.workspace());
   const Sums sums(shape, heads, run.context.workspace());
   const ContextGroup::Scope messages(*run.cp);
@@ -208,14 +208,14 @@ void ring_attention_backward(LayerRun run, const ExchangeShape& shape, const Att
   }
 }
 
-int64_t ring_attention_workspace(const Context& context, const ExchangeShape& shape) {
-  const int64_t heads = shape.group(ContextExchange::Outer::Ring, context);
+int64_t ring_attention_workspace(Target target, const ExchangeShape& shape) {
+  const int64_t heads = shape.group(ContextExchange::Outer::Ring, target);
   Arena forward = Arena::tally(), backward = Arena::tally();
   Blocks(shape, heads, forward);
   Merging(shape, heads, forward);
   Blocks(shape, heads, backward);
   Sums(shape, heads, backward);
-  return std::max(forward.used(), backward.used()) + attention_workspace(context, shape.units.slots, shape.units.slots,
+  return std::max(forward.used(), backward.used()) + attention_workspace(target, shape.units.slots, shape.units.slots,
                                                                          heads * shape.queries_per_key(), heads,
                                                                          shape.head_dim, shape.compute);
 }

@@ -25,7 +25,7 @@ void ring_attention_backward(LayerRun run, const ExchangeShape& shape, const Att
                              const ConstTensor& dout, const AttentionGradients& gradients);
 
 // Bytes of workspace, of either, whatever the packing.
-int64_t ring_attention_workspace(const Context& context, const ExchangeShape& shape);
+int64_t ring_attention_workspace(Target target, const ExchangeShape& shape);
 
 // Bytes sent, with n = 2 * kv_heads * head_dim numbers a row: forward n * size of the compute dtype for each row that
 // is passed on, summed over hops; backward the same, and n * size of the accumulation dtype for each row that comes, as

@@ -119,7 +119,7 @@ void Head::prepare(Context& context) const {
   }
 }
 
-int64_t Head::workspace(const Context& context) const {
+int64_t Head::workspace(Target target) const {
   const int64_t tile = tile_tokens(shape_);
   const Shape logits{tile, rows_.size()};
   const DType sums = shape_.accumulation();
@@ -127,7 +127,7 @@ int64_t Head::workspace(const Context& context) const {
                        Arena::bytes(logits, sums) + Arena::bytes({tile}, sums) + Arena::bytes({2, tile}, sums) +
                        Arena::bytes({1}, DType::F64) +
                        (shape_.compute == sums ? 0 : Arena::bytes(logits, shape_.compute));
-  return std::max(loss, norm_.workspace(context));
+  return std::max(loss, norm_.workspace(target));
 }
 
 Cost Head::cost() const {

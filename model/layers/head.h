@@ -47,7 +47,7 @@ class Head {
 
   Saved allocate(Arena& arena) const;
   void prepare(Context& context) const;
-  int64_t workspace(const Context& context) const;
+  int64_t workspace(Target target) const;
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 

@@ -43,8 +43,8 @@ Norm::Saved Norm::allocate(Arena& arena) const {
   return saved;
 }
 
-int64_t Norm::workspace(const Context& context) const {
-  return norm_backward_workspace(context, shape_.hidden, shape_.compute, shape_.norm == NormKind::Layer ? 2 : 1);
+int64_t Norm::workspace(Target target) const {
+  return norm_backward_workspace(target, shape_.hidden, shape_.compute, shape_.norm == NormKind::Layer ? 2 : 1);
 }
 
 Cost Norm::cost() const {

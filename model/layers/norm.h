@@ -23,7 +23,7 @@ class Norm {
                 const ConstTensor& residual_gradient, const Tensor& dx);
 
   Saved allocate(Arena& arena) const;
-  int64_t workspace(const Context& context) const;
+  int64_t workspace(Target target) const;
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 

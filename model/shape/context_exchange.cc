@@ -69,14 +69,14 @@ void check_exchange(const ContextExchange& exchange, int cp, int64_t q_heads, in
       name(exchange), trading, q_heads, kv_heads, of_key, fmt::join(others, ", ")));
 }
 
-int64_t ExchangeShape::group(Outer outer, Device device, int threads) const {
-  if (device == Device::Cuda) {
+int64_t ExchangeShape::group(Outer outer, Target target) const {
+  if (target.device == Device::Cuda) {
     if (outer == Outer::Ring || units.units == 1) return kv_heads;  // blocks come beside attention, or nothing does
     int64_t heads = std::max<int64_t>(1, kv_heads / 2);
     while (kv_heads % heads != 0) --heads;
     return heads;
   }
-  int64_t heads = std::min<int64_t>(threads, kv_heads);
+  int64_t heads = std::min<int64_t>(target.threads, kv_heads);
   while (kv_heads % heads != 0) ++heads;
   return heads;
 }

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "parallel/context/sight.h"
-#include "tensor/context/context.h"
+#include "tensor/context/target.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
@@ -52,10 +52,7 @@ struct ExchangeShape {
   // Key/value heads that are done at once. On the CPU a thread's work in backward is a head at least. On a GPU all of
   // them, but where keys and values are gathered at most half: those of a group only come beside the attention of the
   // group before.
-  int64_t group(ContextExchange::Outer outer, Device device, int threads) const;
-  int64_t group(ContextExchange::Outer outer, const Context& context) const {
-    return group(outer, context.device(), context.threads());
-  }
+  int64_t group(ContextExchange::Outer outer, Target target) const;
 };
 
 // What a rank has of its own slots: q [q_heads, slots, head_dim], k and v [kv_heads, slots, head_dim]; its gradient.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "tensor/context/target.h"
 #include "tensor/memory/arena.h"
 
 namespace tessera {
@@ -32,6 +33,8 @@ class Context {
 
   Device device() const { return device_; }
   int threads() const { return threads_; }
+  // What statements of bytes need of a context.
+  Target target() const { return {device_, threads_}; }
 
   // Scratch as a stack: open an ArenaScope first. Every operation that takes from it states how much in its header.
   Arena& workspace() { return workspace_; }

@@ -83,8 +83,8 @@ void layer_norm_backward(Context& context, const ConstTensor& dy, const ConstTen
   cpu::layer_norm_backward(context, dy, x, weight, mean, rstd, residual_gradient, dx, dweight, dbias);
 }
 
-int64_t norm_backward_partials(const Context& context, int64_t hidden, DType compute, int64_t sums) {
-  if (context.device() == Device::Cpu) return 2 * context.threads();
+int64_t norm_backward_partials(Target target, int64_t hidden, DType compute, int64_t sums) {
+  if (target.device == Device::Cpu) return 2 * target.threads;
   // As many blocks as fit on each of 128 multiprocessors with Hopper's shared memory, where the sums are kept, and
   // about 1024 threads (of 16 bytes of a row, 256 at most): the same on all GPUs, so that sums and plans are too.
   constexpr int64_t kMultiprocessors = 128, kSharedBytes = 227 << 10, kReserved = 2 << 10, kMost = 8;
@@ -93,8 +93,8 @@ int64_t norm_backward_partials(const Context& context, int64_t hidden, DType com
   return kMultiprocessors * std::clamp<int64_t>(std::min(kSharedBytes / shared, 1024 / threads), 1, kMost);
 }
 
-int64_t norm_backward_workspace(const Context& context, int64_t hidden, DType compute, int64_t sums) {
-  return Arena::bytes({norm_backward_partials(context, hidden, compute, sums), sums, hidden},
+int64_t norm_backward_workspace(Target target, int64_t hidden, DType compute, int64_t sums) {
+  return Arena::bytes({norm_backward_partials(target, hidden, compute, sums), sums, hidden},
                       accumulation_dtype(compute));
 }
 

@@ -34,6 +34,6 @@ void layer_norm_backward(Context& context, const ConstTensor& dy, const ConstTen
 
 // Bytes that a backward takes from the workspace: one row of partial sums of dweight (sums 1: RMSNorm) or of dweight
 // and dbias (sums 2: LayerNorm) for each fixed block of tokens or thread, in the accumulation dtype.
-int64_t norm_backward_workspace(const Context& context, int64_t hidden, DType compute, int64_t sums);
+int64_t norm_backward_workspace(Target target, int64_t hidden, DType compute, int64_t sums);
 
 }  // namespace tessera

@@ -86,7 +86,7 @@ void backward(Context& context, const ConstTensor& dy, const ConstTensor& x, con
   constexpr int64_t kSums = kind == Kind::Layer ? 2 : 1;
   const int64_t tokens = x.dim(0), hidden = x.dim(1), stride = kSums * hidden;
   const int64_t blocks = (tokens + kTokenBlock - 1) / kTokenBlock;
-  const int64_t wave = norm_backward_partials(context, hidden, x.dtype(), kSums);
+  const int64_t wave = norm_backward_partials(context.target(), hidden, x.dtype(), kSums);
   const T *dy_data = dy.as<T>(), *x_data = x.as<T>(), *w = weight.as<T>();
   T* dx_data = dx.as<T>();
   const ArenaScope scope(context.workspace());

@@ -196,7 +196,7 @@ void backward(Context& context, const char* name, const ConstTensor& dy, const C
   dispatch_float(x.dtype(), [&]<class T>(T) {
     using A = Acc<T>;
     const ArenaScope scope(context.workspace());
-    const int64_t most = norm_backward_partials(context, hidden, x.dtype(), kSums<kind>);
+    const int64_t most = norm_backward_partials(context.target(), hidden, x.dtype(), kSums<kind>);
     const Tensor partial = context.workspace().take({most, kSums<kind>, hidden}, dtype_of<A>());
     // A block's partial sums are worth a few tokens of memory traffic.
     const int64_t blocks = std::min({tokens, most, std::max<int64_t>(most / 4, ceil_divide(tokens, 8))});

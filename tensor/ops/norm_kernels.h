@@ -7,7 +7,7 @@ namespace tessera {
 
 // Rows of partial sums that a backward keeps at once, each of `sums` (dweight, and dbias) times hidden: on the CPU a
 // few blocks of tokens for each thread; on a GPU one for each thread block.
-int64_t norm_backward_partials(const Context& context, int64_t hidden, DType compute, int64_t sums);
+int64_t norm_backward_partials(Target target, int64_t hidden, DType compute, int64_t sums);
 
 }  // namespace tessera
 

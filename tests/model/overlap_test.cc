@@ -195,14 +195,15 @@ TEST_P(OverlapTest, WorkspaceIsExactlyWhatIsStated) {
       block.prepare(context);
       const LayerRun run{context, world};
 
-      context.resize_workspace(block.workspace(context));
+      context.resize_workspace(block.workspace(context.target()));
       block.forward(run, plan, x0, saved, x2);
       block.backward_input(run, plan, x0, saved, x2);
-      EXPECT_EQ(context.workspace().high_water(), block.workspace(context)) << "tp " << tp << (fp8 ? ", FP8" : "");
+      EXPECT_EQ(context.workspace().high_water(), block.workspace(context.target()))
+          << "tp " << tp << (fp8 ? ", FP8" : "");
       block.forward(run, plan, x0, saved, x2);
-      context.resize_workspace(block.backward_workspace(context));
+      context.resize_workspace(block.backward_workspace(context.target()));
       block.backward(run, plan, x0, saved, x2);
-      EXPECT_EQ(context.workspace().high_water(), block.backward_workspace(context))
+      EXPECT_EQ(context.workspace().high_water(), block.backward_workspace(context.target()))
           << "tp " << tp << (fp8 ? ", FP8" : "");
       const int64_t gathers = TokenGathers::workspace(tp, residual, shape.compute, Overlap::Off);
       context.resize_workspace(gathers + block.backward_weight_workspace());

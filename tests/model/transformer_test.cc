@@ -81,7 +81,7 @@ TEST_P(TransformerTest, RecomputationChangesNoBit) {
         EXPECT_EQ(rig.step(batch_.view()), loss);
         EXPECT_EQ(all_gradients(rig.model.parameters()), expected) << name(mode);
         EXPECT_LT(rig.model.slot_bytes(), slot_bytes) << name(mode) << " keeps less";
-        EXPECT_LE(rig.context.workspace().high_water(), rig.model.workspace_bytes(rig.context));
+        EXPECT_LE(rig.context.workspace().high_water(), rig.model.workspace_bytes(rig.context.target()));
         slot_bytes = rig.model.slot_bytes();
       }
     });
@@ -98,7 +98,7 @@ TEST_P(TransformerTest, BlocksRunOneByOne) {
     Transformer model(shape,
                       {.part = {.last_block = 2}, .recompute = {Recompute::Full, Recompute::Selective}, .areas = 1});
     model.allocate(context, world);
-    context.resize_workspace(model.workspace_bytes(context));
+    context.resize_workspace(model.workspace_bytes(context.target()));
     ParameterMemory memory(context, model.parameters(), shape.compute);
     const Batch batch = batch_.view();
     model.clear_loss(context);
@@ -136,7 +136,7 @@ TEST_P(TransformerTest, StagesMakeUpTheWhole) {
                             .embedding_stage = &begin});
     begin.allocate(context, world);
     end.allocate(context, world);
-    context.resize_workspace(std::max(begin.workspace_bytes(context), end.workspace_bytes(context)));
+    context.resize_workspace(std::max(begin.workspace_bytes(context.target()), end.workspace_bytes(context.target())));
     Parameters parameters = begin.parameters();
     parameters.insert(parameters.end(), end.parameters().begin(), end.parameters().end());
     ParameterMemory memory(context, parameters, shape.compute);
@@ -224,7 +224,7 @@ TEST_P(TransformerTest, OnlyInnerBlocksMultiplyIn8Bits) {
       EXPECT_EQ(loss == expected, layers == 2) << loss;
       for (const Backward backward : {Backward::Apart, Backward::InARow}) {
         fp8.step(batch_.view(), backward);
-        EXPECT_LE(fp8.context.workspace().high_water(), fp8.model.workspace_bytes(fp8.context));
+        EXPECT_LE(fp8.context.workspace().high_water(), fp8.model.workspace_bytes(fp8.context.target()));
       }
     }
   });
@@ -256,7 +256,7 @@ TEST_P(TransformerTest, StatementsEqualCounters) {
         // once.
         EXPECT_EQ(rig.context.matrix_flops() - flops, 3 * cost.matrix_flops);
         EXPECT_LT(forward_flops - flops, 3 * cost.matrix_flops);
-        EXPECT_LE(rig.context.workspace().high_water(), rig.model.workspace_bytes(rig.context));
+        EXPECT_LE(rig.context.workspace().high_water(), rig.model.workspace_bytes(rig.context.target()));
       });
     }
   }
@@ -296,12 +296,13 @@ TEST_P(TransformerTest, ActivationsAndWorkspaceFallAsTheContextIsCut) {
   };
   const auto bytes = [&](const ModelShape& shape) {
     const Transformer model(shape, {.part = {.last_block = static_cast<int>(shape.layers)}});
-    return static_cast<double>(model.activations_bytes() + model.workspace_bytes(context));
+    return static_cast<double>(model.activations_bytes() + model.workspace_bytes(context.target()));
   };
   const double quarter = bytes(shape_at(1, "gather")) / kCp;
   for (const char* exchange : {"gather", "ring", "ulysses", "ulysses-ring:2"}) {
     const ModelShape shape = shape_at(kCp, exchange);
-    const auto exchanged = static_cast<double>(ContextAttention(shape, shape.attention_of(0)).workspace(context));
+    const auto exchanged =
+        static_cast<double>(ContextAttention(shape, shape.attention_of(0)).workspace(context.target()));
     EXPECT_LE(bytes(shape), 1.05 * quarter + exchanged) << exchange;
     EXPECT_GE(bytes(shape), quarter) << exchange;
     EXPECT_LE(exchanged, quarter) << exchange;  // or nothing would be won

@@ -24,7 +24,7 @@ struct WholeModel {
                       .areas = static_cast<int>(shape.layers),
                       .overlap = overlap}),
         memory((model.allocate(context, tp), context), model.parameters(), shape.compute) {
-    context.resize_workspace(model.workspace_bytes(context));
+    context.resize_workspace(model.workspace_bytes(context.target()));
   }
   double step(const Batch& batch, Backward backward = Backward::Apart) {
     const double loss = forward(batch);

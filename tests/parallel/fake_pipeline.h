@@ -53,6 +53,8 @@ class FakeStage : public Stage {
   int index() const override { return index_; }
   int blocks() const override { return 2; }
   int slots() const override { return static_cast<int>(output_.size()); }
+  Tensor boundary() const override { return {nullptr, {1}, DType::F64}; }
+  int64_t slot_bytes() const override { return sizeof(double); }
   Tensor output(int slot) override { return output_.at(slot); }
   Tensor slot_memory(int slot) override { return {output_.at(slot).data(), {2}, DType::U32}; }
   void slot_restored(Context&, const Batch& batch, int slot) override { note("restored", batch, slot, {0, 2}); }

@@ -101,13 +101,13 @@ void attention_backward(Context& context, const AttentionProblem& problem, const
   cpu::attention_backward(context, problem, q, k, v, out, lse, dout, dq, dk, dv);
 }
 
-int64_t attention_workspace(const Context& context, int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads,
+int64_t attention_workspace(Target target, int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads,
                             int64_t head_dim, DType compute) {
   if constexpr (kHasCuda) {
-    if (context.device() == Device::Cuda)
-      return cuda::attention_workspace(context, queries, keys, q_heads, kv_heads, head_dim, compute);
+    if (target.device == Device::Cuda)
+      return cuda::attention_workspace(target, queries, keys, q_heads, kv_heads, head_dim, compute);
   }
-  return cpu::attention_workspace(context, queries, keys, q_heads, kv_heads, head_dim, compute);
+  return cpu::attention_workspace(target, queries, keys, q_heads, kv_heads, head_dim, compute);
 }
 
 }  // namespace tessera

@@ -97,7 +97,7 @@ void attention_backward(Context& context, const AttentionProblem& problem, const
                         const Tensor& dq, const Tensor& dk, const Tensor& dv);
 
 // Bytes that either takes from the workspace, whatever the tiles (the larger of the two).
-int64_t attention_workspace(const Context& context, int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads,
+int64_t attention_workspace(Target target, int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads,
                             int64_t head_dim, DType compute);
 
 }  // namespace tessera

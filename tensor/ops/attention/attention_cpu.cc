@@ -158,8 +158,8 @@ int64_t attention_forward_workspace(int threads, const AttentionSizes& sizes) {
   return Arena::bytes({threads, elements}, accumulation_dtype(sizes.compute));
 }
 
-int64_t cpu::attention_workspace(const Context& context, int64_t queries, int64_t keys, int64_t q_heads,
-                                 int64_t kv_heads, int64_t head_dim, DType compute) {
+int64_t cpu::attention_workspace(Target target, int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads,
+                                 int64_t head_dim, DType compute) {
   const AttentionSizes sizes = {.queries = queries,
                                 .keys = keys,
                                 .q_heads = q_heads,
@@ -168,8 +168,8 @@ int64_t cpu::attention_workspace(const Context& context, int64_t queries, int64_
                                 .compute = compute,
                                 .out_heads = q_heads,
                                 .first_head = 0};
-  return std::max(attention_forward_workspace(context.threads(), sizes),
-                  attention_backward_workspace(context.threads(), sizes));
+  return std::max(attention_forward_workspace(target.threads, sizes),
+                  attention_backward_workspace(target.threads, sizes));
 }
 
 }  // namespace tessera

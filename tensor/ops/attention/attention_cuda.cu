@@ -168,8 +168,7 @@ void cuda::attention_backward(Context& context, const AttentionProblem& problem,
   (fast ? attention_backward_mma : attention_backward_plain)(context, in, {q, k, v, out, lse, dout, delta, dq, dk, dv});
 }
 
-int64_t cuda::attention_workspace(const Context&, int64_t queries, int64_t, int64_t q_heads, int64_t, int64_t,
-                                  DType compute) {
+int64_t cuda::attention_workspace(Target, int64_t queries, int64_t, int64_t q_heads, int64_t, int64_t, DType compute) {
   return Arena::bytes({q_heads, queries}, accumulation_dtype(compute));
 }
 

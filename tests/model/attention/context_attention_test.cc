@@ -144,7 +144,7 @@ void attend(Comm& comm, const Problem& problem, const ContextExchange& exchange,
 
   const ContextAttention layer(shape, shape.attention_of(0));
   Context context({.threads = threads});
-  context.resize_workspace(layer.workspace(context));
+  context.resize_workspace(layer.workspace(context.target()));
   Arena arena("test", Device::Cpu, 1 << 24);
   MicrobatchPlan microbatch(shape, arena, arena);
   microbatch.make(shape, context, batch);
@@ -180,7 +180,7 @@ void attend(Comm& comm, const Problem& problem, const ContextExchange& exchange,
   EXPECT_EQ(said.backward, exact.backward);
   EXPECT_LE(exact.forward, layer.most_sent().forward);
   EXPECT_LE(exact.backward, layer.most_sent().backward);
-  EXPECT_LE(context.workspace().high_water(), layer.workspace(context));
+  EXPECT_LE(context.workspace().high_water(), layer.workspace(context.target()));
 
   const auto collect = [&](const Tensor& x, int64_t heads, bool token_major, std::vector<double>& to) {
     dispatch_float(x.dtype(), [&]<class T>(T) {
@@ -294,11 +294,11 @@ TEST(ContextAttention, TakesTheBuffersThatAreStated) {
   const auto stated = [&](const char* text) {
     const ContextExchange exchange = context_exchange_plan(text, 1).front();
     const ModelShape shape = shape_of(problem, cp, 0, exchange);
-    return ContextAttention(shape, shape.attention_of(0)).workspace(context);
+    return ContextAttention(shape, shape.attention_of(0)).workspace(context.target());
   };
   const int64_t n = context_slots(kTokens, cp, 1, 0.02), d = kHeadDim;
   const auto kernel = [&](int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads) {
-    return attention_workspace(context, queries, keys, q_heads, kv_heads, d, DType::BF16);
+    return attention_workspace(context.target(), queries, keys, q_heads, kv_heads, d, DType::BF16);
   };
   const auto wide = [&](int64_t elements) { return Arena::bytes({elements}, DType::F32); };
   const auto narrow = [&](int64_t elements) { return Arena::bytes({elements}, DType::BF16); };

@@ -35,7 +35,7 @@ Results run_head(LayerRun run, int64_t slots) {
   Parameters parameters;
   head.add_parameters(parameters);
   ParameterMemory memory(run.context, parameters, DType::F64);
-  run.context.resize_workspace(head.workspace(run.context));
+  run.context.resize_workspace(head.workspace(run.context.target()));
   Arena arena("test", Device::Cpu, 1 << 20);
   const Head::Saved saved = head.allocate(arena);
   const Tensor all = arena.take({kTokens, kHidden}, DType::F64);
@@ -54,7 +54,7 @@ Results run_head(LayerRun run, int64_t slots) {
     head.forward(run, part, x, saved, scale, Head::Mode::Train, trained);
     head.backward_input(run, x, saved);
   }
-  EXPECT_EQ(run.context.workspace().high_water(), head.workspace(run.context));
+  EXPECT_EQ(run.context.workspace().high_water(), head.workspace(run.context.target()));
   const auto values = [](const Tensor& x) { return std::vector<double>(x.as<double>(), x.as<double>() + x.size()); };
   results.dx = values(all);
   for (const Parameter* p : parameters) (p->name == "head" ? results.dtable : results.dnorm) = values(p->gradient);
@@ -98,9 +98,9 @@ TEST(Head, NeverHoldsTheLogitsOfAllTokens) {
       shape.compute = compute;
       const Head head(shape, Head::Tie::Free, nullptr);
       const int64_t logits = slots * kVocab * size_of(shape.accumulation());
-      EXPECT_LT(head.workspace(context), logits) << name(compute) << ", " << slots << " tokens";
+      EXPECT_LT(head.workspace(context.target()), logits) << name(compute) << ", " << slots << " tokens";
       // A tile's logits, in BF16 their gradient as well, and a few numbers a token.
-      EXPECT_LE(head.workspace(context), 3 * Head::kLogitsBytes / 2 + (1 << 20));
+      EXPECT_LE(head.workspace(context.target()), 3 * Head::kLogitsBytes / 2 + (1 << 20));
     }
   }
 }

@@ -76,7 +76,7 @@ TEST(ContextExchange, HeadsGoInGroupsThatFillTheDeviceAndOverlap) {
     ExchangeShape shape;
     shape.units.units = units;
     shape.kv_heads = kv_heads;
-    return shape.group(outer, device, threads);
+    return shape.group(outer, {device, threads});
   };
   for (const Outer outer : {Outer::Gather, Outer::Ring}) {
     EXPECT_EQ(group(outer, Device::Cpu, 1, 8), 1);

@@ -117,17 +117,16 @@ TEST(Norm, ForwardMatchesTheFormula) {
 // The backward formulas in double, from the statistics that the operation was given, with bounds.
 void check_backward(Kind kind, int64_t tokens, int64_t hidden, DType dtype) {
   SCOPED_TRACE(std::string(name(dtype)) + " " + std::to_string(tokens) + " x " + std::to_string(hidden));
-  const auto stated = [&](const Context& context) {
-    return norm_backward_workspace(context, hidden, dtype, kind == Kind::Layer ? 2 : 1);
+  const auto stated = [&](Target target) {
+    return norm_backward_workspace(target, hidden, dtype, kind == Kind::Layer ? 2 : 1);
   };
-  Context context(
-      testing::on_device({.threads = 2, .workspace_bytes = stated(Context(testing::on_device({.threads = 2})))}));
+  Context context(testing::on_device({.threads = 2, .workspace_bytes = stated({testing::kDevice, 2})}));
   Case c(kind, tokens, hidden, dtype);
   c.forward(context);
   const Operand dweight_before = c.dweight, dbias_before = c.dbias;
   c.backward(context, c.residual.tensor(), c.dx.tensor());
   if (tokens > 0) {
-    EXPECT_EQ(context.workspace().high_water(), stated(context));
+    EXPECT_EQ(context.workspace().high_water(), stated(context.target()));
   }
 
   const double n = static_cast<double>(hidden);

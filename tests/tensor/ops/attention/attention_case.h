@@ -154,7 +154,7 @@ struct Operands {
         dk(c.dtype, sizes.kv_elements()),
         dv(c.dtype, sizes.kv_elements()) {
     context.resize_workspace(
-        attention_workspace(context, sizes.queries, sizes.keys, c.q_heads, c.kv_heads, c.head_dim, c.dtype));
+        attention_workspace(context.target(), sizes.queries, sizes.keys, c.q_heads, c.kv_heads, c.head_dim, c.dtype));
     send_attention_lists(context, problem, Tensor(lists.data(), {list_words()}, DType::I32, testing::kDevice));
     q.set(normals(sizes.q_elements(), seed, "q"));
     k.set(normals(sizes.kv_elements(), seed, "k"));

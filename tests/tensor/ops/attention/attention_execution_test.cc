@@ -66,7 +66,7 @@ TEST_P(AttentionExecution, StatesItsWorkspaceExactly) {
       x.forward();
       x.backward();
       EXPECT_EQ(x.context.workspace().high_water(),
-                attention_workspace(x.context, 200, 200, 4, 2, head_dim, GetParam()));
+                attention_workspace(x.context.target(), 200, 200, 4, 2, head_dim, GetParam()));
       EXPECT_EQ(x.context.workspace().used(), 0);
     }
   }
