@@ -40,7 +40,7 @@ void measure(int ranks, int64_t tokens, int packings, const char* text) {
   const ContextExchange exchange = context_exchange_plan(text, 1).front();
   run_ranks(ranks, [&](Comm& world) {
     ModelShape shape;
-    shape.layers = 1;
+    shape.layers = {{.attention = {.exchange = exchange, .rope_theta = 0}}};
     shape.heads = 8;
     shape.kv_heads = 8;
     shape.head_dim = 64;
@@ -48,13 +48,12 @@ void measure(int ranks, int64_t tokens, int packings, const char* text) {
     shape.cp = ranks;
     shape.cp_rank = world.rank();
     shape.slots = context_slots(tokens, ranks, 1, kSlack);
-    shape.exchanges = {exchange};
-    const ContextAttention layer(shape, shape.attention_of(0));
+    const ContextAttention layer(shape, shape.layers[0].attention);
     Context context({.threads = 1});
     context.resize_workspace(layer.workspace(context.target()));
     Arena tally = Arena::tally();
     const auto take = [&](Arena& arena) {
-      MicrobatchPlan plan(shape, arena, arena);
+      AttentionPlans plan(shape, {&shape.layers[0].attention, 1}, arena, arena);
       const Shape by_head{shape.heads, shape.slots, shape.head_dim}, by_token{shape.slots, shape.heads, shape.head_dim};
       std::vector<Tensor> x;
       for (int i = 0; i < 6; ++i) x.push_back(arena.take(by_head, shape.compute));
@@ -79,7 +78,7 @@ void measure(int ranks, int64_t tokens, int packings, const char* text) {
       deal.make(testing::log_normal_packing(random, tokens, kMedian, kSigma));
       const ContextUnits own{.units = ranks, .unit = world.rank(), .ranks = 1, .slots = shape.slots};
       unit_places(own, deal.pieces(), position, document);
-      plan.make(shape, context, {position, position, position, document, {}, ranks > 1 ? &deal : nullptr});
+      plan.make(context, {position, position, position, document, {}, ranks > 1 ? &deal : nullptr});
       world.barrier();
       const auto start = std::chrono::steady_clock::now();
       const double before = thread_seconds();

@@ -2,90 +2,101 @@
 
 #include <algorithm>
 
+#include "model/sublayers.h"
 #include "tensor/ops/elementwise.h"
 
 namespace tessera {
 namespace {
 
-std::string block_name(int index) { return "blocks." + std::to_string(index); }
+std::string block_name(int layer) { return "blocks." + std::to_string(layer); }
 
 const Tensor& either(const Tensor& a, const Tensor& b) { return a.data() != nullptr ? a : b; }
 
+Block::HalfSaved either(const Block::HalfSaved& a, const Block::HalfSaved& b) {
+  Block::HalfSaved half{.norm = {either(a.norm.mean, b.norm.mean), either(a.norm.rstd, b.norm.rstd)},
+                        .h = either(a.h, b.h),
+                        .sublayer = {}};
+  for (size_t i = 0; i < half.sublayer.size(); ++i) half.sublayer[i] = either(a.sublayer[i], b.sublayer[i]);
+  return half;
+}
+
 }  // namespace
 
-Block::Block(const ModelShape& shape, int index, Recompute recompute)
+Block::Half::Half(const ModelShape& shape, const std::string& norm_name, std::unique_ptr<Sublayer> of)
+    : norm(shape, norm_name), sublayer(std::move(of)) {}
+
+void Block::Half::forward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x, const HalfSaved& saved,
+                          const Tensor& y) const {
+  norm.forward(run.context, x, saved.norm, saved.h);
+  sublayer->forward(run, plan, saved.h, saved.sublayer, y);
+  add(run.context, x, y, y);
+}
+
+void Block::Half::allocate(Arena& arena, SavedPart part, HalfSaved& saved) const {
+  if (part == SavedPart::Projected)
+    saved.norm = norm.allocate(arena);
+  else
+    saved.h = norm.take_output(arena);
+  sublayer->allocate(arena, part, saved.sublayer);
+}
+
+Block::Block(const ModelShape& shape, int layer, Recompute recompute)
     : shape_(shape),
       recompute_(recompute),
-      norm1_(shape, block_name(index) + ".norm1"),
-      attention_(shape, shape.attention_of(index), block_name(index) + ".attention", shape.products_of(index)),
-      norm2_(shape, block_name(index) + ".norm2"),
-      mlp_(shape, block_name(index) + ".mlp", shape.products_of(index)) {}
+      mixer_(shape, block_name(layer) + ".norm1", make_mixer(shape, layer)),
+      feed_forward_(shape, block_name(layer) + ".norm2", make_feed_forward(shape, layer)) {}
 
 void Block::forward(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x0, const Saved& saved,
                     const Tensor& x2) const {
-  norm1_.forward(run.context, x0, saved.norm1, saved.h1);
-  attention_.forward(run, plan, saved.h1, saved.attention, saved.x1);
-  add(run.context, x0, saved.x1, saved.x1);
-  norm2_.forward(run.context, saved.x1, saved.norm2, saved.h2);
-  mlp_.forward(run, saved.h2, saved.mlp, x2);
-  add(run.context, saved.x1, x2, x2);
+  mixer_.forward(run, plan, x0, saved.mixer, saved.x1);
+  feed_forward_.forward(run, plan, saved.x1, saved.feed_forward, x2);
 }
 
 void Block::recompute(LayerRun run, const MicrobatchPlan& plan, const ConstTensor& x0, const Saved& saved) const {
   if (recompute_ == Recompute::None) return;
-  const bool full = recompute_ == Recompute::Full;
-  norm1_.forward(run.context, x0, saved.norm1, saved.h1);
-  if (full) attention_.project(run, plan, saved.h1, saved.attention);
-  attention_.attend(run, plan, saved.attention);
-  if (full) {
-    attention_.output(run, saved.attention, saved.x1);
-    add(run.context, x0, saved.x1, saved.x1);
+  if (makes_again(recompute_, SavedPart::Projected)) {
+    mixer_.forward(run, plan, x0, saved.mixer, saved.x1);
+  } else {
+    mixer_.norm.forward(run.context, x0, saved.mixer.norm, saved.mixer.h);
+    mixer_.sublayer->make_again(run, plan, saved.mixer.h, saved.mixer.sublayer, recompute_);
   }
-  norm2_.forward(run.context, saved.x1, saved.norm2, saved.h2);
-  // x2 is needed no more, so the down projection is not repeated.
-  full ? mlp_.expand(run, saved.h2, saved.mlp) : mlp_.activate(run, saved.mlp);
+  // x2 is needed no more, so the feed-forward's output is not made.
+  feed_forward_.norm.forward(run.context, saved.x1, saved.feed_forward.norm, saved.feed_forward.h);
+  feed_forward_.sublayer->make_again(run, plan, saved.feed_forward.h, saved.feed_forward.sublayer, recompute_);
 }
 
 void Block::backward_input(LayerRun run, const MicrobatchPlan& plan, const Tensor& x0, const Saved& saved,
                            const ConstTensor& dx2) {
   ArenaScope scope(run.context.workspace());
   const Tensor dh = take_residual(run.context.workspace());
-  mlp_.backward_input(run, dx2, saved.mlp, dh);
-  norm2_.backward(run.context, dh, saved.x1, saved.norm2, dx2, saved.x1);
-  attention_.backward_input(run, plan, saved.x1, saved.attention, dh);
-  norm1_.backward(run.context, dh, x0, saved.norm1, saved.x1, x0);
+  feed_forward_.sublayer->backward_input(run, plan, dx2, saved.feed_forward.sublayer, dh);
+  feed_forward_.norm.backward(run.context, dh, saved.x1, saved.feed_forward.norm, dx2, saved.x1);
+  mixer_.sublayer->backward_input(run, plan, saved.x1, saved.mixer.sublayer, dh);
+  mixer_.norm.backward(run.context, dh, x0, saved.mixer.norm, saved.x1, x0);
 }
 
 void Block::backward_weight(LayerRun run, const Saved& saved, const ConstTensor& dx2, TokenGathers& all) {
-  mlp_.backward_weight(run, dx2, saved.h2, saved.mlp, all);
-  attention_.backward_weight(run, saved.x1, saved.h1, saved.attention, all);
+  feed_forward_.sublayer->backward_weight(run, dx2, saved.feed_forward.h, saved.feed_forward.sublayer, all);
+  mixer_.sublayer->backward_weight(run, saved.x1, saved.mixer.h, saved.mixer.sublayer, all);
 }
 
 void Block::backward(LayerRun run, const MicrobatchPlan& plan, const Tensor& x0, const Saved& saved,
                      const ConstTensor& dx2) {
   ArenaScope scope(run.context.workspace());
   const Tensor dh = take_residual(run.context.workspace());
-  mlp_.backward(run, dx2, saved.h2, saved.mlp, dh);
-  norm2_.backward(run.context, dh, saved.x1, saved.norm2, dx2, saved.x1);
-  attention_.backward(run, plan, saved.x1, saved.h1, saved.attention, dh);
-  norm1_.backward(run.context, dh, x0, saved.norm1, saved.x1, x0);
+  feed_forward_.sublayer->backward(run, plan, dx2, saved.feed_forward.h, saved.feed_forward.sublayer, dh);
+  feed_forward_.norm.backward(run.context, dh, saved.x1, saved.feed_forward.norm, dx2, saved.x1);
+  mixer_.sublayer->backward(run, plan, saved.x1, saved.mixer.h, saved.mixer.sublayer, dh);
+  mixer_.norm.backward(run.context, dh, x0, saved.mixer.norm, saved.x1, x0);
 }
 
 Block::Saved Block::allocate(Arena& arena, Portion portion) const {
-  const auto wanted = [&](bool made_again) { return made_again == (portion == Portion::MadeAgain); };
   Saved saved;
-  if (wanted(recompute_ == Recompute::Full)) {
-    saved.norm1 = norm1_.allocate(arena);
-    attention_.allocate_projected(arena, saved.attention);
-    saved.x1 = take_residual(arena);
-    saved.norm2 = norm2_.allocate(arena);
-    mlp_.allocate_expanded(arena, saved.mlp);
-  }
-  if (wanted(recompute_ != Recompute::None)) {
-    saved.h1 = take_residual(arena);
-    attention_.allocate_attended(arena, saved.attention);
-    saved.h2 = take_residual(arena);
-    mlp_.allocate_activated(arena, saved.mlp);
+  for (const SavedPart part : kSavedParts) {
+    if (makes_again(recompute_, part) != (portion == Portion::MadeAgain)) continue;
+    mixer_.allocate(arena, part, saved.mixer);
+    if (part == SavedPart::Projected) saved.x1 = take_residual(arena);
+    feed_forward_.allocate(arena, part, saved.feed_forward);
   }
   return saved;
 }
@@ -97,48 +108,49 @@ int64_t Block::saved_bytes(Portion portion) const {
 }
 
 Block::Saved Block::joined(const Saved& kept, const Saved& made_again) {
-  const auto norm = [](const Norm::Saved& a, const Norm::Saved& b) {
-    return Norm::Saved{either(a.mean, b.mean), either(a.rstd, b.rstd)};
-  };
-  const Saved &a = kept, &b = made_again;
-  return {.norm1 = norm(a.norm1, b.norm1),
-          .h1 = either(a.h1, b.h1),
-          .attention = {either(a.attention.qkv, b.attention.qkv), either(a.attention.out, b.attention.out),
-                        either(a.attention.lse, b.attention.lse)},
-          .x1 = either(a.x1, b.x1),
-          .norm2 = norm(a.norm2, b.norm2),
-          .h2 = either(a.h2, b.h2),
-          .mlp = {either(a.mlp.up, b.mlp.up), either(a.mlp.activation, b.mlp.activation)}};
+  return {.mixer = either(kept.mixer, made_again.mixer),
+          .x1 = either(kept.x1, made_again.x1),
+          .feed_forward = either(kept.feed_forward, made_again.feed_forward)};
 }
 
 void Block::prepare(Context& context) const {
-  attention_.prepare(context);
-  mlp_.prepare(context);
+  mixer_.sublayer->prepare(context);
+  feed_forward_.sublayer->prepare(context);
 }
 
 int64_t Block::workspace(Target target) const {
-  const int64_t forward = std::max(attention_.forward_workspace(target), mlp_.forward_workspace());
-  const int64_t backward_input = std::max(
-      {norm1_.workspace(target), attention_.backward_input_workspace(target), mlp_.backward_input_workspace()});
-  return std::max(forward, Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute) + backward_input);
+  const Sublayer &mixer = *mixer_.sublayer, &feed_forward = *feed_forward_.sublayer;
+  const int64_t forward = std::max(mixer.forward_workspace(target), feed_forward.forward_workspace(target));
+  const int64_t backward_input = std::max({mixer_.norm.workspace(target), mixer.backward_input_workspace(target),
+                                           feed_forward.backward_input_workspace(target)});
+  return std::max(forward, residual_bytes() + backward_input);
 }
 
-int64_t Block::backward_weight_workspace() const {
-  return std::max(attention_.backward_weight_workspace(), mlp_.backward_weight_workspace());
+int64_t Block::backward_weight_workspace(Target target) const {
+  return std::max(mixer_.sublayer->backward_weight_workspace(target),
+                  feed_forward_.sublayer->backward_weight_workspace(target));
 }
 
 int64_t Block::backward_workspace(Target target) const {
-  return Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute) +
-         std::max({norm1_.workspace(target), attention_.backward_workspace(target), mlp_.backward_workspace()});
+  return residual_bytes() + std::max({mixer_.norm.workspace(target), mixer_.sublayer->backward_workspace(target),
+                                      feed_forward_.sublayer->backward_workspace(target)});
 }
 
-Cost Block::cost() const { return norm1_.cost() + attention_.cost() + norm2_.cost() + mlp_.cost(); }
+Cost Block::cost() const {
+  return mixer_.norm.cost() + mixer_.sublayer->cost() + feed_forward_.norm.cost() + feed_forward_.sublayer->cost();
+}
 
 void Block::add_parameters(Parameters& parameters) {
-  norm1_.add_parameters(parameters);
-  attention_.add_parameters(parameters);
-  norm2_.add_parameters(parameters);
-  mlp_.add_parameters(parameters);
+  for (Half* half : {&mixer_, &feed_forward_}) {
+    half->norm.add_parameters(parameters);
+    half->sublayer->add_parameters(parameters);
+  }
+}
+
+int64_t parameter_count(const ModelShape& shape, int layer) {
+  Parameters parameters;
+  Block(shape, layer, Recompute::None).add_parameters(parameters);
+  return static_cast<int64_t>(parameters.size());
 }
 
 }  // namespace tessera

@@ -2,31 +2,39 @@
 
 #include <algorithm>
 
+#include "model/transformer.h"
 #include "tensor/ops/attention/attention.h"
 
 namespace tessera {
 namespace {
 
-// 2 m n k of forward's products with weights, for one token.
-double block_flops(const ModelShape& shape) {
-  const int64_t attention = (2 * shape.heads + 2 * shape.kv_heads) * shape.head_dim;
-  const int64_t mlp = (shape.mlp == MlpKind::SwiGlu ? 3 : 2) * shape.ffn;
-  return 2.0 * static_cast<double>(shape.hidden * (attention + mlp));
-}
-
-double head_flops(const ModelShape& shape) { return 2.0 * static_cast<double>(shape.hidden * shape.vocab); }
-
-double attention_flops(const ModelShape& shape, double pairs) {
-  return static_cast<double>(attention_forward_flops(1, shape.head_dim)) * pairs * static_cast<double>(shape.heads);
+// Pairs that see each other in `slots` slots of whole sequences, each one document.
+double causal_pairs(double slots, double length, int64_t window) {
+  const double seen = window > 0 ? std::min(static_cast<double>(window), length) : length;
+  return slots * (seen - 0.5 * seen * (seen - 1) / length);
 }
 
 }  // namespace
 
+PartCosts model_costs(const ModelShape& shape, int64_t slots) {
+  ModelShape whole = whole_shape(shape);
+  whole.slots = slots;
+  return Transformer(whole, {.part = {.last_block = whole.blocks()}}).costs();
+}
+
 StepFlops step_flops(const ModelShape& shape, double tokens, double pairs) {
-  const auto layers = static_cast<double>(shape.layers);
-  return {.matrices = 3 * tokens * layers * block_flops(shape),
-          .attention = 3 * attention_flops(shape, pairs),
-          .head = 3 * tokens * head_flops(shape)};
+  const PartCosts token = model_costs(shape, 1);
+  int64_t matrices = 0, of_a_pair = 0;
+  for (const Cost& block : token.blocks) {
+    matrices += block.matrix_flops;
+    of_a_pair = std::max(of_a_pair, block.pair_flops);
+  }
+  // The pairs are counted over all layers, so a pair must cost the same in each that attends.
+  for (const Cost& block : token.blocks)
+    TESSERA_CHECK(block.pair_flops == 0 || block.pair_flops == of_a_pair, "layers of attention differ in their heads");
+  return {.matrices = 3 * tokens * static_cast<double>(matrices),
+          .attention = 3 * pairs * static_cast<double>(of_a_pair),
+          .head = 3 * tokens * static_cast<double>(token.head.matrix_flops)};
 }
 
 int64_t visible_pairs(const ModelShape& shape, const Batch& batch) {
@@ -37,17 +45,23 @@ int64_t visible_pairs(const ModelShape& shape, const Batch& batch) {
 }
 
 ModelCost stage_cost(const ModelShape& shape, int64_t sequence_length) {
-  const auto slots = static_cast<double>(shape.slots);
-  const auto length = static_cast<double>(sequence_length);
-  double pairs = 0;  // of a block
-  for (const AttentionKind& kind : attention_kinds(shape)) {
-    const double window = kind.window > 0 ? std::min(static_cast<double>(kind.window), length) : length;
-    pairs += slots * (window - 0.5 * window * (window - 1) / length) * static_cast<double>(kind.layers) /
-             static_cast<double>(shape.layers);
+  const PartCosts costs = model_costs(shape, shape.slots);
+  const auto slots = static_cast<double>(shape.slots), length = static_cast<double>(sequence_length);
+  ModelCost cost{.head = 3 * static_cast<double>(costs.head.matrix_flops)};
+  for (int layer = 0; layer < shape.blocks(); ++layer) {
+    const Cost& block = costs.blocks[layer];
+    const double pairs = causal_pairs(slots, length, shape.layers[layer].attention.window);
+    cost.blocks.push_back(3 *
+                          (static_cast<double>(block.matrix_flops) + static_cast<double>(block.pair_flops) * pairs));
   }
-  return {.embedding = 0,
-          .block = 3 * (slots * block_flops(shape) + attention_flops(shape, pairs)),
-          .head = 3 * slots * head_flops(shape)};
+  return cost;
+}
+
+TableParameters table_parameters(const ModelShape& shape) {
+  ModelShape untied = shape;
+  untied.tied = false;
+  const PartCosts costs = model_costs(untied, 1);
+  return {.embedding = costs.embedding.table_parameters, .head = costs.head.table_parameters};
 }
 
 }  // namespace tessera

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/sublayers.h"
 #include "tensor/context/copy.h"
 #include "tensor/ops/elementwise.h"
 
@@ -14,14 +15,27 @@ Head::Tie tie_of(const ModelShape& shape, const Transformer::Options& options) {
   return options.ends_together ? Head::Tie::OtherStage : Head::Tie::OtherRank;
 }
 
+// How many parameters the layers before each one have, and last all of them: layers of equal kinds have as many.
+std::vector<int64_t> parameters_before(const ModelShape& shape) {
+  std::vector<std::pair<LayerKind, int64_t>> counted;
+  std::vector<int64_t> before{0};
+  for (int layer = 0; layer < shape.blocks(); ++layer) {
+    const LayerKind& kind = shape.layers[layer];
+    auto known = std::find_if(counted.begin(), counted.end(), [&](const auto& count) { return count.first == kind; });
+    if (known == counted.end()) known = counted.insert(known, {kind, parameter_count(shape, layer)});
+    before.push_back(before.back() + known->second);
+  }
+  return before;
+}
+
 }  // namespace
 
 Transformer::Transformer(const ModelShape& shape, Options options) : shape_(shape), options_(std::move(options)) {
   const StagePart& part = options_.part;
-  TESSERA_CHECK(0 <= part.first_block && part.first_block < part.last_block && part.last_block <= shape.layers,
+  TESSERA_CHECK(0 <= part.first_block && part.first_block < part.last_block && part.last_block <= shape.blocks(),
                 "a stage has blocks of the model");
-  if (options_.recompute.empty()) options_.recompute.assign(shape.layers, Recompute::None);
-  TESSERA_CHECK_EQ(static_cast<int64_t>(options_.recompute.size()), shape.layers, "modes of recomputation by block");
+  if (options_.recompute.empty()) options_.recompute.assign(shape.layers.size(), Recompute::None);
+  TESSERA_CHECK_EQ(options_.recompute.size(), shape.layers.size(), "modes of recomputation by block");
   const Head::Tie tie = tie_of(shape, options_);
   if (first()) {
     embedding_.emplace(shape);
@@ -43,9 +57,8 @@ Transformer::Transformer(const ModelShape& shape, Options options) : shape_(shap
 // Numbers as if one rank held the whole model, in this order: table, positions, blocks, final norm, head.
 void Transformer::number_parameters() {
   constexpr int64_t kBeforeBlocks = 2, kAfterBlocks = 3;  // norms have up to two parameters
-  Parameters of_block;
-  blocks_.front()->add_parameters(of_block);
-  const auto per_block = static_cast<int64_t>(of_block.size());
+  const std::vector<int64_t> before = parameters_before(shape_);
+  const int64_t after_blocks = kBeforeBlocks + before.back();
   const auto add = [&](auto& layer, int64_t ordinal, int block) {
     const size_t begin = parameters_.size();
     layer.add_parameters(parameters_);
@@ -53,18 +66,22 @@ void Transformer::number_parameters() {
       Parameter& parameter = *parameters_[i];
       // A tied table has one number wherever it lies.
       parameter.ordinal = parameter.name == "embedding" ? 0 : ordinal + static_cast<int64_t>(i - begin);
-      parameter.ordinals = kBeforeBlocks + shape_.layers * per_block + kAfterBlocks;
+      parameter.ordinals = after_blocks + kAfterBlocks;
       parameter.stage = options_.part.stage;
       parameter.block = block;
     }
   };
   if (embedding_) add(*embedding_, 0, 0);
-  for (int i = 0; i < blocks(); ++i) add(*blocks_[i], kBeforeBlocks + (options_.part.first_block + i) * per_block, i);
-  if (head_) add(*head_, kBeforeBlocks + shape_.layers * per_block, blocks() - 1);
+  for (int i = 0; i < blocks(); ++i) add(*blocks_[i], kBeforeBlocks + before[options_.part.first_block + i], i);
+  if (head_) add(*head_, after_blocks, blocks() - 1);
   if (head_ && embedding_ && shape_.tied) {
     embedding_->table().head_block = blocks() - 1;
     embedding_->table().weight_adds_alone = false;
   }
+}
+
+std::span<const LayerKind> Transformer::layers() const {
+  return std::span(shape_.layers).subspan(options_.part.first_block, options_.part.blocks());
 }
 
 int64_t Transformer::weights_bytes() const {
@@ -108,24 +125,24 @@ int64_t Transformer::workspace_bytes(Target target) const {
   int64_t block = 0;
   for (const auto& b : blocks_) {
     block = std::max(block, b->workspace(target));
-    bytes = std::max(bytes, gathers + b->backward_weight_workspace());
+    bytes = std::max(bytes, gathers + b->backward_weight_workspace(target));
     if (options_.overlap == Overlap::On) bytes = std::max(bytes, b->backward_workspace(target));
   }
   return std::max(bytes, area_bytes() + block);
 }
 
-Cost Transformer::cost() const {
-  Cost cost;
-  for (const auto& block : blocks_) cost += block->cost();
-  if (embedding_) cost += embedding_->cost();
-  if (head_) cost += head_->cost();
-  return cost;
+PartCosts Transformer::costs() const {
+  PartCosts costs;
+  if (embedding_) costs.embedding = embedding_->cost();
+  for (const auto& block : blocks_) costs.blocks.push_back(block->cost());
+  if (head_) costs.head = head_->cost();
+  return costs;
 }
 
 // lists: where those go that must be in host memory, when the arena is on a device.
 Transformer::Slot Transformer::take_slot(Arena& arena, Arena& lists) const {
   Slot slot;
-  slot.plan = MicrobatchPlan(shape_, arena, options_.device == Device::Cpu ? arena : lists);
+  slot.plan = make_microbatch_plan(shape_, layers(), arena, options_.device == Device::Cpu ? arena : lists);
   for (const auto& block : blocks_) slot.kept.push_back(block->allocate(arena, Block::Portion::Kept));
   slot.residual.push_back(first() ? arena.take(residual_shape(), shape_.compute) : Tensor());
   for (int i = 0; i < blocks(); ++i) slot.residual.push_back(arena.take(residual_shape(), shape_.compute));
@@ -202,7 +219,7 @@ void Transformer::forward_blocks(Context& context, const Batch& batch, const Pla
       if (area >= 0) areas_[area].taken = false;
       area = -1;
     }
-    slot.plan.make(shape_, context, batch);
+    slot.plan.make(context, batch);
     if (embedding_) embedding_->forward(run(context), batch, slot.residual[0]);
   }
   queue(context, Pass::Forward, place, range, [&] {
@@ -309,7 +326,8 @@ void Transformer::backward_weight(Context& context, const Batch& batch, const Pl
   });
   for (int i = range.last; i-- > range.first;) free_area(slot, i);
   if (!with_embedding) return;
-  // Alone there are no turns to keep, which a recording would have skipped.
+  // all.of() must be asked in the gathers' order, but a recording that is queued again asks nothing. Recordings are only
+  // made where the group has one rank, and there nothing has to be gathered.
   const ConstTensor reached = shape_.tp == 1 ? ConstTensor(slot.residual[0]) : all.of(slot.residual[0]);
   embedding_->backward_weight(run(context), batch, reached);
 }
@@ -330,7 +348,7 @@ void Transformer::backward(Context& context, const Batch& batch, const Place& pl
 
 void Transformer::slot_restored(Context& context, const Batch& batch, int slot) {
   // The plan's lists came back with the slot's memory, but what points at them and at the batch did not.
-  slots_.at(slot).plan.make(shape_, context, batch);
+  slots_.at(slot).plan.make(context, batch);
 }
 
 void Transformer::logits(Context& context, const Batch& batch, int64_t first_row, const Tensor& logits) {

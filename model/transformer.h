@@ -21,7 +21,7 @@ namespace tessera {
 class Transformer : public Stage {
  public:
   struct Options {
-    StagePart part;                         // of shape.layers blocks
+    StagePart part;                         // of shape.blocks() blocks
     std::vector<Recompute> recompute = {};  // by block of the whole model; empty: everything is kept
     int slots = 1;                          // microbatches that are alive at once
     int areas = 0;                          // blocks that are between recompute and backward_weight at once
@@ -36,6 +36,9 @@ class Transformer : public Stage {
   };
 
   Transformer(const ModelShape& shape, Options options);
+  // Its parameters' addresses are handed out.
+  Transformer(const Transformer&) = delete;
+  Transformer& operator=(const Transformer&) = delete;
 
   // Sizes in bytes, exactly what allocate() and the calls take.
   int64_t weights_bytes() const;        // compute copies of the parameters, in Parameter::padded_shape()
@@ -44,7 +47,9 @@ class Transformer : public Stage {
   int64_t area_bytes() const;           // what recompute makes, of one block
   int64_t activations_bytes() const;    // all slots and areas, and the loss
   int64_t workspace_bytes(Target target) const;
-  Cost cost() const;  // of one microbatch
+  // Of one microbatch, by part and in all.
+  PartCosts costs() const;
+  Cost cost() const { return costs().sum(); }
 
   // Takes the memory and generates the matrix products. Gradients are assigned by the optimizer's side
   // (Parameter::gradient), values are filled by it too. The groups must outlive the stage; cp: null for a group of one.
@@ -117,6 +122,7 @@ class Transformer : public Stage {
   void head_forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale,
                     Head::Mode mode);
   void number_parameters();
+  std::span<const LayerKind> layers() const;  // of this stage
 
   ModelShape shape_;
   Options options_;

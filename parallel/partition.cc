@@ -20,9 +20,36 @@ struct Cut {
   int blocks = 0;  // of the last stage
 };
 
+// Costs of runs of blocks. Blocks of equal cost are counted and multiplied: stages with the same blocks then have the
+// same cost to the last bit, wherever they lie, as sums of floating-point numbers would not.
+class RunCosts {
+ public:
+  explicit RunCosts(const std::vector<double>& blocks) {
+    for (const double cost : blocks) {
+      if (std::find(costs_.begin(), costs_.end(), cost) == costs_.end()) costs_.push_back(cost);
+    }
+    before_.assign(costs_.size(), {0});
+    for (const double cost : blocks) {
+      for (size_t i = 0; i < costs_.size(); ++i) before_[i].push_back(before_[i].back() + (costs_[i] == cost ? 1 : 0));
+    }
+  }
+  // Of blocks [begin, end).
+  double of(int begin, int end) const {
+    double sum = 0;
+    for (size_t i = 0; i < costs_.size(); ++i) sum += (before_[i][end] - before_[i][begin]) * costs_[i];
+    return sum;
+  }
+
+ private:
+  std::vector<double> costs_;             // that differ
+  std::vector<std::vector<int>> before_;  // by cost and block: how many blocks before it have that cost
+};
+
 // Dynamic programming over stages: combine(value of the stages before, cost of the last one).
 template <class Combine>
-std::vector<std::vector<Cut>> best_cuts(int blocks, int stages, const ModelCost& cost, Combine combine) {
+std::vector<std::vector<Cut>> best_cuts(int stages, const ModelCost& cost, Combine combine) {
+  const int blocks = static_cast<int>(cost.blocks.size());
+  const RunCosts runs(cost.blocks);
   std::vector<std::vector<Cut>> best(stages + 1, std::vector<Cut>(blocks + 1));
   best[0][0].value = 0;
   for (int s = 1; s <= stages; ++s) {
@@ -32,7 +59,7 @@ std::vector<std::vector<Cut>> best_cuts(int blocks, int stages, const ModelCost&
       for (int last = n - (s - 1); last >= 1; --last) {
         const double before = best[s - 1][n - last].value;
         if (before == kInfinity) continue;
-        const double here = last * cost.block + (s == 1 ? cost.embedding : 0.0) + (s == stages ? cost.head : 0.0);
+        const double here = runs.of(n - last, n) + (s == 1 ? cost.embedding : 0.0) + (s == stages ? cost.head : 0.0);
         const double value = combine(before, here);
         if (value < best[s][n].value) best[s][n] = {value, last};
       }
@@ -43,7 +70,10 @@ std::vector<std::vector<Cut>> best_cuts(int blocks, int stages, const ModelCost&
 
 }  // namespace
 
-std::vector<StagePart> balance_stages(int blocks, int stages, const ModelCost& cost) {
+double ModelCost::sum() const { return std::accumulate(blocks.begin(), blocks.end(), embedding + head); }
+
+std::vector<StagePart> balance_stages(int stages, const ModelCost& cost) {
+  const int blocks = static_cast<int>(cost.blocks.size());
   TESSERA_CHECK(stages >= 1, "a pipeline has at least one stage");
   if (blocks < stages) {
     throw UsageError(
@@ -51,12 +81,10 @@ std::vector<StagePart> balance_stages(int blocks, int stages, const ModelCost& c
                     blocks, blocks));
   }
   const double least =
-      best_cuts(blocks, stages, cost, [](double before, double here) { return std::max(before, here); })[stages][blocks]
-          .value;
+      best_cuts(stages, cost, [](double before, double here) { return std::max(before, here); })[stages][blocks].value;
   const double limit = least * (1 + 1e-12);
-  const auto squares = best_cuts(blocks, stages, cost, [&](double before, double here) {
-    return here > limit ? kInfinity : before + here * here;
-  });
+  const auto squares = best_cuts(
+      stages, cost, [&](double before, double here) { return here > limit ? kInfinity : before + here * here; });
   std::vector<int> blocks_of_stage(stages);
   for (int s = stages, n = blocks; s >= 1; --s) {
     blocks_of_stage[s - 1] = squares[s][n].blocks;

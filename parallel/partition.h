@@ -23,14 +23,16 @@ struct StagePart {
 // What running parts of the model takes, in one unit of any kind (FLOPs, seconds), forward and backward together.
 struct ModelCost {
   double embedding = 0;
-  double block = 0;  // each
+  std::vector<double> blocks = {};  // each
   double head = 0;
+
+  double sum() const;
 };
 
 // Stages of at least one block each, such that the costliest takes as little as possible; among those, the ones with
 // the least sum of squares; then the ones whose later stages are larger (the first ranks hold the most microbatches).
 // Throws UsageError when there are fewer blocks than stages.
-std::vector<StagePart> balance_stages(int blocks, int stages, const ModelCost& cost);
+std::vector<StagePart> balance_stages(int stages, const ModelCost& cost);
 
 // Stages of the given numbers of blocks. Throws UsageError when one is below 1 or the sum is not `blocks`.
 std::vector<StagePart> stages_of(int blocks, std::span<const int> blocks_of_stage);

@@ -129,8 +129,7 @@ PipelineSchedule bare_schedule(const RunConfig& config) {
 // Of the parts of the model, which do not depend on how each is cut.
 ModelCost cost_of(const RunConfig& config) {
   const DataConfig& data = config.data();
-  const ModelShape whole =
-      model_shape(config.model(), 1, 0, data.micro_batch_size() * data.sequence_length(), DType::F32);
+  const ModelShape whole = model_shape(config.model(), {.slots = data.micro_batch_size() * data.sequence_length()});
   return stage_cost(whole, data.sequence_length());
 }
 
@@ -237,7 +236,7 @@ std::vector<StagePart> stage_parts(const RunConfig& config) {
           "parallel.pp = {} with schedule {} has {} stages, but model.num_hidden_layers = {}: "
           "each stage needs a block; choose pp up to {}",
           parallel.pp(), parallel.schedule(), stages, blocks, std::max(1, blocks * parallel.pp() / stages)));
-    return balance_stages(blocks, stages, cost_of(config));
+    return balance_stages(stages, cost_of(config));
   }
   const std::vector<int> sizes = numbers<int>(parallel.blocks_per_stage());
   if (sizes.empty())

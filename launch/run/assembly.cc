@@ -21,14 +21,16 @@ int64_t microbatch_tokens(const RunConfig& config) {
 
 ModelShape shape_of(const RunConfig& config, const Mesh& mesh) {
   const int tp = mesh.extent(Axis::Tp), cp = mesh.extent(Axis::Cp);
-  ModelShape shape = model_shape(config.model(), tp, mesh.coordinate(Axis::Tp),
-                                 context_slots(microbatch_tokens(config), cp, tp, config.parallel().context_slack()),
-                                 compute_dtype(config));
-  shape.cp = cp;
-  shape.cp_rank = mesh.coordinate(Axis::Cp);
-  shape.exchanges = context_exchange_plan(config.parallel().context_exchange(), static_cast<int>(shape.layers));
-  shape.inner_products = product_format(config);
-  return shape;
+  return model_shape(config.model(),
+                     {.tp = tp,
+                      .tp_rank = mesh.coordinate(Axis::Tp),
+                      .cp = cp,
+                      .cp_rank = mesh.coordinate(Axis::Cp),
+                      .slots = context_slots(microbatch_tokens(config), cp, tp, config.parallel().context_slack()),
+                      .compute = compute_dtype(config),
+                      .inner_products = product_format(config),
+                      .exchanges = context_exchange_plan(config.parallel().context_exchange(),
+                                                         static_cast<int>(config.model().num_hidden_layers()))});
 }
 
 // Ranks on other hosts may have read other files.
@@ -94,12 +96,12 @@ Assembly::Assembly(const RunConfig& config, Comm& world, int threads, const Rank
       schedule_(training_schedule(config, parts_)),
       zero_stage_(config.parallel().zero_stage()) {
   check_same(schedule_, world);
-  if (shape_.inner_products == ProductFormat::Fp8) require_fp8_units(context_);
+  if (product_format(config) == ProductFormat::Fp8) require_fp8_units(context_);
   const int rank = mesh_.coordinate(Axis::Pp);
   const ScheduleFigures figures = verify(schedule_);
   evaluation_group_ = forward_only_group(schedule_.rank_of_stage, figures.stages);
   TESSERA_CHECK(zero_stage_ < 2 || figures.unreduced[rank] == 1, "a block's gradients at a time");
-  const std::vector<Recompute> modes = recompute_plan(config.parallel().recompute(), static_cast<int>(shape_.layers));
+  const std::vector<Recompute> modes = recompute_plan(config.parallel().recompute(), shape_.blocks());
   for (const StagePart& part : parts_) {
     if (schedule_.rank_of_stage[part.stage] != rank) continue;
     stages_.push_back(std::make_unique<Transformer>(

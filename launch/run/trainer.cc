@@ -328,10 +328,9 @@ void Trainer::open_record() {
   const ModelShape& shape = parts_->shape();
   facts.set_tied(shape.tied);
   facts.set_parameters(parts_->model_parameters());
-  const int64_t table = shape.vocab * shape.hidden;
-  facts.set_embedding_parameters(table +
-                                 (shape.position == PositionKind::Learned ? shape.positions * shape.hidden : 0));
-  facts.set_head_parameters(table);
+  const TableParameters tables = table_parameters(shape);
+  facts.set_embedding_parameters(tables.embedding);
+  facts.set_head_parameters(tables.head);
   facts.set_sequence_length(config_.data().sequence_length());
   facts.set_batch_tokens(config_.data().global_batch_size() * config_.data().sequence_length());
   facts.set_learning_rate(config_.lr_schedule().learning_rate());

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "model/layers/microbatch_plan.h"
 #include "model/shape/shape.h"
 #include "parallel/batch.h"
 #include "parallel/context/ring_routes.h"
@@ -14,14 +15,14 @@
 
 namespace tessera {
 
-// For layers of one kind: with one window and one exchange.
+// For layers with one window and one exchange.
 class AttentionPlan {
  public:
   AttentionPlan(const ModelShape& shape, const LayerAttention& kind, Arena& arena, Arena& lists);
 
-  void make(const ModelShape& shape, const Context& context, const Batch& batch);
+  void make(const Context& context, const Batch& batch);
 
-  const LayerAttention& kind() const { return kind_; }
+  bool serves(const LayerAttention& kind) const { return kind.window == window_ && kind.exchange == exchange_; }
   // This rank's queries against all keys that it holds or gathers; in a ring against its own.
   const AttentionProblem& problem() const { return problems_.front(); }
   // In a ring: against the block that has come that many hops.
@@ -37,7 +38,10 @@ class AttentionPlan {
   Tiles take_tiles(int64_t keys, Arena& arena, Arena& lists) const;
   void make_problem(const Context& context, int hops, const TokenPlaces& queries, const TokenPlaces& keys);
 
-  LayerAttention kind_;
+  int64_t window_;
+  ContextExchange exchange_;
+  int ranks_;      // of the context-parallel group
+  int64_t slots_;  // of this one
   ContextUnits units_;
   double scale_;
   std::optional<ContextRoutes> routes_;  // where keys are gathered, or all in this unit
@@ -46,21 +50,28 @@ class AttentionPlan {
   std::vector<AttentionProblem> problems_;  // likewise
 };
 
-// Per microbatch, shared by all layers, in memory that goes with the microbatch's slot.
-class MicrobatchPlan {
+// For all layers of attention of a stage, in memory that goes with the microbatch's slot.
+class AttentionPlans final : public MixerPlan {
  public:
-  MicrobatchPlan() = default;
-  // arena: on the context's device. The lists are the host's, and sent to a device once for all layers of a kind.
-  MicrobatchPlan(const ModelShape& shape, Arena& arena, Arena& lists);
+  // layers: whose kinds differ or not. arena: on the context's device. The lists are the host's, and sent to a device
+  // once for all layers that one AttentionPlan serves.
+  AttentionPlans(const ModelShape& shape, std::span<const LayerAttention> layers, Arena& arena, Arena& lists);
 
-  void make(const ModelShape& shape, const Context& context, const Batch& batch);
+  void make(const Context& context, const Batch& batch) override;
 
-  const ConstTensor rope() const { return rope_; }  // empty when the family has learned positions
+  // Rotations [slots, head_dim] for a layer; empty where it has none.
+  ConstTensor rope(const LayerAttention& kind) const;
   const AttentionPlan& attention(const LayerAttention& kind) const;
 
  private:
-  Tensor rope_;
-  std::vector<AttentionPlan> kinds_;
+  struct Rotations {
+    double theta;
+    Tensor table;  // [slots, head_dim] accumulation dtype
+  };
+
+  DType sums_;                        // the accumulation dtype
+  std::vector<Rotations> rotations_;  // by theta
+  std::vector<AttentionPlan> plans_;
 };
 
 }  // namespace tessera

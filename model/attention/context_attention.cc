@@ -13,7 +13,7 @@ ContextAttention::ContextAttention(const ModelShape& shape, const LayerAttention
       of_unit_(shape.exchange_shape(kind.exchange)),
       trade_(shape.exchange_shape({}), of_unit_) {}
 
-void ContextAttention::forward(LayerRun run, const MicrobatchPlan& all, const AttentionInputs& in, const Tensor& out,
+void ContextAttention::forward(LayerRun run, const AttentionPlans& all, const AttentionInputs& in, const Tensor& out,
                                const Tensor& lse) const {
   const AttentionPlan& plan = all.attention(kind_);
   if (!trades()) return attend(run, plan, in, out, lse);
@@ -27,7 +27,7 @@ void ContextAttention::forward(LayerRun run, const MicrobatchPlan& all, const At
   trade_.return_outputs(run, traded.out, traded.columns, out);
 }
 
-void ContextAttention::backward(LayerRun run, const MicrobatchPlan& all, const AttentionInputs& in,
+void ContextAttention::backward(LayerRun run, const AttentionPlans& all, const AttentionInputs& in,
                                 const ConstTensor& out, const ConstTensor& lse, const ConstTensor& dout,
                                 const AttentionGradients& gradients) const {
   const AttentionPlan& plan = all.attention(kind_);
@@ -56,7 +56,7 @@ int64_t ContextAttention::workspace(Target target) const {
   return std::max(forward.used(), backward.used()) + attend_workspace(target);
 }
 
-ContextTraffic ContextAttention::sent(const MicrobatchPlan& all) const {
+ContextTraffic ContextAttention::sent(const AttentionPlans& all) const {
   ContextTraffic sent = trade_.sent();
   if (of_unit_.units.units == 1) return sent;
   const AttentionPlan& plan = all.attention(kind_);

@@ -13,18 +13,18 @@ class ContextAttention {
 
   // Overwrites out [slots, q_heads, head_dim] and lse (q_heads * slots numbers in an order of the exchange's own, for
   // backward).
-  void forward(LayerRun run, const MicrobatchPlan& plan, const AttentionInputs& in, const Tensor& out,
+  void forward(LayerRun run, const AttentionPlans& plan, const AttentionInputs& in, const Tensor& out,
                const Tensor& lse) const;
   // Overwrites the gradients (compute dtype). Keys and values are exchanged again, not kept. A key's gradient is the
   // sum of the ranks' parts, each rounded to the dtype in which it travels (gather and ulysses: compute, ring:
   // accumulation), added in the accumulation dtype in an order that depends on the layout alone, and rounded once.
-  void backward(LayerRun run, const MicrobatchPlan& plan, const AttentionInputs& in, const ConstTensor& out,
+  void backward(LayerRun run, const AttentionPlans& plan, const AttentionInputs& in, const ConstTensor& out,
                 const ConstTensor& lse, const ConstTensor& dout, const AttentionGradients& gradients) const;
 
   // Bytes, of either call, whatever the packing.
   int64_t workspace(Target target) const;
   // Bytes sent for a microbatch, and for the worst packing.
-  ContextTraffic sent(const MicrobatchPlan& plan) const;
+  ContextTraffic sent(const AttentionPlans& plan) const;
   ContextTraffic most_sent() const;
 
  private:

@@ -44,7 +44,9 @@ int64_t Embedding::workspace() const {
 Cost Embedding::cost() const {
   const int64_t moved = tp_sent(shape_, shape_.slots * shape_.hidden);
   const int64_t learned = shape_.position == PositionKind::Learned ? shape_.positions * shape_.hidden : 0;
-  return {.parameters = table_.rows.size() * shape_.hidden + learned,
+  const int64_t elements = table_.rows.size() * shape_.hidden + learned;
+  return {.parameters = elements,
+          .table_parameters = elements,
           .forward_sent = moved,
           .backward_weight_sent = moved,
           .backward_sent = moved};

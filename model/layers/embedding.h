@@ -9,6 +9,9 @@ namespace tessera {
 class Embedding {
  public:
   explicit Embedding(const ModelShape& shape);
+  // Its parameters' addresses are handed out.
+  Embedding(const Embedding&) = delete;
+  Embedding& operator=(const Embedding&) = delete;
 
   // Overwrites x [slots/tp, hidden]. Each tp rank looks up the tokens whose rows it holds; the sum over tp completes
   // them.

@@ -133,7 +133,8 @@ int64_t Head::workspace(Target target) const {
 Cost Head::cost() const {
   const int64_t elements = shape_.slots * shape_.hidden;
   Cost cost = norm_.cost();
-  cost.parameters += tied_ ? 0 : rows_.size() * shape_.hidden;
+  cost.table_parameters = tied_ ? 0 : rows_.size() * shape_.hidden;
+  cost.parameters += cost.table_parameters;
   cost.matrix_flops = gemm_flops(shape_.slots, rows_.size(), shape_.hidden);
   cost.forward_sent = 2 * tp_sent(shape_, elements);
   const int64_t tile = tile_tokens(shape_);

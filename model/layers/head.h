@@ -30,6 +30,9 @@ class Head {
   };
   // embedding: the embedding's table, when it is on this rank; else null.
   Head(const ModelShape& shape, Tie tie, Parameter* embedding);
+  // Its parameters' addresses are handed out.
+  Head(const Head&) = delete;
+  Head& operator=(const Head&) = delete;
 
   enum class Mode : uint8_t { Train, Evaluate };
 

@@ -4,6 +4,8 @@ namespace tessera {
 
 Cost& Cost::operator+=(const Cost& other) {
   parameters += other.parameters;
+  table_parameters += other.table_parameters;
+  pair_flops += other.pair_flops;
   matrix_flops += other.matrix_flops;
   forward_sent += other.forward_sent;
   backward_input_sent += other.backward_input_sent;
@@ -14,6 +16,12 @@ Cost& Cost::operator+=(const Cost& other) {
 }
 
 Cost operator+(Cost a, const Cost& b) { return a += b; }
+
+Cost PartCosts::sum() const {
+  Cost sum = embedding + head;
+  for (const Cost& block : blocks) sum += block;
+  return sum;
+}
 
 int64_t tp_sent(const ModelShape& shape, int64_t elements) {
   return elements * size_of(shape.compute) / shape.tp * (shape.tp - 1);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "model/shape/context_exchange.h"
 #include "model/shape/shape.h"
@@ -26,20 +27,33 @@ struct LayerRun {
   ContextGroup* cp = nullptr;  // null where all tokens are on this rank
 };
 
-// A layer's statement for one microbatch on one rank. Tests compare it with counters from real runs.
+// A layer's statement for one microbatch on one rank: what MFU, the balance of stages, sweeps and records read, and what
+// tests compare with counters from real runs.
 struct Cost {
-  int64_t parameters = 0;    // elements on this rank
+  int64_t parameters = 0;        // elements on this rank
+  int64_t table_parameters = 0;  // those of them that lie in tables over the vocabulary or the positions
   int64_t matrix_flops = 0;  // of forward's matrix products, 2 m n k; backward_input and backward_weight: the same each
+  // Of forward's attention, for each (query, key) pair that sees each other.
+  int64_t pair_flops = 0;
   int64_t forward_sent = 0;  // bytes sent over tp
   int64_t backward_input_sent = 0;
   int64_t backward_weight_sent = 0;
   int64_t backward_sent = 0;  // of both in a row with Overlap::On, which gathers some tensors once for both
-  // Over cp, for the worst packing; RECOMPUTE of what attention made: forward's again.
+  // Bytes sent over cp, for the worst packing. Recomputation of what attention made sends forward's again.
   ContextTraffic most_exchanged = {};
 
   Cost& operator+=(const Cost& other);
 };
 Cost operator+(Cost a, const Cost& b);
+
+// The statements of a stage's parts, or of a whole model's.
+struct PartCosts {
+  Cost embedding;
+  std::vector<Cost> blocks;
+  Cost head;
+
+  Cost sum() const;
+};
 
 // Bytes that one all-gather or reduce-scatter over tp sends, for a gathered tensor of `elements`.
 int64_t tp_sent(const ModelShape& shape, int64_t elements);

@@ -14,15 +14,16 @@ Shape without_last(const Shape& shape) { return Shape(shape.dims().first(shape.r
 
 }  // namespace
 
-ColumnLinear::ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight, ProductFormat format)
+ColumnLinear::ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight, LinearKind kind)
     : shape_(shape),
+      bias_kind_(kind.bias),
       in_(weight[weight.rank() - 1]),
       out_(weight.size() / in_ / shape.tp),
       weight_(split_parameter(shape, name, weight)),
-      products_(format, LinearProducts::Weight::OutIn, shape.slots, in_, out_, shape.compute) {
+      products_(kind.format, LinearProducts::Weight::OutIn, shape.slots, in_, out_, shape.compute) {
   weight_.standard_deviation = shape.matrix_deviation();
   weight_.learning_rate_factor = 1 / shape.width_ratio;
-  if (shape.bias == BiasKind::Bias) {
+  if (bias_kind_ == BiasKind::Bias) {
     bias_ = split_parameter(shape, name + ".bias", without_last(weight));
     bias_.initialisation = Initialisation::Zero;
     bias_.decay = false;
@@ -40,7 +41,7 @@ void ColumnLinear::forward_gelu(LayerRun run, const ConstTensor& x, const Tensor
 }
 
 ConstTensor ColumnLinear::bias() const {
-  return shape_.bias == BiasKind::Bias ? ConstTensor(bias_.value.reshape({out_})) : ConstTensor();
+  return bias_kind_ == BiasKind::Bias ? ConstTensor(bias_.value.reshape({out_})) : ConstTensor();
 }
 
 Request ColumnLinear::backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const {
@@ -51,12 +52,12 @@ Request ColumnLinear::backward_input(LayerRun run, const ConstTensor& dy, const 
 
 void ColumnLinear::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x) {
   products_.weight_gradient(run.context, dy, x, weight_.gradient.reshape({out_, in_}));
-  if (shape_.bias == BiasKind::Bias) add_column_sums(run.context, dy, bias_.gradient.reshape({out_}));
+  if (bias_kind_ == BiasKind::Bias) add_column_sums(run.context, dy, bias_.gradient.reshape({out_}));
 }
 
 void ColumnLinear::prepare(Context& context, LinearProducts::Gelu gelu) const {
   using Bias = LinearProducts::Bias;
-  products_.prepare(context, shape_.bias == BiasKind::Bias ? Bias::Added : Bias::None, gelu);
+  products_.prepare(context, bias_kind_ == BiasKind::Bias ? Bias::Added : Bias::None, gelu);
 }
 
 int64_t ColumnLinear::all_tokens() const {
@@ -73,7 +74,7 @@ int64_t ColumnLinear::backward_workspace() const {
 
 Cost ColumnLinear::cost() const {
   const int64_t moved = tp_sent(shape_, shape_.slots * in_);
-  return {.parameters = out_ * (in_ + (shape_.bias == BiasKind::Bias ? 1 : 0)),
+  return {.parameters = out_ * (in_ + (bias_kind_ == BiasKind::Bias ? 1 : 0)),
           .matrix_flops = gemm_flops(shape_.slots, out_, in_),
           .forward_sent = moved,
           .backward_input_sent = moved,
@@ -83,18 +84,19 @@ Cost ColumnLinear::cost() const {
 
 void ColumnLinear::add_parameters(Parameters& parameters) {
   parameters.push_back(&weight_);
-  if (shape_.bias == BiasKind::Bias) parameters.push_back(&bias_);
+  if (bias_kind_ == BiasKind::Bias) parameters.push_back(&bias_);
 }
 
-RowLinear::RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out, ProductFormat format)
+RowLinear::RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out, LinearKind kind)
     : shape_(shape),
+      bias_kind_(kind.bias),
       in_(in / shape.tp),
       out_(out),
       weight_(split_parameter(shape, name, {in, out})),
-      products_(format, LinearProducts::Weight::InOut, shape.slots, in_, out_, shape.compute) {
+      products_(kind.format, LinearProducts::Weight::InOut, shape.slots, in_, out_, shape.compute) {
   weight_.standard_deviation = shape.residual_deviation();
   weight_.learning_rate_factor = 1 / shape.width_ratio;
-  if (shape.bias == BiasKind::Bias) {
+  if (bias_kind_ == BiasKind::Bias) {
     bias_ = whole_parameter(name + ".bias", {out});
     bias_.initialisation = Initialisation::Zero;
     bias_.decay = false;
@@ -106,7 +108,7 @@ void RowLinear::forward(LayerRun run, const ConstTensor& x, const Tensor& y) con
   const Tensor partial = shape_.tp == 1 ? y : run.context.workspace().take({shape_.slots, out_}, shape_.compute);
   products_.forward(run.context, x, weight_.value, partial);
   scatter_sum_tokens(run.context, run.tp, partial, y);
-  if (shape_.bias == BiasKind::Bias) add_bias(run.context, bias_.value, y);
+  if (bias_kind_ == BiasKind::Bias) add_bias(run.context, bias_.value, y);
 }
 
 void RowLinear::backward_input(LayerRun run, const ConstTensor& dy, const Tensor& dx) const {
@@ -121,7 +123,7 @@ void RowLinear::backward_input_gelu(LayerRun run, const ConstTensor& dy, const C
 void RowLinear::backward_weight(LayerRun run, const ConstTensor& dy, const ConstTensor& x) {
   products_.weight_gradient(run.context, dy, x, weight_.gradient);
   // The bias belongs to every token once: each rank adds its own tokens, and the reduction over tp adds the ranks.
-  if (shape_.bias == BiasKind::Bias) add_column_sums(run.context, own_tokens(shape_, dy), bias_.gradient);
+  if (bias_kind_ == BiasKind::Bias) add_column_sums(run.context, own_tokens(shape_, dy), bias_.gradient);
 }
 
 void RowLinear::prepare(Context& context, LinearProducts::Gelu gelu) const {
@@ -134,7 +136,7 @@ int64_t RowLinear::forward_workspace() const {
 
 Cost RowLinear::cost() const {
   const int64_t moved = tp_sent(shape_, shape_.slots * out_);
-  return {.parameters = in_ * out_ + (shape_.bias == BiasKind::Bias ? out_ : 0),
+  return {.parameters = in_ * out_ + (bias_kind_ == BiasKind::Bias ? out_ : 0),
           .matrix_flops = gemm_flops(shape_.slots, out_, in_),
           .forward_sent = moved,
           .backward_input_sent = moved,
@@ -144,7 +146,7 @@ Cost RowLinear::cost() const {
 
 void RowLinear::add_parameters(Parameters& parameters) {
   parameters.push_back(&weight_);
-  if (shape_.bias == BiasKind::Bias) parameters.push_back(&bias_);
+  if (bias_kind_ == BiasKind::Bias) parameters.push_back(&bias_);
 }
 
 }  // namespace tessera

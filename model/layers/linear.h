@@ -19,8 +19,10 @@ namespace tessera {
 class ColumnLinear {
  public:
   // weight: global shape, last dim `in`; the bias has the weight's shape without its last dim.
-  ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight,
-               ProductFormat format = ProductFormat::Compute);
+  ColumnLinear(const ModelShape& shape, const std::string& name, const Shape& weight, LinearKind kind = {});
+  // Its parameters' addresses are handed out.
+  ColumnLinear(const ColumnLinear&) = delete;
+  ColumnLinear& operator=(const ColumnLinear&) = delete;
 
   // Gathers x over tp; overwrites y.
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
@@ -49,6 +51,7 @@ class ColumnLinear {
   int64_t all_tokens() const;  // bytes of x gathered, or of dx before it is summed
 
   ModelShape shape_;
+  BiasKind bias_kind_;
   int64_t in_, out_;  // out_ on this rank
   Parameter weight_, bias_;
   LinearProducts products_;
@@ -57,8 +60,10 @@ class ColumnLinear {
 class RowLinear {
  public:
   // in, out: global. Writes to the residual stream, hence the smaller initial weights.
-  RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out,
-            ProductFormat format = ProductFormat::Compute);
+  RowLinear(const ModelShape& shape, const std::string& name, int64_t in, int64_t out, LinearKind kind = {});
+  // Its parameters' addresses are handed out.
+  RowLinear(const RowLinear&) = delete;
+  RowLinear& operator=(const RowLinear&) = delete;
 
   // Overwrites y [slots/tp, out], summed over tp.
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
@@ -79,6 +84,7 @@ class RowLinear {
 
  private:
   ModelShape shape_;
+  BiasKind bias_kind_;
   int64_t in_, out_;  // in_ on this rank
   Parameter weight_, bias_;
   LinearProducts products_;

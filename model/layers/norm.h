@@ -13,6 +13,9 @@ class Norm {
   };
 
   Norm(const ModelShape& shape, const std::string& name);
+  // Its parameters' addresses are handed out.
+  Norm(const Norm&) = delete;
+  Norm& operator=(const Norm&) = delete;
 
   // x [slots/tp, hidden] -> overwrites y and saved.
   void forward(Context& context, const ConstTensor& x, const Saved& saved, const Tensor& y) const;
@@ -23,6 +26,8 @@ class Norm {
                 const ConstTensor& residual_gradient, const Tensor& dx);
 
   Saved allocate(Arena& arena) const;
+  // Memory for y [slots/tp, hidden].
+  Tensor take_output(Arena& arena) const { return arena.take({shape_.local_slots(), shape_.hidden}, shape_.compute); }
   int64_t workspace(Target target) const;
   Cost cost() const;
   void add_parameters(Parameters& parameters);

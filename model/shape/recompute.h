@@ -20,6 +20,15 @@ enum class Recompute : uint8_t {
 };
 const char* name(Recompute mode);
 
+// How a tensor that backward needs is made: with products of weights or communication over tp, or from tensors of the
+// same layer without either.
+enum class SavedPart : uint8_t { Projected, Derived };
+constexpr SavedPart kSavedParts[] = {SavedPart::Projected, SavedPart::Derived};
+// Whether a block of that mode makes the part again, instead of keeping it.
+constexpr bool makes_again(Recompute mode, SavedPart part) {
+  return mode == Recompute::Full || (mode == Recompute::Selective && part == SavedPart::Derived);
+}
+
 // The mode of each of `blocks` blocks. Text: "none", "selective", "full" for all, or a plan by blocks of the whole
 // model, "full:0-3,selective:4-7,full:10", the others keeping everything. Throws UsageError saying what is wrong.
 std::vector<Recompute> recompute_plan(const std::string& text, int blocks);

@@ -23,7 +23,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/shape/context_exchange.h"
+#include "model/shape/layer_kind.h"
 #include "parallel/context/plan.h"
 #include "tensor/dtype.h"
 #include "tensor/interval.h"
@@ -34,34 +34,18 @@ namespace tessera {
 class ModelConfig;  // model/model.proto
 
 enum class NormKind : uint8_t { Rms, Layer };
-enum class MlpKind : uint8_t { SwiGlu, Gelu };
 enum class PositionKind : uint8_t { Rope, Learned };
-enum class BiasKind : uint8_t { None, Bias };
-
-// What the products of a linear layer multiply: its operands as they are, or quantised to 8 bits
-// (model/layers/linear_products.h).
-enum class ProductFormat : uint8_t { Compute, Fp8 };
-
-// How a layer attends: what tells kinds of layers apart.
-struct LayerAttention {
-  int64_t window = 0;  // 0: none
-  ContextExchange exchange;
-
-  bool operator==(const LayerAttention&) const = default;
-};
 
 struct ModelShape {
   // The family's choices.
   NormKind norm = NormKind::Rms;
-  MlpKind mlp = MlpKind::SwiGlu;
-  PositionKind position = PositionKind::Rope;
-  BiasKind bias = BiasKind::None;
-  bool tied = false;  // head and embedding share one table
+  PositionKind position = PositionKind::Rope;  // where positions enter: by the layers' rotations, or with the embedding
+  bool tied = false;                           // head and embedding share one table
 
   // Global sizes.
-  int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, positions = 0;
-  std::vector<int64_t> windows;  // by layer, 0: none; empty: none has one
-  double rope_theta = 10000, norm_epsilon = 1e-5, initializer_range = 0.02;
+  std::vector<LayerKind> layers;  // of the whole model, in order
+  int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, positions = 0;
+  double norm_epsilon = 1e-5, initializer_range = 0.02;
   // Of the parametrisation.
   double width_ratio = 1;           // r
   double output_scale = 1;          // of the logits
@@ -70,23 +54,14 @@ struct ModelShape {
   // This rank.
   int tp = 1, tp_rank = 0;
   int cp = 1, cp_rank = 0;
-  std::vector<ContextExchange> exchanges;  // by layer; empty: all gather
   int64_t slots = 0;
   DType compute = DType::F32;
-  // Of blocks between the first and the last. Those two, the embedding and the head keep to the compute dtype: what
-  // enters and leaves the network is the most sensitive to rounding.
-  ProductFormat inner_products = ProductFormat::Compute;
 
   DType accumulation() const { return accumulation_dtype(compute); }
   int64_t local_slots() const { return slots / tp; }
   int64_t local_ffn() const { return ffn / tp; }
   HeadLayout local_heads() const { return {kv_heads / tp, heads / kv_heads, head_dim}; }
-  LayerAttention attention_of(int64_t layer) const {
-    return {windows.empty() ? 0 : windows.at(layer), exchanges.empty() ? ContextExchange{} : exchanges.at(layer)};
-  }
-  ProductFormat products_of(int64_t layer) const {
-    return layer > 0 && layer + 1 < layers ? inner_products : ProductFormat::Compute;
-  }
+  int blocks() const { return static_cast<int>(layers.size()); }
   ExchangeShape exchange_shape(const ContextExchange& exchange) const {
     const HeadLayout local = local_heads();
     return tessera::exchange_shape(exchange, cp, cp_rank, slots, local.q_heads(), local.kv_heads, head_dim, compute);
@@ -98,10 +73,25 @@ struct ModelShape {
   double residual_deviation() const;
 };
 
-// The windows of a model's layers, each with how many layers have it.
+// The windows of a model's layers of attention, each with how many layers have it.
 std::vector<AttentionKind> attention_kinds(const ModelShape& shape);
 
+// What a run chooses beside the model's config: this rank's place, and how the model is run.
+struct ShapeRequest {
+  int tp = 1, tp_rank = 0;
+  int cp = 1, cp_rank = 0;
+  int64_t slots = 0;  // of this context-parallel rank
+  DType compute = DType::F32;
+  // Of the linear layers between the first layer and the last. Those two, the embedding and the head keep to the
+  // compute dtype: what enters and leaves the network is the most sensitive to rounding.
+  ProductFormat inner_products = ProductFormat::Compute;
+  std::vector<ContextExchange> exchanges = {};  // by layer; empty: all gather
+};
+
 // config: resolved (every field that may be unset is set). Throws UsageError naming the rule where sizes do not fit.
-ModelShape model_shape(const ModelConfig& config, int tp, int tp_rank, int64_t slots, DType compute);
+ModelShape model_shape(const ModelConfig& config, const ShapeRequest& request);
+
+// The same model and slots with nothing split: one rank has all of every layer.
+ModelShape whole_shape(ModelShape shape);
 
 }  // namespace tessera

@@ -51,7 +51,7 @@ std::vector<std::string> names(const std::vector<Event>& events) {
 struct Products {
   explicit Products(const ModelShape& shape) {
     const int64_t unit = 2 * shape.slots * shape.hidden / shape.tp;
-    up = unit * shape.ffn * (shape.mlp == MlpKind::SwiGlu ? 2 : 1);
+    up = unit * shape.ffn * (shape.layers[0].feed_forward == FeedForwardKind::SwiGlu ? 2 : 1);
     down = unit * shape.ffn;
     qkv = unit * (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
     out = unit * shape.heads * shape.head_dim;
@@ -177,9 +177,9 @@ TEST_P(OverlapTest, WorkspaceIsExactlyWhatIsStated) {
     run_ranks(tp, [&, tp = tp, format = format](Comm& world) {
       const bool fp8 = format == ProductFormat::Fp8;
       ModelShape shape = small_shape(GetParam(), kSlots, fp8 ? DType::BF16 : DType::F64, tp, world.rank());
-      shape.layers = 3;
+      set_layers(shape, 3);
       shape.ffn = 64;
-      shape.inner_products = format;
+      set_inner_products(shape, format);
       Context context({.threads = 1});
       Block block(shape, 1, Recompute::None);
       Parameters parameters;
@@ -190,8 +190,8 @@ TEST_P(OverlapTest, WorkspaceIsExactlyWhatIsStated) {
       const Shape residual{shape.local_slots(), shape.hidden};
       const Tensor x0 = arena.take(residual, shape.compute), x2 = arena.take(residual, shape.compute);
       fill_normal(context, x0, RandomStream(11, "x"), 0, 1.0);
-      MicrobatchPlan plan(shape, arena, arena);
-      plan.make(shape, context, batch_.view());
+      MicrobatchPlan plan = plan_of(shape, arena);
+      plan.make(context, batch_.view());
       block.prepare(context);
       const LayerRun run{context, world};
 
@@ -206,11 +206,11 @@ TEST_P(OverlapTest, WorkspaceIsExactlyWhatIsStated) {
       EXPECT_EQ(context.workspace().high_water(), block.backward_workspace(context.target()))
           << "tp " << tp << (fp8 ? ", FP8" : "");
       const int64_t gathers = TokenGathers::workspace(tp, residual, shape.compute, Overlap::Off);
-      context.resize_workspace(gathers + block.backward_weight_workspace());
+      context.resize_workspace(gathers + block.backward_weight_workspace(context.target()));
       const auto gathered = Block::gathers(saved, x2);
       TokenGathers all(context, world, gathered, Overlap::Off);
       block.backward_weight(run, saved, x2, all);
-      EXPECT_EQ(context.workspace().high_water(), gathers + block.backward_weight_workspace())
+      EXPECT_EQ(context.workspace().high_water(), gathers + block.backward_weight_workspace(context.target()))
           << "tp " << tp << (fp8 ? ", FP8" : "");
     });
   }

@@ -26,9 +26,9 @@ class ReferenceModel {
       x[t] = row("embedding", tokens[t]);
       if (s_.position == PositionKind::Learned) add(x[t], row("positions", t));
     }
-    for (int l = 0; l < s_.layers; ++l) {
+    for (int l = 0; l < s_.blocks(); ++l) {
       const std::string block = "blocks." + std::to_string(l);
-      const std::vector<Row> a = attention(block + ".attention", s_.attention_of(l).window, norm(block + ".norm1", x));
+      const std::vector<Row> a = attention(block + ".attention", s_.layers[l].attention, norm(block + ".norm1", x));
       for (int t = 0; t < n; ++t) add(x[t], a[t]);
       const std::vector<Row> h = norm(block + ".norm2", x);
       for (int t = 0; t < n; ++t) add(x[t], mlp(block + ".mlp", h[t]));
@@ -51,7 +51,9 @@ class ReferenceModel {
   using Row = std::vector<double>;
 
   const double* at(const std::string& name) const { return weights_.at(name); }
-  double bias(const std::string& name, int i) const { return s_.bias == BiasKind::Bias ? at(name + ".bias")[i] : 0.0; }
+  double bias(const std::string& name, int i) const {
+    return weights_.contains(name + ".bias") ? at(name + ".bias")[i] : 0.0;
+  }
   Row row(const std::string& name, int64_t i) const {
     return Row(at(name) + i * s_.hidden, at(name) + (i + 1) * s_.hidden);
   }
@@ -79,11 +81,11 @@ class ReferenceModel {
     return x;
   }
 
-  Row rotate(Row x, int position) const {
-    if (s_.position != PositionKind::Rope) return x;
+  Row rotate(Row x, int position, double theta) const {
+    if (theta == 0) return x;
     const int half = static_cast<int>(s_.head_dim) / 2;
     for (int i = 0; i < half; ++i) {
-      const double angle = position * std::pow(s_.rope_theta, -2.0 * i / static_cast<double>(s_.head_dim));
+      const double angle = position * std::pow(theta, -2.0 * i / static_cast<double>(s_.head_dim));
       const double a = x[i], b = x[i + half];
       x[i] = a * std::cos(angle) - b * std::sin(angle);
       x[i + half] = b * std::cos(angle) + a * std::sin(angle);
@@ -91,8 +93,9 @@ class ReferenceModel {
     return x;
   }
 
-  std::vector<Row> attention(const std::string& name, int64_t window, const std::vector<Row>& x) const {
+  std::vector<Row> attention(const std::string& name, const LayerAttention& kind, const std::vector<Row>& x) const {
     const int n = static_cast<int>(x.size()), d = static_cast<int>(s_.head_dim);
+    const int64_t window = kind.window;
     const int group = static_cast<int>(s_.heads / s_.kv_heads);
     const double scale =
         s_.attention_multiplier > 0 ? s_.attention_multiplier / d : 1 / std::sqrt(static_cast<double>(d));
@@ -112,11 +115,11 @@ class ReferenceModel {
     for (int head = 0; head < s_.heads; ++head) {
       const int g = head / group;
       for (int t = 0; t < n; ++t) {
-        const Row q = rotate(project(x[t], g, head % group), t);
+        const Row q = rotate(project(x[t], g, head % group), t, kind.rope_theta);
         Row out(d, 0.0);
         double total = 0;
         for (int u = window > 0 ? std::max<int>(0, t - static_cast<int>(window) + 1) : 0; u <= t; ++u) {
-          const double e = std::exp(dot(q, rotate(project(x[u], g, group), u)) * scale);
+          const double e = std::exp(dot(q, rotate(project(x[u], g, group), u, kind.rope_theta)) * scale);
           const Row v = project(x[u], g, group + 1);
           total += e;
           for (int i = 0; i < d; ++i) out[i] += e * v[i];
@@ -135,7 +138,7 @@ class ReferenceModel {
     for (int j = 0; j < s_.hidden; ++j) y[j] = bias(name + ".down", j);
     for (int f = 0; f < s_.ffn; ++f) {
       double a;
-      if (s_.mlp == MlpKind::SwiGlu) {
+      if (s_.layers[0].feed_forward == FeedForwardKind::SwiGlu) {
         const double gate = dot(x, row(name + ".gate_up", 2 * f)), up = dot(x, row(name + ".gate_up", 2 * f + 1));
         a = gate / (1 + std::exp(-gate)) * up;
       } else {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/layers/layer.h"
+#include "model/sublayers.h"
 #include "parallel/batch.h"
 #include "tensor/context/random.h"
 
@@ -15,14 +16,16 @@ inline const char* name(Family family) { return family == Family::Llama ? "llama
 
 inline ModelShape small_shape(Family family, int64_t slots, DType compute = DType::F64, int tp = 1, int tp_rank = 0) {
   ModelShape shape;
+  LayerKind layer;
   if (family == Family::Gpt2) {
     shape.norm = NormKind::Layer;
-    shape.mlp = MlpKind::Gelu;
     shape.position = PositionKind::Learned;
-    shape.bias = BiasKind::Bias;
     shape.tied = true;
+    layer.attention.rope_theta = 0;
+    layer.feed_forward = FeedForwardKind::Gelu;
+    layer.linear.bias = BiasKind::Bias;
   }
-  shape.layers = 2;
+  shape.layers = {layer, layer};
   shape.hidden = 32;
   shape.heads = 8;
   shape.kv_heads = family == Family::Llama ? 4 : 8;
@@ -36,6 +39,19 @@ inline ModelShape small_shape(Family family, int64_t slots, DType compute = DTyp
   shape.tp = tp;
   shape.tp_rank = tp_rank;
   return shape;
+}
+
+inline void set_layers(ModelShape& shape, int layers) { shape.layers.resize(layers, shape.layers.front()); }
+// Layer i of the model gets window i.
+inline void set_windows(ModelShape& shape, const std::vector<int64_t>& windows) {
+  for (size_t i = 0; i < windows.size(); ++i) shape.layers.at(i).attention.window = windows[i];
+}
+// All layers between the first and the last.
+inline void set_inner_products(ModelShape& shape, ProductFormat format) {
+  for (size_t i = 1; i + 1 < shape.layers.size(); ++i) shape.layers[i].linear.format = format;
+}
+inline MicrobatchPlan plan_of(const ModelShape& shape, Arena& arena) {
+  return make_microbatch_plan(shape, shape.layers, arena, arena);
 }
 
 // A microbatch of packed documents of the given lengths, then padding, with random tokens.

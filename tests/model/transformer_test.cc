@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "model/attention/context_attention.h"
 #include "parallel/comm/comm_threads.h"
 #include "tests/model/reference_model.h"
 #include "tests/model/whole_model.h"
@@ -34,7 +35,7 @@ TEST_P(TransformerTest, LossEqualsThePlainReference) {
       if (windows == std::vector<int64_t>{-1})
         shape = maximal_update(shape);
       else
-        shape.windows = windows;
+        set_windows(shape, windows);
       WholeModel rig(shape, world);
       // Targets that are the next token of the same document, as the reference has them.
       for (size_t i = 0; i + 1 < batch_.tokens.size(); ++i) {
@@ -208,11 +209,11 @@ TEST_P(TransformerTest, TensorParallelRanksComputeTheSame) {
 // between the first and the last is the one of BF16.
 TEST_P(TransformerTest, OnlyInnerBlocksMultiplyIn8Bits) {
   run_ranks(1, [&](Comm& world) {
-    for (const int64_t layers : {2, 3}) {
+    for (const int layers : {2, 3}) {
       ModelShape shape = small_shape(GetParam(), kSlots, DType::BF16);
-      shape.layers = layers;
+      set_layers(shape, layers);
       WholeModel plain(shape, world);
-      shape.inner_products = ProductFormat::Fp8;
+      set_inner_products(shape, ProductFormat::Fp8);
       WholeModel fp8(shape, world);
       const double expected = plain.evaluate(batch_.view()), loss = fp8.evaluate(batch_.view());
       const auto same_after = [&](int block) {
@@ -291,18 +292,18 @@ TEST_P(TransformerTest, ActivationsAndWorkspaceFallAsTheContextIsCut) {
     shape.head_dim = 32;
     shape.ffn = 1024;
     shape.cp = cp;
-    shape.exchanges.assign(shape.layers, context_exchange_plan(exchange, 1).front());
+    for (LayerKind& layer : shape.layers) layer.attention.exchange = context_exchange_plan(exchange, 1).front();
     return shape;
   };
   const auto bytes = [&](const ModelShape& shape) {
-    const Transformer model(shape, {.part = {.last_block = static_cast<int>(shape.layers)}});
+    const Transformer model(shape, {.part = {.last_block = shape.blocks()}});
     return static_cast<double>(model.activations_bytes() + model.workspace_bytes(context.target()));
   };
   const double quarter = bytes(shape_at(1, "gather")) / kCp;
   for (const char* exchange : {"gather", "ring", "ulysses", "ulysses-ring:2"}) {
     const ModelShape shape = shape_at(kCp, exchange);
     const auto exchanged =
-        static_cast<double>(ContextAttention(shape, shape.attention_of(0)).workspace(context.target()));
+        static_cast<double>(ContextAttention(shape, shape.layers[0].attention).workspace(context.target()));
     EXPECT_LE(bytes(shape), 1.05 * quarter + exchanged) << exchange;
     EXPECT_GE(bytes(shape), quarter) << exchange;
     EXPECT_LE(exchanged, quarter) << exchange;  // or nothing would be won

@@ -19,9 +19,9 @@ enum class Backward : uint8_t { Apart, InARow };
 struct WholeModel {
   WholeModel(const ModelShape& shape, Comm& tp, Recompute recompute = Recompute::None, Overlap overlap = Overlap::On)
       : context({.threads = 1}),
-        model(shape, {.part = {.last_block = static_cast<int>(shape.layers)},
-                      .recompute = std::vector<Recompute>(shape.layers, recompute),
-                      .areas = static_cast<int>(shape.layers),
+        model(shape, {.part = {.last_block = shape.blocks()},
+                      .recompute = std::vector<Recompute>(shape.layers.size(), recompute),
+                      .areas = shape.blocks(),
                       .overlap = overlap}),
         memory((model.allocate(context, tp), context), model.parameters(), shape.compute) {
     context.resize_workspace(model.workspace_bytes(context.target()));

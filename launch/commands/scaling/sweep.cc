@@ -18,7 +18,6 @@
 #include "launch/process/host.h"
 #include "launch/run.pb.h"
 #include "model/cost.h"
-#include "model/transformer.h"
 #include "scaling/sweep.pb.h"
 #include "scaling/sweep_run.h"
 #include "scaling/text_file.h"
@@ -58,15 +57,12 @@ DescribedRun describe(const SweepConfig& sweep, const SweepArguments& arguments,
 
   const DataConfig& batches = config->data();
   const int64_t slots = batches.micro_batch_size() * batches.sequence_length();
-  const ModelShape shape = model_shape(config->model(), 1, 0, slots, DType::F32);
-  const Transformer model(shape, {.part = {.last_block = static_cast<int>(shape.layers)}});
-  const int64_t table = shape.vocab * shape.hidden;
-  const int64_t positions = shape.position == PositionKind::Learned ? shape.positions * shape.hidden : 0;
-  const ModelCost cost = stage_cost(shape, batches.sequence_length());
+  const ModelShape shape = model_shape(config->model(), {.slots = slots});
+  const Cost cost = model_costs(shape, slots).sum();
   DescribedRun run;
-  run.parameters = static_cast<double>(model.cost().parameters);
-  run.non_embedding = run.parameters - static_cast<double>(table * (shape.tied ? 1 : 2) + positions);
-  run.flops_per_step = (static_cast<double>(shape.layers) * cost.block + cost.head) *
+  run.parameters = static_cast<double>(cost.parameters);
+  run.non_embedding = run.parameters - static_cast<double>(cost.table_parameters);
+  run.flops_per_step = stage_cost(shape, batches.sequence_length()).sum() *
                        static_cast<double>(batches.global_batch_size() / batches.micro_batch_size());
   run.batch_tokens = batches.global_batch_size() * batches.sequence_length();
   run.warmup_steps = config->lr_schedule().warmup_steps();

@@ -61,16 +61,13 @@ struct Result {
 
 ModelShape shape_of(const Problem& problem, int cp, int rank, const ContextExchange& exchange) {
   ModelShape shape;
-  shape.position = PositionKind::Learned;
-  shape.layers = 1;
+  shape.layers = {{.attention = {.window = problem.window, .exchange = exchange, .rope_theta = 0}}};
   shape.heads = problem.heads.q;
   shape.kv_heads = problem.heads.kv;
   shape.head_dim = kHeadDim;
-  shape.windows = {problem.window};
   shape.compute = problem.compute;
   shape.cp = cp;
   shape.cp_rank = rank;
-  shape.exchanges = {exchange};
   shape.slots = context_slots(kTokens, cp, 1, 0.02);
   return shape;
 }
@@ -142,12 +139,12 @@ void attend(Comm& comm, const Problem& problem, const ContextExchange& exchange,
   }
   const Batch batch{tokens, targets, position, document, {}, shape.cp > 1 ? &plan : nullptr};
 
-  const ContextAttention layer(shape, shape.attention_of(0));
+  const ContextAttention layer(shape, shape.layers[0].attention);
   Context context({.threads = threads});
   context.resize_workspace(layer.workspace(context.target()));
   Arena arena("test", Device::Cpu, 1 << 24);
-  MicrobatchPlan microbatch(shape, arena, arena);
-  microbatch.make(shape, context, batch);
+  AttentionPlans microbatch(shape, {&shape.layers[0].attention, 1}, arena, arena);
+  microbatch.make(context, batch);
   ContextGroup group(comm, 2 * (shape.heads + 2 * shape.kv_heads));
   const LayerRun run{context, comm, &group};
 
@@ -294,7 +291,7 @@ TEST(ContextAttention, TakesTheBuffersThatAreStated) {
   const auto stated = [&](const char* text) {
     const ContextExchange exchange = context_exchange_plan(text, 1).front();
     const ModelShape shape = shape_of(problem, cp, 0, exchange);
-    return ContextAttention(shape, shape.attention_of(0)).workspace(context.target());
+    return ContextAttention(shape, shape.layers[0].attention).workspace(context.target());
   };
   const int64_t n = context_slots(kTokens, cp, 1, 0.02), d = kHeadDim;
   const auto kernel = [&](int64_t queries, int64_t keys, int64_t q_heads, int64_t kv_heads) {

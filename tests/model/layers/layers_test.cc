@@ -29,6 +29,12 @@ class LayerTest : public ::testing::TestWithParam<Family> {
     });
   }
   ModelShape shape() const { return small_shape(GetParam(), kSlots); }
+  LayerKind kind() const { return shape().layers.front(); }
+  Sublayer::Saved all_saved(const Sublayer& layer) {
+    Sublayer::Saved saved;
+    for (const SavedPart part : kSavedParts) layer.allocate(arena_, part, saved);
+    return saved;
+  }
   Tensor random_tensor(const Context& context, const Shape& dims, const char* what) {
     const Tensor x = arena_.take(dims, DType::F64);
     fill_normal(context, x, RandomStream(11, what), 0, 1.0);
@@ -45,7 +51,7 @@ class LayerTest : public ::testing::TestWithParam<Family> {
 
 TEST_P(LayerTest, ColumnLinear) {
   with_rank([&](LayerRun run) {
-    ColumnLinear layer(shape(), "layer", {6, 5, 32});
+    ColumnLinear layer(shape(), "layer", {6, 5, 32}, kind().linear);
     Parameters parameters;
     layer.add_parameters(parameters);
     ParameterMemory memory(run.context, parameters, DType::F64);
@@ -66,7 +72,7 @@ TEST_P(LayerTest, ColumnLinear) {
 
 TEST_P(LayerTest, RowLinear) {
   with_rank([&](LayerRun run) {
-    RowLinear layer(shape(), "layer", 30, 32);
+    RowLinear layer(shape(), "layer", 30, 32, kind().linear);
     Parameters parameters;
     layer.add_parameters(parameters);
     ParameterMemory memory(run.context, parameters, DType::F64);
@@ -108,22 +114,21 @@ TEST_P(LayerTest, NormAddsTheResidualGradient) {
 
 TEST_P(LayerTest, Mlp) {
   with_rank([&](LayerRun run) {
-    Mlp layer(shape(), "mlp");
+    Mlp layer(shape(), kind().feed_forward, "mlp", kind().linear);
     Parameters parameters;
     layer.add_parameters(parameters);
     ParameterMemory memory(run.context, parameters, DType::F64);
-    Mlp::Saved saved;
-    layer.allocate_expanded(arena_, saved);
-    layer.allocate_activated(arena_, saved);
+    const Sublayer::Saved saved = all_saved(layer);
+    const MicrobatchPlan none;
     const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
     const Tensor dx = random_tensor(run.context, {kSlots, 32}, "dx");
     const Probe probe({kSlots, 32}, kChain);
     const auto f = [&] {
-      layer.forward(run, x, saved, y);
+      layer.forward(run, none, x, saved, y);
       return probe(y);
     };
     f();
-    layer.backward_input(run, probe.gradient(), saved, dx);
+    layer.backward_input(run, none, probe.gradient(), saved, dx);
     const ConstTensor order[] = {probe.gradient(), x};
     TokenGathers all(run.context, run.tp, order);
     layer.backward_weight(run, probe.gradient(), x, saved, all);
@@ -134,22 +139,21 @@ TEST_P(LayerTest, Mlp) {
 
 TEST_P(LayerTest, MlpBackwardAtOnce) {
   with_rank([&](LayerRun run) {
-    Mlp layer(shape(), "mlp");
+    Mlp layer(shape(), kind().feed_forward, "mlp", kind().linear);
     Parameters parameters;
     layer.add_parameters(parameters);
     ParameterMemory memory(run.context, parameters, DType::F64);
-    Mlp::Saved saved;
-    layer.allocate_expanded(arena_, saved);
-    layer.allocate_activated(arena_, saved);
+    const Sublayer::Saved saved = all_saved(layer);
+    const MicrobatchPlan none;
     const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
     const Tensor dx = random_tensor(run.context, {kSlots, 32}, "dx");
     const Probe probe({kSlots, 32}, kChain);
     const auto f = [&] {
-      layer.forward(run, x, saved, y);
+      layer.forward(run, none, x, saved, y);
       return probe(y);
     };
     f();
-    layer.backward(run, probe.gradient(), x, saved, dx);
+    layer.backward(run, none, probe.gradient(), x, saved, dx);
     expect_gradient_along(x, dx, f, "x");
     check_parameters(parameters, f);
   });
@@ -159,16 +163,14 @@ TEST_P(LayerTest, Attention) {
   with_rank([&](LayerRun run) {
     for (const int64_t window : {0, 4}) {
       ModelShape sizes = shape();
-      sizes.windows.assign(sizes.layers, window);
-      Attention layer(sizes, sizes.attention_of(0), "attention");
+      set_windows(sizes, {window, window});
+      Attention layer(sizes, sizes.layers[0].attention, "attention", kind().linear);
       Parameters parameters;
       layer.add_parameters(parameters);
       ParameterMemory memory(run.context, parameters, DType::F64);
-      Attention::Saved saved;
-      layer.allocate_projected(arena_, saved);
-      layer.allocate_attended(arena_, saved);
-      MicrobatchPlan plan(sizes, arena_, arena_);
-      plan.make(sizes, run.context, batch_.view());
+      const Sublayer::Saved saved = all_saved(layer);
+      MicrobatchPlan plan = plan_of(sizes, arena_);
+      plan.make(run.context, batch_.view());
       const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
       const Tensor dx = random_tensor(run.context, {kSlots, 32}, "dx");
       const Probe probe({kSlots, 32}, kChain);
@@ -194,8 +196,8 @@ TEST_P(LayerTest, Block) {
     layer.add_parameters(parameters);
     ParameterMemory memory(run.context, parameters, DType::F64);
     const Block::Saved saved = layer.allocate(arena_, Block::Portion::Kept);
-    MicrobatchPlan plan(shape(), arena_, arena_);
-    plan.make(shape(), run.context, batch_.view());
+    MicrobatchPlan plan = plan_of(shape(), arena_);
+    plan.make(run.context, batch_.view());
     const Tensor x = random_tensor(run.context, {kSlots, 32}, "x"), y = random_tensor(run.context, {kSlots, 32}, "y");
     const Probe probe({kSlots, 32}, kChain);
     const Tensor dx = random_tensor(run.context, {kSlots, 32}, "dx");

@@ -36,7 +36,7 @@ TEST(ModelShape, MaximalUpdateFollowsItsTable) {
       config.set_mup_attention_multiplier(2);
       const double r = static_cast<double>(hidden) / 64;
       for (const int tp : {1, 2}) {
-        const ModelShape shape = model_shape(config, tp, 0, 32, DType::F32);
+        const ModelShape shape = model_shape(config, {.tp = tp, .slots = 32});
         EXPECT_DOUBLE_EQ(shape.output_scale, 0.5 / r);
         EXPECT_DOUBLE_EQ(shape.attention_scale(), 2.0 / 16);
         Transformer model(shape, {.part = {.last_block = 2}});
@@ -60,7 +60,7 @@ TEST(ModelShape, MaximalUpdateFollowsItsTable) {
 
 TEST(ModelShape, TheStandardParametrisationKnowsNoWidth) {
   for (const int64_t hidden : {64, 256}) {
-    const ModelShape shape = model_shape(config_of(ModelConfig::LLAMA, hidden), 1, 0, 32, DType::F32);
+    const ModelShape shape = model_shape(config_of(ModelConfig::LLAMA, hidden), {.slots = 32});
     EXPECT_EQ(shape.output_scale, 1);
     EXPECT_DOUBLE_EQ(shape.attention_scale(), 0.25);
     Transformer model(shape, {.part = {.last_block = 2}});

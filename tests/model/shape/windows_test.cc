@@ -31,8 +31,7 @@ TEST(Windows, LayerTypesRepeat) {
   EXPECT_EQ(layer_windows(gemma), (Windows{100, 100, 0, 100, 100, 0, 100, 100}));
 
   ModelShape shape;
-  shape.layers = 8;
-  shape.windows = layer_windows(gemma);
+  for (const int64_t window : layer_windows(gemma)) shape.layers.push_back({.attention = {.window = window}});
   const auto kinds = attention_kinds(shape);
   ASSERT_EQ(kinds.size(), 2u);
   EXPECT_EQ(kinds[0].window, 100);
