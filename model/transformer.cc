@@ -40,7 +40,7 @@ Transformer::Transformer(const ModelShape& shape, Options options) : shape_(shap
   if (first()) {
     embedding_.emplace(shape);
     // Another pipeline rank makes the same updates to its copy.
-    if (tie == Head::Tie::OtherRank) embedding_->table().replicas = embedding_->table().replicas.with(Axis::Ends);
+    if (tie == Head::Tie::OtherRank) embedding_->table().replicas = embedding_->table().replicas.with(Axis::TiedEnds);
   }
   for (int i = part.first_block; i < part.last_block; ++i)
     blocks_.push_back(std::make_unique<Block>(shape, i, options_.recompute[i]));
@@ -210,9 +210,9 @@ Block::Saved Transformer::saved(const Slot& slot, int block) const {
   return Block::joined(slot.kept[block], mode == Recompute::Full ? area.full : area.selective);
 }
 
-void Transformer::forward_blocks(Context& context, const Batch& batch, const Place& place, BlockRange range) {
+void Transformer::forward_blocks(Context& context, const Batch& batch, const SlotRef& ref, BlockRange range) {
   TESSERA_CHECK_EQ(batch.slots(), shape_.slots, "token slots of a microbatch");
-  Slot& slot = slots_.at(place.slot);
+  Slot& slot = slots_.at(ref.slot);
   if (range.first == 0) {
     // A step that threw may have left memory taken.
     for (int& area : slot.area) {
@@ -222,24 +222,24 @@ void Transformer::forward_blocks(Context& context, const Batch& batch, const Pla
     slot.plan.make(context, batch);
     if (embedding_) embedding_->forward(run(context), batch, slot.residual[0]);
   }
-  queue(context, Pass::Forward, place, range, [&] {
+  queue(context, Pass::Forward, ref, range, [&] {
     for (int i = range.first; i < range.last; ++i) {
       ArenaScope scope(context.workspace());
       const Block::Saved saved =
           Block::joined(slot.kept[i], blocks_[i]->allocate(context.workspace(), Block::Portion::MadeAgain));
-      blocks_[i]->forward(run(context), slot.plan, before(slot, place, i), saved, slot.residual[i + 1]);
+      blocks_[i]->forward(run(context), slot.plan, before(slot, ref, i), saved, slot.residual[i + 1]);
     }
   });
 }
 
-void Transformer::queue(Context& context, Pass pass, const Place& place, BlockRange range, FunctionRef<void()> work) {
+void Transformer::queue(Context& context, Pass pass, const SlotRef& ref, BlockRange range, FunctionRef<void()> work) {
   if (!records()) return work();
   const auto add = [&](const void* pointer) { key_.push_back(reinterpret_cast<uintptr_t>(pointer)); };
-  key_.assign({static_cast<uint64_t>(pass), static_cast<uint64_t>(place.slot), static_cast<uint64_t>(range.first),
+  key_.assign({static_cast<uint64_t>(pass), static_cast<uint64_t>(ref.slot), static_cast<uint64_t>(range.first),
                static_cast<uint64_t>(range.last)});
-  add(place.input.data());
+  add(ref.input.data());
   add(context.workspace().take({0}, DType::U32).data());  // where it is free
-  const std::vector<int>& areas = slots_.at(place.slot).area;
+  const std::vector<int>& areas = slots_.at(ref.slot).area;
   for (int i = range.first; i < range.last; ++i) key_.push_back(static_cast<uint64_t>(areas[i] + 1));
   for (const Parameter* parameter : parameters_) {
     if (parameter->block < range.first || parameter->block >= range.last) continue;
@@ -249,23 +249,23 @@ void Transformer::queue(Context& context, Pass pass, const Place& place, BlockRa
   replay_.run(context, key_, work);
 }
 
-void Transformer::head_forward(Context& context, const Batch& batch, const Place& place, BlockRange range,
+void Transformer::head_forward(Context& context, const Batch& batch, const SlotRef& ref, BlockRange range,
                                double loss_scale, Head::Mode mode) {
   if (!head_ || range.last < blocks()) return;
-  const Slot& slot = slots_.at(place.slot);
+  const Slot& slot = slots_.at(ref.slot);
   head_->forward(run(context), batch, slot.residual.back(), *slot.head, loss_scale, mode, loss_);
 }
 
-void Transformer::forward(Context& context, const Batch& batch, const Place& place, BlockRange range,
+void Transformer::forward(Context& context, const Batch& batch, const SlotRef& ref, BlockRange range,
                           double loss_scale) {
-  forward_blocks(context, batch, place, range);
-  head_forward(context, batch, place, range, loss_scale, Head::Mode::Train);
+  forward_blocks(context, batch, ref, range);
+  head_forward(context, batch, ref, range, loss_scale, Head::Mode::Train);
 }
 
-void Transformer::evaluate(Context& context, const Batch& batch, const Place& place, BlockRange range,
+void Transformer::evaluate(Context& context, const Batch& batch, const SlotRef& ref, BlockRange range,
                            double loss_scale) {
-  forward_blocks(context, batch, place, range);
-  head_forward(context, batch, place, range, loss_scale, Head::Mode::Evaluate);
+  forward_blocks(context, batch, ref, range);
+  head_forward(context, batch, ref, range, loss_scale, Head::Mode::Evaluate);
 }
 
 void Transformer::clear_loss(Context& context) {
@@ -278,8 +278,8 @@ double Transformer::loss(Context& context) {
   return loss;
 }
 
-void Transformer::recompute(Context& context, const Batch&, const Place& place, BlockRange range) {
-  Slot& slot = slots_.at(place.slot);
+void Transformer::recompute(Context& context, const Batch&, const SlotRef& ref, BlockRange range) {
+  Slot& slot = slots_.at(ref.slot);
   for (int i = range.first; i < range.last; ++i) {
     if (blocks_[i]->recompute_mode() == Recompute::None) continue;
     const auto free = std::find_if(areas_.begin(), areas_.end(), [](const Area& area) { return !area.taken; });
@@ -287,20 +287,20 @@ void Transformer::recompute(Context& context, const Batch&, const Place& place, 
     free->taken = true;
     slot.area[i] = static_cast<int>(free - areas_.begin());
   }
-  queue(context, Pass::Recompute, place, range, [&] {
+  queue(context, Pass::Recompute, ref, range, [&] {
     for (int i = range.first; i < range.last; ++i) {
       if (blocks_[i]->recompute_mode() == Recompute::None) continue;
-      blocks_[i]->recompute(run(context), slot.plan, before(slot, place, i), saved(slot, i));
+      blocks_[i]->recompute(run(context), slot.plan, before(slot, ref, i), saved(slot, i));
     }
   });
 }
 
-void Transformer::backward_input(Context& context, const Batch&, const Place& place, BlockRange range) {
-  Slot& slot = slots_.at(place.slot);
-  queue(context, Pass::BackwardInput, place, range, [&] {
+void Transformer::backward_input(Context& context, const Batch&, const SlotRef& ref, BlockRange range) {
+  Slot& slot = slots_.at(ref.slot);
+  queue(context, Pass::BackwardInput, ref, range, [&] {
     if (head_ && range.last == blocks()) head_->backward_input(run(context), slot.residual.back(), *slot.head);
     for (int i = range.last; i-- > range.first;)
-      blocks_[i]->backward_input(run(context), slot.plan, before(slot, place, i), saved(slot, i), slot.residual[i + 1]);
+      blocks_[i]->backward_input(run(context), slot.plan, before(slot, ref, i), saved(slot, i), slot.residual[i + 1]);
   });
 }
 
@@ -309,8 +309,8 @@ void Transformer::free_area(Slot& slot, int block) {
   slot.area[block] = -1;
 }
 
-void Transformer::backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange range) {
-  Slot& slot = slots_.at(place.slot);
+void Transformer::backward_weight(Context& context, const Batch& batch, const SlotRef& ref, BlockRange range) {
+  Slot& slot = slots_.at(ref.slot);
   const bool with_embedding = embedding_ && range.first == 0;
   gathered_.clear();
   for (int i = range.last; i-- > range.first;) {
@@ -320,7 +320,7 @@ void Transformer::backward_weight(Context& context, const Batch& batch, const Pl
   if (with_embedding) gathered_.push_back(slot.residual[0]);
   ArenaScope scope(context.workspace());
   TokenGathers all(context, *tp_, gathered_, options_.overlap);
-  queue(context, Pass::BackwardWeight, place, range, [&] {
+  queue(context, Pass::BackwardWeight, ref, range, [&] {
     for (int i = range.last; i-- > range.first;)
       blocks_[i]->backward_weight(run(context), saved(slot, i), slot.residual[i + 1], all);
   });
@@ -332,13 +332,13 @@ void Transformer::backward_weight(Context& context, const Batch& batch, const Pl
   embedding_->backward_weight(run(context), batch, reached);
 }
 
-void Transformer::backward(Context& context, const Batch& batch, const Place& place, BlockRange range) {
-  if (options_.overlap == Overlap::Off) return Stage::backward(context, batch, place, range);
-  Slot& slot = slots_.at(place.slot);
-  queue(context, Pass::Backward, place, range, [&] {
+void Transformer::backward(Context& context, const Batch& batch, const SlotRef& ref, BlockRange range) {
+  if (options_.overlap == Overlap::Off) return Stage::backward(context, batch, ref, range);
+  Slot& slot = slots_.at(ref.slot);
+  queue(context, Pass::Backward, ref, range, [&] {
     if (head_ && range.last == blocks()) head_->backward_input(run(context), slot.residual.back(), *slot.head);
     for (int i = range.last; i-- > range.first;)
-      blocks_[i]->backward(run(context), slot.plan, before(slot, place, i), saved(slot, i), slot.residual[i + 1]);
+      blocks_[i]->backward(run(context), slot.plan, before(slot, ref, i), saved(slot, i), slot.residual[i + 1]);
   });
   for (int i = range.last; i-- > range.first;) free_area(slot, i);
   if (!embedding_ || range.first > 0) return;

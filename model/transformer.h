@@ -68,12 +68,12 @@ class Transformer : public Stage {
   Tensor output(int slot) override { return slots_.at(slot).residual.back(); }
   Tensor slot_memory(int slot) override { return slots_.at(slot).memory; }
   void slot_restored(Context& context, const Batch& batch, int slot) override;
-  void forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override;
-  void recompute(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
-  void backward_input(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
-  void backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
-  void backward(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override;
-  void evaluate(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
+  void forward(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks, double loss_scale) override;
+  void recompute(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks) override;
+  void backward_input(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks) override;
+  void backward_weight(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks) override;
+  void backward(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks) override;
+  void evaluate(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks,
                 double loss_scale) override;
   void clear_loss(Context& context) override;
   double loss(Context& context) override;
@@ -109,17 +109,17 @@ class Transformer : public Stage {
   bool last() const { return options_.part.last(); }
   Slot take_slot(Arena& arena, Arena& lists) const;
   Area take_area(Arena& arena) const;
-  const Tensor& before(const Slot& slot, const Place& place, int block) const {
-    return block == 0 && !first() ? place.input : slot.residual[block];
+  const Tensor& before(const Slot& slot, const SlotRef& ref, int block) const {
+    return block == 0 && !first() ? ref.input : slot.residual[block];
   }
   Block::Saved saved(const Slot& slot, int block) const;
   void free_area(Slot& slot, int block);
   // Queues the work of some blocks of a microbatch. Where it records, all that it queues follows from where slot,
   // input, areas, weights and gradients lie.
   enum class Pass : uint8_t { Forward, Recompute, BackwardInput, BackwardWeight, Backward };
-  void queue(Context& context, Pass pass, const Place& place, BlockRange blocks, FunctionRef<void()> work);
-  void forward_blocks(Context& context, const Batch& batch, const Place& place, BlockRange blocks);
-  void head_forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale,
+  void queue(Context& context, Pass pass, const SlotRef& ref, BlockRange blocks, FunctionRef<void()> work);
+  void forward_blocks(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks);
+  void head_forward(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks, double loss_scale,
                     Head::Mode mode);
   void number_parameters();
   std::span<const LayerKind> layers() const;  // of this stage

@@ -8,7 +8,7 @@ namespace tessera {
 
 void Gradients::set_shares(Mesh& mesh, const std::vector<GradientShare>& shares) {
   for (const GradientShare& share : shares) {
-    if (share.parameter->replicas.has(Axis::Ends)) ends_.emplace_back(&mesh.group({Axis::Ends}), share.sum);
+    if (share.parameter->replicas.has(Axis::TiedEnds)) ends_.emplace_back(&mesh.group({Axis::TiedEnds}), share.sum);
     if (share.parameter->tied_to == nullptr) shares_.push_back(share);
   }
   for (const GradientShare& part : shares) {

@@ -2,7 +2,7 @@
 
 namespace tessera {
 
-AxisSet reduction_group(const Parameter& parameter) { return parameter.replicas.without({Axis::Ends}); }
+AxisSet reduction_group(const Parameter& parameter) { return parameter.replicas.without({Axis::TiedEnds}); }
 
 Ownership ownership(const Parameter& parameter, const MeshShape& mesh, int rank, int zero_stage) {
   Ownership own;
@@ -12,9 +12,9 @@ Ownership ownership(const Parameter& parameter, const MeshShape& mesh, int rank,
   } else {
     own.sharers = reduction_group(parameter);
     own.copies = parameter.replicas.without(own.sharers);
-    if (own.sharers.has(Axis::Dp) && mesh.extent(Axis::Far) > 1) {
-      own.sharers = own.sharers.without({Axis::Dp}).with(Axis::Near);
-      own.copies = own.copies.with(Axis::Far);
+    if (own.sharers.has(Axis::Dp) && mesh.extent(Axis::ZeroReplica) > 1) {
+      own.sharers = own.sharers.without({Axis::Dp}).with(Axis::ZeroShard);
+      own.copies = own.copies.with(Axis::ZeroReplica);
     }
     own.parts = mesh.extent(own.sharers);
     own.part = mesh.position(own.sharers, rank);

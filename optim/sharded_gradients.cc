@@ -96,7 +96,7 @@ ShardedGradients::ShardedGradients(Mesh& mesh, const Parameters& parameters, con
     piece.parameter->gradient = piece.whole[0].rows(0, piece.parameter->rows.size());
     piece.sharers = &mesh.group(piece.own.sharers);
     TESSERA_CHECK_EQ(piece.sharers->rank(), piece.own.part, "the order of ranks in " + piece.own.sharers.str());
-    if (piece.own.copies.has(Axis::Far)) piece.far = &mesh.group({Axis::Far});
+    if (piece.own.copies.has(Axis::ZeroReplica)) piece.replicas = &mesh.group({Axis::ZeroReplica});
     shares.push_back({piece.parameter, piece.own, piece.sum});
   }
   set_shares(mesh, shares);
@@ -151,7 +151,7 @@ void ShardedGradients::end(Context& context, const Piece& piece) const {
     add(context, piece.sum, owned_of(whole, piece.own), piece.sum);
     zero(context, whole);
   }
-  if (under_way_.last && piece.far != nullptr) piece.far->all_reduce_sum(piece.sum);
+  if (under_way_.last && piece.replicas != nullptr) piece.replicas->all_reduce_sum(piece.sum);
 }
 
 }  // namespace tessera

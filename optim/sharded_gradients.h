@@ -48,7 +48,7 @@ class ShardedGradients : public Gradients {
     std::array<Tensor, kAreas> whole;  // [parts * rows of a part, ...] by area; twice the same where it is kept
     Tensor sum;                        // [own.rows, ...]; a view of whole where that is kept
     Comm* sharers = nullptr;
-    Comm* far = nullptr;  // the groups that own the same rows; null: none
+    Comm* replicas = nullptr;  // the ranks that own the same rows in other ZeRO groups; null: there are none
   };
 
   // A REDUCE that goes on.

@@ -32,7 +32,7 @@ Mesh& with_groups(Mesh& mesh, const Parameters& parameters, int zero_stage) {
   for (const Parameter* parameter : parameters) {
     const Ownership own = ownership(*parameter, mesh.shape(), mesh.world().rank(), zero_stage);
     sets.push_back(zero_stage == 0 ? reduction_group(*parameter) : own.sharers);
-    for (const Axis axis : {Axis::Ends, Axis::Far}) {
+    for (const Axis axis : {Axis::TiedEnds, Axis::ZeroReplica}) {
       if (own.copies.has(axis)) sets.push_back({axis});
     }
   }
@@ -178,7 +178,7 @@ StateSlice ZeroOptimizer::slice(const std::string& name, const Owned& owned, con
 std::vector<StateSlice> ZeroOptimizer::state() {
   std::vector<StateSlice> slices;
   for (const Owned& owned : owned_) {
-    slices.push_back(slice("master/" + owned.parameter->name, owned, owned.master));
+    slices.push_back(slice(std::string(kMasterPrefix) + owned.parameter->name, owned, owned.master));
     slices.push_back(slice("exp_avg/" + owned.parameter->name, owned, owned.exp_avg));
     slices.push_back(slice("exp_avg_sq/" + owned.parameter->name, owned, owned.exp_avg_sq));
   }

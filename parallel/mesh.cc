@@ -8,8 +8,9 @@ namespace tessera {
 namespace {
 
 // Slowest first, in the order of ranks.
-constexpr Axis kParts[] = {Axis::Pp, Axis::Far, Axis::Near, Axis::Cp, Axis::Tp};
-constexpr Axis kAllAxes[] = {Axis::Pp, Axis::Ends, Axis::Dp, Axis::Far, Axis::Near, Axis::Cp, Axis::Tp};
+constexpr Axis kParts[] = {Axis::Pp, Axis::ZeroReplica, Axis::ZeroShard, Axis::Cp, Axis::Tp};
+constexpr Axis kAllAxes[] = {Axis::Pp,        Axis::TiedEnds, Axis::Dp, Axis::ZeroReplica,
+                             Axis::ZeroShard, Axis::Cp,       Axis::Tp};
 
 // What the user may do about it when `world` ranks cannot be filled by `replica` ranks a replica.
 std::string what_would_fit(int64_t replica, int world) {
@@ -31,12 +32,12 @@ const char* name(Axis axis) {
       return "cp";
     case Axis::Tp:
       return "tp";
-    case Axis::Ends:
-      return "ends";
-    case Axis::Near:
-      return "near";
-    case Axis::Far:
-      return "far";
+    case Axis::TiedEnds:
+      return "tied_ends";
+    case Axis::ZeroShard:
+      return "zero_shard";
+    case Axis::ZeroReplica:
+      return "zero_replica";
   }
   return "?";
 }
@@ -61,12 +62,12 @@ int MeshShape::extent(Axis axis) const {
       return cp;
     case Axis::Tp:
       return tp;
-    case Axis::Ends:
+    case Axis::TiedEnds:
       return pp > 1 ? 2 : 1;
-    case Axis::Near:
+    case Axis::ZeroShard:
       return zero_group > 0 ? zero_group : dp;
-    case Axis::Far:
-      return dp / extent(Axis::Near);
+    case Axis::ZeroReplica:
+      return dp / extent(Axis::ZeroShard);
   }
   return 1;
 }
@@ -129,19 +130,20 @@ int MeshShape::coordinate(Axis axis, int rank) const {
       return rank / tp % cp;
     case Axis::Tp:
       return rank % tp;
-    case Axis::Ends:
+    case Axis::TiedEnds:
       return pp > 1 && coordinate(Axis::Pp, rank) == pp - 1 ? 1 : 0;
-    case Axis::Near:
-      return coordinate(Axis::Dp, rank) % extent(Axis::Near);
-    case Axis::Far:
-      return coordinate(Axis::Dp, rank) / extent(Axis::Near);
+    case Axis::ZeroShard:
+      return coordinate(Axis::Dp, rank) % extent(Axis::ZeroShard);
+    case Axis::ZeroReplica:
+      return coordinate(Axis::Dp, rank) / extent(Axis::ZeroShard);
   }
   return 0;
 }
 
 Mesh::Mesh(Comm& world, const MeshShape& shape) : world_(world), shape_(shape) {
   TESSERA_CHECK_EQ(world.size(), shape.size(), "ranks of the world against those of the mesh");
-  TESSERA_CHECK_EQ(shape.extent(Axis::Near) * shape.extent(Axis::Far), shape.dp, "dp in neighbourhoods");
+  TESSERA_CHECK_EQ(shape.extent(Axis::ZeroShard) * shape.extent(Axis::ZeroReplica), shape.dp,
+                   "dp is the extent of zero_shard times that of zero_replica");
 }
 
 Comm& Mesh::group(AxisSet axes) {
@@ -150,9 +152,9 @@ Comm& Mesh::group(AxisSet axes) {
     // Ranks with equal coordinates along all other axes get the same color.
     int color = 0;
     for (Axis axis : kParts) {
-      if (axes.has(axis) || ((axis == Axis::Near || axis == Axis::Far) && axes.has(Axis::Dp))) continue;
-      // Along Ends the last pipeline rank counts as the first.
-      const bool joined = axis == Axis::Pp && axes.has(Axis::Ends) && coordinate(Axis::Pp) == extent(Axis::Pp) - 1;
+      if (axes.has(axis) || ((axis == Axis::ZeroShard || axis == Axis::ZeroReplica) && axes.has(Axis::Dp))) continue;
+      // Along TiedEnds the last pipeline rank counts as the first.
+      const bool joined = axis == Axis::Pp && axes.has(Axis::TiedEnds) && coordinate(Axis::Pp) == extent(Axis::Pp) - 1;
       color = color * extent(axis) + (joined ? 0 : coordinate(axis));
     }
     group = world_.split(color, axes.str());

@@ -16,10 +16,10 @@ namespace tessera {
 
 class ParallelConfig;  // parallel/parallel.proto
 
-// Three are no axes of the grid. Along Ends lie the first and the last pipeline rank, which both hold a tied embedding;
-// a rank between them is alone. Near and Far are Dp in two: `zero_group` neighbouring dp ranks lie along Near, and
-// ranks of equal number in their neighbourhoods along Far.
-enum class Axis : uint8_t { Pp, Dp, Cp, Tp, Ends, Near, Far };
+// Three are no axes of the grid. Along TiedEnds lie the first and the last pipeline rank, which both hold a tied
+// embedding; a rank between them is alone. ZeroShard and ZeroReplica are Dp in two: the `zero_group` neighbouring dp
+// ranks along ZeroShard share out the state of one replica, and along ZeroReplica lie the ranks that hold the same share.
+enum class Axis : uint8_t { Pp, Dp, Cp, Tp, TiedEnds, ZeroShard, ZeroReplica };
 constexpr int kAxes = 4;  // of the grid
 const char* name(Axis axis);
 
@@ -60,10 +60,10 @@ class AxisSet {
 
 struct MeshShape {
   int pp = 1, dp = 1, cp = 1, tp = 1;
-  int zero_group = 0;  // dp ranks of a neighbourhood, a divisor of dp; 0: all
+  int zero_group = 0;  // dp ranks along ZeroShard, a divisor of dp; 0: all
   int size() const { return pp * dp * cp * tp; }
   int extent(Axis axis) const;
-  // Ranks of a group along these axes, and this rank's number in it. (Along Ends as the ends themselves have it.)
+  // Ranks of a group along these axes, and this rank's number in it. (Along TiedEnds as the ends themselves have it.)
   int extent(AxisSet axes) const;
   int position(AxisSet axes, int rank) const;
   // This shape with dp = 0 replaced by what is left of `world` ranks. Throws UsageError when the product does not

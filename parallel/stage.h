@@ -12,7 +12,7 @@
 namespace tessera {
 
 // Where a microbatch's activations lie on a stage.
-struct Place {
+struct SlotRef {
   int slot = 0;  // from forward to backward_weight
   Tensor input;  // [slots/tp, hidden] the boundary tensor from the stage before, whole from forward to backward_input;
                  // empty on the first stage
@@ -48,22 +48,22 @@ class Stage {
   //
   // loss_scale: 1 / (target tokens of the whole step, over all ranks), so that every later reduction is a plain sum.
   // Where the range ends the model, adds this rank's share of the loss to loss().
-  virtual void forward(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
+  virtual void forward(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks,
                        double loss_scale) = 0;
   // Makes again what forward did not keep; due before backward_input for blocks that keep less than everything.
-  virtual void recompute(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
-  virtual void backward_input(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
-  virtual void backward_weight(Context& context, const Batch& batch, const Place& place, BlockRange blocks) = 0;
+  virtual void recompute(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks) = 0;
+  virtual void backward_input(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks) = 0;
+  virtual void backward_weight(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks) = 0;
 
   // backward_input and backward_weight in a row: the same bits, but a stage may share communication between the two and
   // let it run beside their compute.
-  virtual void backward(Context& context, const Batch& batch, const Place& place, BlockRange blocks) {
-    backward_input(context, batch, place, blocks);
-    backward_weight(context, batch, place, blocks);
+  virtual void backward(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks) {
+    backward_input(context, batch, ref, blocks);
+    backward_weight(context, batch, ref, blocks);
   }
 
   // forward without keeping anything for backward (the slot is used as scratch, the stage's output is left there).
-  virtual void evaluate(Context& context, const Batch& batch, const Place& place, BlockRange blocks,
+  virtual void evaluate(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks,
                         double loss_scale) = 0;
 
   // This rank's share of the loss (already scaled) of what has run since clear_loss(), 0 where the stage does not end

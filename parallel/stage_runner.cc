@@ -96,14 +96,14 @@ void StageRunner::await_input(int microbatch) {
   if (wiring_.from >= 0) wait(input_of(microbatch).received, waited_.receives);
 }
 
-Place StageRunner::place_of(int microbatch) {
-  Place place{.slot = static_cast<int>(&slot_of(microbatch) - slots_.data()), .input = {}};
+SlotRef StageRunner::ref_of(int microbatch) {
+  SlotRef ref{.slot = static_cast<int>(&slot_of(microbatch) - slots_.data()), .input = {}};
   if (wiring_.before != nullptr) {
-    place.input = wiring_.before->slot_of(microbatch).tensor;
+    ref.input = wiring_.before->slot_of(microbatch).tensor;
   } else if (Buffer* input = find(inputs_, microbatch)) {
-    place.input = input->tensor;
+    ref.input = input->tensor;
   }
-  return place;
+  return ref;
 }
 
 void StageRunner::receive_forward(int microbatch) {
@@ -116,7 +116,7 @@ void StageRunner::forward(Context& context, const Batch& batch, int microbatch, 
     take(slots_, microbatch, "slot");
     await_input(microbatch);
   }
-  stage_.forward(context, batch, place_of(microbatch), resolved(blocks), loss_scale);
+  stage_.forward(context, batch, ref_of(microbatch), resolved(blocks), loss_scale);
 }
 
 void StageRunner::send_forward(int microbatch) {
@@ -131,12 +131,12 @@ void StageRunner::receive_backward(int microbatch) {
 }
 
 void StageRunner::recompute(Context& context, const Batch& batch, int microbatch, BlockRange blocks) {
-  stage_.recompute(context, batch, place_of(microbatch), resolved(blocks));
+  stage_.recompute(context, batch, ref_of(microbatch), resolved(blocks));
 }
 
 void StageRunner::backward_input(Context& context, const Batch& batch, int microbatch, BlockRange blocks) {
   wait(slot_of(microbatch).received, waited_.receives);
-  stage_.backward_input(context, batch, place_of(microbatch), resolved(blocks));
+  stage_.backward_input(context, batch, ref_of(microbatch), resolved(blocks));
 }
 
 void StageRunner::send_backward(int microbatch) {
@@ -146,13 +146,13 @@ void StageRunner::send_backward(int microbatch) {
 }
 
 void StageRunner::backward_weight(Context& context, const Batch& batch, int microbatch, BlockRange blocks) {
-  stage_.backward_weight(context, batch, place_of(microbatch), resolved(blocks));
+  stage_.backward_weight(context, batch, ref_of(microbatch), resolved(blocks));
   if (blocks.first == 0) release(slot_of(microbatch));
 }
 
 void StageRunner::backward(Context& context, const Batch& batch, int microbatch, BlockRange blocks) {
   wait(slot_of(microbatch).received, waited_.receives);
-  stage_.backward(context, batch, place_of(microbatch), resolved(blocks));
+  stage_.backward(context, batch, ref_of(microbatch), resolved(blocks));
   if (blocks.first == 0) release(slot_of(microbatch));
 }
 
@@ -182,7 +182,7 @@ void StageRunner::evaluate(Context& context, const Batch& batch, int microbatch,
     take(slots_, microbatch, "slot");
     await_input(microbatch);
   }
-  stage_.evaluate(context, batch, place_of(microbatch), blocks, loss_scale);
+  stage_.evaluate(context, batch, ref_of(microbatch), blocks, loss_scale);
   if (blocks.last < stage_.blocks()) return;
   if (wiring_.from >= 0) release(input_of(microbatch));
   if (wiring_.before != nullptr) wiring_.before->release(wiring_.before->slot_of(microbatch));

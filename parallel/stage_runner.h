@@ -27,7 +27,7 @@ class StageRunner {
   void take_buffers(Arena& messages, Arena& offloaded);
 
   Stage& stage() { return stage_; }
-  // Of the whole stage: BlockRange's default.
+  // The blocks themselves, or all of the stage for BlockRange's default.
   BlockRange resolved(BlockRange blocks) const;
 
   // Forgets everything of a step that threw.
@@ -75,7 +75,7 @@ class StageRunner {
   void release(Buffer& buffer);
   void wait(Request& request, double& seconds);
   void await_input(int microbatch);
-  Place place_of(int microbatch);
+  SlotRef ref_of(int microbatch);
 
   Stage& stage_;
   Wiring wiring_;

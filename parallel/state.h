@@ -4,12 +4,16 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tensor/interval.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
+
+// The name of a parameter's master weights begins with this; the parameter's own name follows.
+inline constexpr std::string_view kMasterPrefix = "master/";
 
 // This rank's rows of one global tensor of the state: a master weight, a moment.
 struct StateSlice {

@@ -37,7 +37,7 @@ class BenchState {
     for (int t = 0; t < count; ++t) {
       for (int part = rank; part < parts; part += ranks) {
         StateSlice& slice = state_.slices.emplace_back();
-        slice.name = fmt::format("master/tensor.{}", t);
+        slice.name = fmt::format("{}tensor.{}", kMasterPrefix, t);
         slice.global_shape = shape;
         slice.rows = shard({0, shape[0]}, parts, part);
         elements_ += slice.rows.size() * kRowElements;

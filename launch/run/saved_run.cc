@@ -37,7 +37,7 @@ void read_checkpoint_config(const std::string& checkpoint, RunConfig& config, Ch
 void load_weights(Comm& world, const std::string& checkpoint, Assembly& parts) {
   State state;
   for (StateSlice& slice : parts.optimizer().state()) {
-    if (slice.name.rfind("master/", 0) == 0) state.slices.push_back(std::move(slice));
+    if (slice.name.starts_with(kMasterPrefix)) state.slices.push_back(std::move(slice));
   }
   HostState host(parts.context(), std::move(state));
   PosixStorage storage;

@@ -34,7 +34,7 @@ Head::Head(const ModelShape& shape, Tie tie, Parameter* embedding)
   table_.forward_reads_alone = true;
   table_.weight_adds_alone = false;
   table_.tied_to = tie == Tie::OtherStage ? embedding : nullptr;
-  if (tie == Tie::OtherRank) table_.replicas = table_.replicas.with(Axis::Ends);
+  if (tie == Tie::OtherRank) table_.replicas = table_.replicas.with(Axis::TiedEnds);
 }
 
 void Head::scale_output(Context& context, const Tensor& h) const {

@@ -187,7 +187,7 @@ ContextPlan::Verdict ContextPlan::deal(const Deal& deal, bool record) {
 
 ContextPlan::Deal ContextPlan::best_deal() {
   Deal best;
-  Verdict of_best{.imbalance = std::numeric_limits<double>::infinity()};
+  Verdict best_verdict{.imbalance = std::numeric_limits<double>::infinity()};
   bool balanced = false;
   for (const int64_t tile : {kAttentionTile, int64_t{1}}) {
     // Documents that can be cut, and those that must be, as no rank has so many slots.
@@ -199,15 +199,15 @@ ContextPlan::Deal ContextPlan::best_deal() {
       ++split;
       tokens += length(segments_[i]);
     }
-    while (!balanced || tokens < of_best.split_tokens) {
+    while (!balanced || tokens < best_verdict.split_tokens) {
       const Deal here{.split = split, .tile = tile};
       const Verdict verdict = deal(here, false);
       const bool good = verdict.imbalance <= kContextBalance;
-      const bool better = good ? !balanced || verdict.split_tokens < of_best.split_tokens
-                               : !balanced && verdict.imbalance < of_best.imbalance;
+      const bool better = good ? !balanced || verdict.split_tokens < best_verdict.split_tokens
+                               : !balanced && verdict.imbalance < best_verdict.imbalance;
       if (better) {
         best = here;
-        of_best = verdict;
+        best_verdict = verdict;
         balanced = good;
       }
       if (split == most) break;
@@ -279,8 +279,8 @@ void ContextPlan::make(std::span<const Segment> segments) {
   const auto order = std::span(order_).first(segments.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    const int64_t of_a = length(segments[a]), of_b = length(segments[b]);
-    return of_a != of_b ? of_a > of_b : a < b;
+    const int64_t length_a = length(segments[a]), length_b = length(segments[b]);
+    return length_a != length_b ? length_a > length_b : a < b;
   });
   deal(best_deal(), true);
   order_pieces();

@@ -145,15 +145,15 @@ TEST_P(TransformerTest, StagesMakeUpTheWhole) {
       if (p->tied_to != nullptr) p->value = p->tied_to->value;
     }
     const Batch batch = batch_.view();
-    const Place place{.slot = 0, .input = begin.output(0)};
+    const SlotRef ref{.slot = 0, .input = begin.output(0)};
     end.clear_loss(context);
     begin.forward(context, batch, {}, {0, 1}, kScale);
     EXPECT_EQ(begin.loss(context), 0.0);
-    end.forward(context, batch, place, {0, 1}, kScale);
+    end.forward(context, batch, ref, {0, 1}, kScale);
     EXPECT_EQ(end.loss(context), loss);
-    end.backward_input(context, batch, place, {0, 1});
+    end.backward_input(context, batch, ref, {0, 1});
     begin.backward_input(context, batch, {}, {0, 1});
-    end.backward_weight(context, batch, place, {0, 1});
+    end.backward_weight(context, batch, ref, {0, 1});
     begin.backward_weight(context, batch, {}, {0, 1});
     std::map<std::string, std::vector<double>> found;
     for (const Parameter* p : parameters) {
@@ -170,9 +170,9 @@ TEST_P(TransformerTest, StagesMakeUpTheWhole) {
     }
     const BlockRange whole{0, 1};
     end.clear_loss(context);
-    end.evaluate(context, batch, place, whole, kScale);
+    end.evaluate(context, batch, ref, whole, kScale);
     const double once = end.loss(context);
-    end.evaluate(context, batch, place, whole, kScale);
+    end.evaluate(context, batch, ref, whole, kScale);
     EXPECT_EQ(end.loss(context), 2 * once);  // all since clear_loss()
   });
 }

@@ -55,8 +55,8 @@ TEST(Ownership, NeighbourhoodsHoldAllRowsEach) {
   const MeshShape mesh{.dp = 6, .cp = 2, .zero_group = 3};
   for (int rank = 0; rank < 12; ++rank) {
     const Ownership own = ownership(parameter({0, 18}, kSplit), mesh, rank, 2);
-    EXPECT_EQ(own.sharers, (AxisSet{Axis::Near, Axis::Cp}));
-    EXPECT_EQ(own.copies, AxisSet{Axis::Far});
+    EXPECT_EQ(own.sharers, (AxisSet{Axis::ZeroShard, Axis::Cp}));
+    EXPECT_EQ(own.copies, AxisSet{Axis::ZeroReplica});
     EXPECT_EQ(own.parts, 6);
     EXPECT_EQ(own.part, rank % 6);
     EXPECT_EQ(own.replica, rank / 6);
@@ -68,9 +68,9 @@ TEST(Ownership, NeighbourhoodsHoldAllRowsEach) {
 TEST(Ownership, BothEndsOwnTheRowsOfATiedTable) {
   const MeshShape mesh{.pp = 3, .dp = 2};
   for (const int rank : {0, 1, 4, 5}) {
-    const Ownership own = ownership(parameter({0, 20}, kSplit.with(Axis::Ends)), mesh, rank, 1);
+    const Ownership own = ownership(parameter({0, 20}, kSplit.with(Axis::TiedEnds)), mesh, rank, 1);
     EXPECT_EQ(own.rows, rank % 2 == 0 ? (Interval{0, 10}) : (Interval{10, 20}));
-    EXPECT_EQ(own.copies, AxisSet{Axis::Ends});
+    EXPECT_EQ(own.copies, AxisSet{Axis::TiedEnds});
     EXPECT_EQ(own.replica, rank / 4);
     EXPECT_EQ(own.replicas, 2);
   }

@@ -226,7 +226,7 @@ TEST(ZeroStages, TheStatementOfBytesIsWhatIsTaken) {
             const bool split = !p->replicas.has(Axis::Tp);
             const int n = (shape.zero_group > 0 ? shape.zero_group : shape.dp) * shape.cp * (split ? 1 : shape.tp);
             const int64_t part = (p->rows.size() + n - 1) / n, row = p->global_shape.row_size();
-            const int tp = mesh.coordinate(Axis::Tp), dp = mesh.coordinate(Axis::Near);
+            const int tp = mesh.coordinate(Axis::Tp), dp = mesh.coordinate(Axis::ZeroShard);
             const int64_t index =
                 (dp * shape.cp + mesh.coordinate(Axis::Cp)) * (split ? 1 : shape.tp) + (split ? 0 : tp);
             const int64_t owned = std::clamp<int64_t>(p->rows.size() - index * part, 0, part) * row;
@@ -260,7 +260,7 @@ TEST(ZeroStages, TiedTablesAreOneParameter) {
         Mesh mesh(world, shape);
         const bool together = shape.pp == 1;
         AxisSet replicas{Axis::Dp, Axis::Cp};
-        if (!together) replicas = replicas.with(Axis::Ends);
+        if (!together) replicas = replicas.with(Axis::TiedEnds);
         Parameter first{.name = "embedding",
                         .global_shape = {3, 2},
                         .rows = {0, 3},

@@ -388,7 +388,7 @@ TEST(ZeroOptimizer, TiedTablesAreOneParameter) {
         Mesh mesh(world, {.pp = pp, .dp = dp});
         const int rank = mesh.coordinate(Axis::Pp);
         const AxisSet split{Axis::Dp, Axis::Cp};
-        const AxisSet ends = pp == 1 ? split : split.with(Axis::Ends);
+        const AxisSet ends = pp == 1 ? split : split.with(Axis::TiedEnds);
         Parameter first = parameter("embedding", 0, 0, ends),
                   last = parameter("embedding", pp == 1 ? 1 : pp - 1, 0, ends);
         Parameter other = parameter("blocks.0", pp == 1 ? 1 : rank, 1 + rank, split);

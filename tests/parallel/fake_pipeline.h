@@ -58,37 +58,37 @@ class FakeStage : public Stage {
   Tensor output(int slot) override { return output_.at(slot); }
   Tensor slot_memory(int slot) override { return {output_.at(slot).data(), {2}, DType::U32}; }
   void slot_restored(Context&, const Batch& batch, int slot) override { note("restored", batch, slot, {0, 2}); }
-  void forward(Context&, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override {
-    note("F", batch, place.slot, blocks);
+  void forward(Context&, const Batch& batch, const SlotRef& ref, BlockRange blocks, double loss_scale) override {
+    note("F", batch, ref.slot, blocks);
     if (blocks.last < 2) return;
-    run(batch, place);
+    run(batch, ref);
     add_loss(loss_scale);
   }
-  void recompute(Context&, const Batch& batch, const Place& place, BlockRange blocks) override {
-    note("C", batch, place.slot, blocks);
+  void recompute(Context&, const Batch& batch, const SlotRef& ref, BlockRange blocks) override {
+    note("C", batch, ref.slot, blocks);
   }
-  void backward_input(Context&, const Batch& batch, const Place& place, BlockRange blocks) override {
-    note("B", batch, place.slot, blocks);
+  void backward_input(Context&, const Batch& batch, const SlotRef& ref, BlockRange blocks) override {
+    note("B", batch, ref.slot, blocks);
     if (blocks.first > 0) return;
-    double& gradient = *output_.at(place.slot).as<double>();
+    double& gradient = *output_.at(ref.slot).as<double>();
     if (last_) gradient *= 1000;
     gradients.push_back(gradient);
-    if (index_ > 0) *place.input.as<double>() = gradient + 1;
+    if (index_ > 0) *ref.input.as<double>() = gradient + 1;
   }
-  void backward_weight(Context&, const Batch& batch, const Place& place, BlockRange blocks) override {
-    note("W", batch, place.slot, blocks);
+  void backward_weight(Context&, const Batch& batch, const SlotRef& ref, BlockRange blocks) override {
+    note("W", batch, ref.slot, blocks);
     // Nothing may have written over the gradient since.
-    if (blocks.first == 0) weight_gradients.push_back(*output_.at(place.slot).as<double>());
+    if (blocks.first == 0) weight_gradients.push_back(*output_.at(ref.slot).as<double>());
   }
-  void backward(Context& context, const Batch& batch, const Place& place, BlockRange blocks) override {
+  void backward(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks) override {
     ++in_a_row;
-    Stage::backward(context, batch, place, blocks);
+    Stage::backward(context, batch, ref, blocks);
   }
-  void evaluate(Context&, const Batch& batch, const Place& place, BlockRange blocks, double loss_scale) override {
-    note("E", batch, place.slot, blocks);
+  void evaluate(Context&, const Batch& batch, const SlotRef& ref, BlockRange blocks, double loss_scale) override {
+    note("E", batch, ref.slot, blocks);
     if (blocks.last < 2) return;
-    run(batch, place);
-    if (last_) gradients.push_back(*output_.at(place.slot).as<double>());
+    run(batch, ref);
+    if (last_) gradients.push_back(*output_.at(ref.slot).as<double>());
     add_loss(loss_scale);
   }
   void clear_loss(Context&) override { sum_ = 0; }
@@ -102,9 +102,9 @@ class FakeStage : public Stage {
   void add_loss(double scale) {
     if (last_) sum_ += loss_ * scale;
   }
-  void run(const Batch& batch, const Place& place) {
-    const double input = index_ == 0 ? source_.index_of(batch) : *place.input.as<double>();
-    *output_.at(place.slot).as<double>() = 10 * input + index_ + 1;
+  void run(const Batch& batch, const SlotRef& ref) {
+    const double input = index_ == 0 ? source_.index_of(batch) : *ref.input.as<double>();
+    *output_.at(ref.slot).as<double>() = 10 * input + index_ + 1;
   }
   void note(const char* what, const Batch& batch, int slot, BlockRange blocks) {
     std::string line = what + std::to_string(source_.index_of(batch));

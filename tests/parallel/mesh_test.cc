@@ -116,12 +116,13 @@ TEST(Mesh, NeighboursAndTheirCounterparts) {
   const MeshShape shape{.pp = 2, .dp = 4, .tp = 2, .zero_group = 2};
   testing::run_ranks(shape.size(), [&](Comm& world) {
     Mesh mesh(world, shape);
-    for (const AxisSet set : {AxisSet{Axis::Near}, AxisSet{Axis::Far}, AxisSet{Axis::Near, Axis::Cp, Axis::Tp},
-                              AxisSet{Axis::Near, Axis::Far}}) {
+    for (const AxisSet set :
+         {AxisSet{Axis::ZeroShard}, AxisSet{Axis::ZeroReplica}, AxisSet{Axis::ZeroShard, Axis::Cp, Axis::Tp},
+          AxisSet{Axis::ZeroShard, Axis::ZeroReplica}}) {
       std::vector<int32_t> expected;
       for (int rank = 0; rank < shape.size(); ++rank) {
         bool member = true;
-        for (const Axis axis : {Axis::Pp, Axis::Far, Axis::Near, Axis::Tp})
+        for (const Axis axis : {Axis::Pp, Axis::ZeroReplica, Axis::ZeroShard, Axis::Tp})
           member &= set.has(axis) || shape.coordinate(axis, rank) == mesh.coordinate(axis);
         if (member) expected.push_back(rank);
       }
@@ -134,27 +135,27 @@ TEST(Mesh, NeighboursAndTheirCounterparts) {
                        Tensor(std::span<int32_t>(members), Shape{group.size()}));
       EXPECT_EQ(members, expected) << set.str();
     }
-    EXPECT_EQ(mesh.group({Axis::Near, Axis::Far}).size(), mesh.dp().size());
+    EXPECT_EQ(mesh.group({Axis::ZeroShard, Axis::ZeroReplica}).size(), mesh.dp().size());
     EXPECT_THROW(Mesh(world, {.dp = 16, .zero_group = 3}), InternalError);
   });
 }
 
 TEST(Mesh, TheEndsAreTheFirstAndTheLastPipelineRank) {
-  for (const MeshShape shape : {MeshShape{.dp = 2}, MeshShape{.pp = 2, .tp = 2}, MeshShape{.pp = 3, .dp = 2},
-                                MeshShape{.pp = 4}}) {
+  for (const MeshShape shape :
+       {MeshShape{.dp = 2}, MeshShape{.pp = 2, .tp = 2}, MeshShape{.pp = 3, .dp = 2}, MeshShape{.pp = 4}}) {
     testing::run_ranks(shape.size(), [&](Comm& world) {
       Mesh mesh(world, shape);
       const auto is_end = [&](int rank) {
         const int pp = shape.coordinate(Axis::Pp, rank);
         return pp == 0 || pp == shape.pp - 1;
       };
-      for (const AxisSet set : {AxisSet{Axis::Ends}, AxisSet{Axis::Ends, Axis::Dp}}) {
+      for (const AxisSet set : {AxisSet{Axis::TiedEnds}, AxisSet{Axis::TiedEnds, Axis::Dp}}) {
         std::vector<int32_t> expected;
         for (int rank = 0; rank < shape.size(); ++rank) {
           bool member = shape.coordinate(Axis::Tp, rank) == mesh.coordinate(Axis::Tp);
           member &= set.has(Axis::Dp) || shape.coordinate(Axis::Dp, rank) == mesh.coordinate(Axis::Dp);
-          member &= shape.coordinate(Axis::Pp, rank) == mesh.coordinate(Axis::Pp) ||
-                    (is_end(rank) && is_end(world.rank()));
+          member &=
+              shape.coordinate(Axis::Pp, rank) == mesh.coordinate(Axis::Pp) || (is_end(rank) && is_end(world.rank()));
           if (member) expected.push_back(rank);
         }
         Comm& group = mesh.group(set);

@@ -57,13 +57,13 @@ TEST(Pipeline, GathersReleasesAndReduces) {
         append_step(insert_gathers(insert_reductions(compute, blocks, 1, ReduceOf::EachMicrobatch), blocks)));
     Context context({});
     pipeline.step(context, 0, 0.0, 1);
-    std::vector<std::string> of_reducer;
+    std::vector<std::string> reducer_calls;
     for (const std::string& line : log.lines) {
       for (const char* what : {"gather", "release", "reduce"}) {
-        if (line.starts_with(what)) of_reducer.push_back(line);
+        if (line.starts_with(what)) reducer_calls.push_back(line);
       }
     }
-    EXPECT_EQ(of_reducer,
+    EXPECT_EQ(reducer_calls,
               (std::vector<std::string>{
                   "gather 0:0-1 for forward", "gather 0:1-2 for forward", "release 0:0-1", "gather 0:0-1 for forward",
                   "release 0:1-2", "reduce 0:1-2 not last", "reduce 0:0-1 not last", "gather 0:1-2 for forward",

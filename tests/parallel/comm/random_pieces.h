@@ -19,7 +19,7 @@ struct RandomPieces {
     uint64_t draw = 0;
     const auto below = [&](int64_t n) { return static_cast<int32_t>(random.below(draw++, static_cast<uint64_t>(n))); };
     // Documents are cut into pieces, of one token or many, that go to whichever rank is drawn and still has room.
-    std::vector<std::vector<ContextPiece>> of_rank(ranks);
+    std::vector<std::vector<ContextPiece>> by_rank(ranks);
     std::vector<int64_t> used(ranks, 0);
     int32_t source = 0;
     const int32_t longest = 1 + below(2 * slots);
@@ -35,7 +35,7 @@ struct RandomPieces {
           if (++tries >= 8) break;
           continue;
         }
-        of_rank[rank].push_back(
+        by_rank[rank].push_back(
             {.rank = rank, .source = source, .length = piece, .document = document, .position = at});
         used[rank] += piece;
         source += piece;
@@ -43,7 +43,7 @@ struct RandomPieces {
       }
     }
     for (int rank = 0; rank < ranks; ++rank) {
-      std::vector<ContextPiece>& own = of_rank[rank];
+      std::vector<ContextPiece>& own = by_rank[rank];
       // In any order; a piece after another of its document keeps to ascending positions, as plans promise.
       std::sort(own.begin(), own.end(), [&](const ContextPiece& a, const ContextPiece& b) {
         const int32_t x = (a.document * 7 + static_cast<int32_t>(seed)) % 5,
