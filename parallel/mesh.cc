@@ -7,11 +7,6 @@
 namespace tessera {
 namespace {
 
-// Slowest first, in the order of ranks.
-constexpr Axis kParts[] = {Axis::Pp, Axis::ZeroReplica, Axis::ZeroShard, Axis::Cp, Axis::Tp};
-constexpr Axis kAllAxes[] = {Axis::Pp,        Axis::TiedEnds, Axis::Dp, Axis::ZeroReplica,
-                             Axis::ZeroShard, Axis::Cp,       Axis::Tp};
-
 // What the user may do about it when `world` ranks cannot be filled by `replica` ranks a replica.
 std::string what_would_fit(int64_t replica, int world) {
   const int64_t below = world / replica * replica;
@@ -44,7 +39,8 @@ const char* name(Axis axis) {
 
 std::string AxisSet::str() const {
   std::string text;
-  for (Axis axis : kAllAxes) {
+  for (int i = 0; i < kAxes; ++i) {
+    const auto axis = static_cast<Axis>(i);
     if (!has(axis)) continue;
     if (!text.empty()) text += '*';
     text += name(axis);
@@ -52,38 +48,60 @@ std::string AxisSet::str() const {
   return text.empty() ? "self" : text;
 }
 
-int MeshShape::extent(Axis axis) const {
+RankAxis MeshShape::axis(Axis axis) const {
+  const int shard = zero_group > 0 ? zero_group : dp, neighbours = cp * tp;
   switch (axis) {
-    case Axis::Pp:
-      return pp;
-    case Axis::Dp:
-      return dp;
-    case Axis::Cp:
-      return cp;
     case Axis::Tp:
-      return tp;
-    case Axis::TiedEnds:
-      return pp > 1 ? 2 : 1;
+      return {1, tp};
+    case Axis::Cp:
+      return {tp, cp};
+    case Axis::Dp:
+      return {neighbours, dp};
     case Axis::ZeroShard:
-      return zero_group > 0 ? zero_group : dp;
+      return {neighbours, shard};
     case Axis::ZeroReplica:
-      return dp / extent(Axis::ZeroShard);
+      return {neighbours * shard, dp / shard};
+    case Axis::Pp:
+      return {neighbours * dp, pp};
+    case Axis::TiedEnds:
+      return {neighbours * dp, pp > 1 ? 2 : 1};
   }
-  return 1;
+  throw InternalError("no axis of the mesh");
 }
 
-int MeshShape::extent(AxisSet axes) const {
-  int ranks = 1;
-  for (Axis axis : kAllAxes) ranks *= axes.has(axis) ? extent(axis) : 1;
-  return ranks;
+RankGroups MeshShape::groups(AxisSet axes) const {
+  if (axes.has(Axis::Pp)) axes = axes.without({Axis::TiedEnds});
+  std::vector<RankAxis> along;
+  for (int i = 0; i < kAxes; ++i) {
+    if (axes.has(static_cast<Axis>(i))) along.push_back(axis(static_cast<Axis>(i)));
+  }
+  return RankGroups(along);
 }
+
+// TiedEnds as a digit: the last pipeline rank counts as the one after the first, and those between them are alone.
+MeshShape::Member MeshShape::member(AxisSet axes, int rank) const {
+  if (!axes.has(Axis::TiedEnds)) return {axes, rank};
+  const RankAxis pipeline = axis(Axis::Pp);
+  const int stage = pipeline.coordinate(rank);
+  if (axes.has(Axis::Pp) || (stage != 0 && stage != pp - 1)) return {axes.without({Axis::TiedEnds}), rank};
+  return {axes, stage == 0 ? rank : rank - (pp - 2) * pipeline.stride};
+}
+
+int MeshShape::coordinate(Axis axis, int rank) const {
+  if (axis == Axis::TiedEnds) return pp > 1 && coordinate(Axis::Pp, rank) == pp - 1 ? 1 : 0;
+  return this->axis(axis).coordinate(rank);
+}
+
+int MeshShape::extent(AxisSet axes) const { return groups(axes).size(); }
 
 int MeshShape::position(AxisSet axes, int rank) const {
-  int position = 0;
-  for (Axis axis : kAllAxes) {
-    if (axes.has(axis)) position = position * extent(axis) + coordinate(axis, rank);
-  }
-  return position;
+  const Member seen = member(axes, rank);
+  return groups(seen.axes).position(seen.rank);
+}
+
+int MeshShape::first(AxisSet axes, int rank) const {
+  const Member seen = member(axes, rank);
+  return groups(seen.axes).first(seen.rank);
 }
 
 MeshShape MeshShape::resolve(const ParallelConfig& config, int world) {
@@ -120,26 +138,6 @@ MeshShape MeshShape::resolve(const ParallelConfig& config, int world) {
           .zero_group = config.zero_group()};
 }
 
-int MeshShape::coordinate(Axis axis, int rank) const {
-  switch (axis) {
-    case Axis::Pp:
-      return rank / (tp * cp * dp);
-    case Axis::Dp:
-      return rank / (tp * cp) % dp;
-    case Axis::Cp:
-      return rank / tp % cp;
-    case Axis::Tp:
-      return rank % tp;
-    case Axis::TiedEnds:
-      return pp > 1 && coordinate(Axis::Pp, rank) == pp - 1 ? 1 : 0;
-    case Axis::ZeroShard:
-      return coordinate(Axis::Dp, rank) % extent(Axis::ZeroShard);
-    case Axis::ZeroReplica:
-      return coordinate(Axis::Dp, rank) / extent(Axis::ZeroShard);
-  }
-  return 0;
-}
-
 Mesh::Mesh(Comm& world, const MeshShape& shape) : world_(world), shape_(shape) {
   TESSERA_CHECK_EQ(world.size(), shape.size(), "ranks of the world against those of the mesh");
   TESSERA_CHECK_EQ(shape.extent(Axis::ZeroShard) * shape.extent(Axis::ZeroReplica), shape.dp,
@@ -148,17 +146,7 @@ Mesh::Mesh(Comm& world, const MeshShape& shape) : world_(world), shape_(shape) {
 
 Comm& Mesh::group(AxisSet axes) {
   std::unique_ptr<Comm>& group = groups_[axes];
-  if (!group) {
-    // Ranks with equal coordinates along all other axes get the same color.
-    int color = 0;
-    for (Axis axis : kParts) {
-      if (axes.has(axis) || ((axis == Axis::ZeroShard || axis == Axis::ZeroReplica) && axes.has(Axis::Dp))) continue;
-      // Along TiedEnds the last pipeline rank counts as the first.
-      const bool joined = axis == Axis::Pp && axes.has(Axis::TiedEnds) && coordinate(Axis::Pp) == extent(Axis::Pp) - 1;
-      color = color * extent(axis) + (joined ? 0 : coordinate(axis));
-    }
-    group = world_.split(color, axes.str());
-  }
+  if (!group) group = world_.split(shape_.first(axes, world_.rank()), axes.str());
   return *group;
 }
 

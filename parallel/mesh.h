@@ -11,16 +11,20 @@
 #include <string>
 
 #include "parallel/comm/comm.h"
+#include "parallel/rank_grid.h"
 
 namespace tessera {
 
 class ParallelConfig;  // parallel/parallel.proto
 
-// Three are no axes of the grid. Along TiedEnds lie the first and the last pipeline rank, which both hold a tied
-// embedding; a rank between them is alone. ZeroShard and ZeroReplica are Dp in two: the `zero_group` neighbouring dp
-// ranks along ZeroShard share out the state of one replica, and along ZeroReplica lie the ranks that hold the same share.
-enum class Axis : uint8_t { Pp, Dp, Cp, Tp, TiedEnds, ZeroShard, ZeroReplica };
-constexpr int kAxes = 4;  // of the grid
+// ZeroShard and ZeroReplica are Dp in two: the `zero_group` neighbouring dp ranks along ZeroShard share out the state of
+// one replica, and along ZeroReplica lie the ranks that hold the same share. A further factoring of the ranks is another
+// pair of words here, with its strides and extents in MeshShape::axis().
+//
+// TiedEnds alone is no digit of the rank: along it lie the first and the last pipeline rank, which both hold a tied
+// embedding; a pipeline rank between them is alone.
+enum class Axis : uint8_t { Pp, TiedEnds, Dp, ZeroReplica, ZeroShard, Cp, Tp };  // a group's name lists them so
+constexpr int kAxes = 7;
 const char* name(Axis axis);
 
 // A set of axes: the ranks that differ only along them form a group.
@@ -45,8 +49,8 @@ class AxisSet {
   }
   std::string str() const;  // "dp*cp"
 
-  // As a number below kSets, so that ranks can tell each other.
-  static constexpr int kSets = 128;
+  // The set as a number below kSets, so that ranks can tell each other which sets they name.
+  static constexpr int kSets = 1 << kAxes;
   constexpr int number() const { return static_cast<int>(bits_); }
   static constexpr AxisSet from_number(int number) {
     AxisSet set;
@@ -62,14 +66,26 @@ struct MeshShape {
   int pp = 1, dp = 1, cp = 1, tp = 1;
   int zero_group = 0;  // dp ranks along ZeroShard, a divisor of dp; 0: all
   int size() const { return pp * dp * cp * tp; }
-  int extent(Axis axis) const;
-  // Ranks of a group along these axes, and this rank's number in it. (Along TiedEnds as the ends themselves have it.)
+  // Where an axis lies in the space of ranks. (TiedEnds as its two ranks see it: as if no rank were between them.)
+  RankAxis axis(Axis axis) const;
+  int extent(Axis axis) const { return this->axis(axis).extent; }
+  int coordinate(Axis axis, int rank) const;  // along TiedEnds: 1 for the last pipeline rank, 0 for all others
+  // The group along these axes: how many ranks it has (with TiedEnds: as its two ranks see it), this rank's number in
+  // it, and the lowest rank of it, which tells it from other groups along the same axes.
   int extent(AxisSet axes) const;
   int position(AxisSet axes, int rank) const;
-  // This shape with dp = 0 replaced by what is left of `world` ranks. Throws UsageError when the product does not
+  int first(AxisSet axes, int rank) const;
+  // The config's shape, dp = 0 replaced by what is left of `world` ranks. Throws UsageError when the product does not
   // match.
   static MeshShape resolve(const ParallelConfig& config, int world);
-  int coordinate(Axis axis, int rank) const;
+
+ private:
+  struct Member {
+    AxisSet axes;
+    int rank;
+  };
+  Member member(AxisSet axes, int rank) const;
+  RankGroups groups(AxisSet axes) const;
 };
 
 class Mesh {

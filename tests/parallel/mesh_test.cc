@@ -89,7 +89,7 @@ TEST(Mesh, GroupsHoldTheRanksThatDifferOnlyAlongTheirAxes) {
         std::vector<int> expected;
         for (int rank = 0; rank < shape.size(); ++rank) {
           bool member = true;
-          for (int a = 0; a < kAxes; ++a) {
+          for (int a = 0; a < 4; ++a) {
             const bool along = bits >> a & 1;
             member &= along || shape.coordinate(axes[a], rank) == mesh.coordinate(axes[a]);
           }
