@@ -5,10 +5,9 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "data/shards/token_dataset.h"
-#include "parallel/batch.h"
+#include "parallel/batch_memory.h"
 
 namespace tessera {
 
@@ -34,7 +33,7 @@ int64_t sample_count(int64_t tokens, int64_t sequence_length, LastSample last);
 class PackedBatch {
  public:
   PackedBatch(int64_t samples, int64_t sequence_length);
-  PackedBatch(PackedBatch&&) noexcept = default;  // the views stay right: vectors keep their memory when moved
+  PackedBatch(PackedBatch&&) noexcept = default;  // the view stays right: BatchMemory keeps its arrays when moved
 
   void clear();
   // Append the next sample; documents go on counting from those of the samples before. Allocate nothing. The target of
@@ -51,13 +50,10 @@ class PackedBatch {
 
  private:
   void add_segments(const TokenDataset& dataset, int64_t begin, int64_t count, Documents documents);
-  void pad(int64_t from, int64_t to, int32_t token);
 
   int64_t sequence_length_;
-  std::vector<int32_t> tokens_, targets_, position_, document_;  // [samples * L]
-  std::vector<Segment> segments_;                                // as many as there may be: one a token
-  int64_t slots_ = 0;                                            // filled so far
-  int64_t segment_count_ = 0;
+  BatchMemory memory_;  // [samples * L]
+  int64_t slots_ = 0;   // filled so far
   int32_t next_document_ = 0;
   int64_t targets_count_ = 0;
   Batch batch_;

@@ -9,10 +9,7 @@ SyntheticSource::SyntheticSource(const Options& options) : options_(options) {
   const int64_t microbatches = options.global_batch_size / (options.dp * options.micro_batch_size);
   TESSERA_CHECK_EQ(microbatches * options.dp * options.micro_batch_size, options.global_batch_size,
                    "samples of a step over data-parallel ranks and microbatches");
-  const int64_t slots = options.micro_batch_size * options.sequence_length;
-  for (auto* values : {&tokens_, &targets_, &position_, &document_}) values->resize(microbatches * slots);
-  segments_.resize(microbatches);
-  for (auto& segments : segments_) segments.reserve(slots);  // a document has at least one token
+  for (int64_t m = 0; m < microbatches; ++m) memories_.emplace_back(options.micro_batch_size * options.sequence_length);
   batches_.resize(microbatches);
 }
 
@@ -21,29 +18,27 @@ void SyntheticSource::load(int64_t first_sample) {
   const int64_t length = options_.sequence_length, samples = options_.micro_batch_size, slots = samples * length;
   targets_count_ = 0;
   for (int64_t m = 0; m < microbatches(); ++m) {
-    std::vector<Segment>& segments = segments_[m];
-    segments.clear();
+    BatchMemory& memory = memories_[m];
+    memory.clear();
+    const std::span<int32_t> tokens = memory.array(&Batch::tokens), targets = memory.array(&Batch::targets);
+    int64_t document_begin = 0;
+    int32_t document = 0;
     for (int64_t at = 0; at < slots; ++at) {
       const int64_t sample = first_sample + (m * options_.dp + options_.dp_rank) * samples + at / length;
-      const int64_t i = at % length, global = sample * length + i, here = m * slots + at;
-      tokens_[here] = static_cast<int32_t>(random.below(global, options_.vocab));
-      const bool begin = i == 0 || (options_.mean_document > 0 && begins.below(global, options_.mean_document) == 0);
-      if (begin) {
-        const auto slot = static_cast<int32_t>(at), id = static_cast<int32_t>(segments.size());
-        segments.push_back({slot, slot, id, 0});
-      }
-      Segment& segment = segments.back();
-      position_[here] = segment.end - segment.begin;
-      document_[here] = segment.document;
-      ++segment.end;
-      targets_[here] = -1;
-      if (!begin) {
-        targets_[here - 1] = tokens_[here];
-        ++targets_count_;
+      const int64_t i = at % length, global = sample * length + i;
+      tokens[at] = static_cast<int32_t>(random.below(global, options_.vocab));
+      const bool begins_here =
+          i == 0 || (options_.mean_document > 0 && begins.below(global, options_.mean_document) == 0);
+      if (!begins_here) {
+        targets[at - 1] = tokens[at];
+      } else if (at > 0) {
+        memory.add_document(document_begin, at, document++);
+        document_begin = at;
       }
     }
-    const auto part = [&](const std::vector<int32_t>& values) { return std::span(values).subspan(m * slots, slots); };
-    batches_[m] = {part(tokens_), part(targets_), part(position_), part(document_), segments};
+    memory.add_document(document_begin, slots, document);
+    targets_count_ += memory.count_targets(0, slots);
+    batches_[m] = memory.view();
   }
 }
 

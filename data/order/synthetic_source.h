@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "parallel/batch_memory.h"
 #include "parallel/source.h"
 
 namespace tessera {
@@ -27,8 +28,7 @@ class SyntheticSource : public Source {
  private:
   Options options_;
   int64_t targets_count_ = 0;
-  std::vector<int32_t> tokens_, targets_, position_, document_;  // of all microbatches
-  std::vector<std::vector<Segment>> segments_;                   // by microbatch
+  std::vector<BatchMemory> memories_;  // by microbatch
   std::vector<Batch> batches_;
 };
 

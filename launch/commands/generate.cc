@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "launch/commands/command.h"
 #include "launch/config/resolve.h"
@@ -15,6 +14,7 @@
 #include "launch/run/sampler.h"
 #include "launch/run/saved_run.h"
 #include "launch/run/tokenizer_file.h"
+#include "parallel/batch_memory.h"
 #include "tensor/context/copy.h"
 
 namespace tessera {
@@ -30,8 +30,7 @@ struct GenerateArguments {
 // The model run on the last `capacity` tokens of a text, for the logits after the last one.
 class NextToken {
  public:
-  NextToken(Assembly& parts, int64_t capacity)
-      : parts_(parts), tokens_(capacity), targets_(capacity, -1), position_(capacity), document_(capacity) {
+  NextToken(Assembly& parts, int64_t capacity) : parts_(parts), memory_(capacity) {
     const int64_t vocab = parts.shape().vocab;
     const DType dtype = parts.shape().accumulation();
     const Device device = parts.context().device();
@@ -43,16 +42,11 @@ class NextToken {
   }
 
   std::span<const double> logits(std::span<const int32_t> text) {
-    const auto used = std::min(text.size(), tokens_.size());
-    std::copy_n(text.end() - static_cast<int64_t>(used), used, tokens_.begin());
-    std::fill(tokens_.begin() + static_cast<int64_t>(used), tokens_.end(), 0);
-    std::fill(document_.begin(), document_.end(), -1);
-    std::fill(position_.begin(), position_.end(), 0);
-    std::fill_n(document_.begin(), used, 0);
-    std::iota(position_.begin(), position_.begin() + static_cast<int64_t>(used), 0);
-    const Segment segment{0, static_cast<int32_t>(used), 0, 0};
-    const Batch batch{tokens_, targets_, position_, document_, {&segment, 1}};
-    parts_.stage(0).logits(parts_.context(), batch, static_cast<int64_t>(used) - 1, row_);
+    const int64_t used = std::min(std::ssize(text), memory_.slots());
+    memory_.clear();
+    std::copy(text.end() - used, text.end(), memory_.array(&Batch::tokens).begin());
+    memory_.add_document(0, used, 0);
+    parts_.stage(0).logits(parts_.context(), memory_.view(), used - 1, row_);
     copy(parts_.context(), row_, host_row_);
     dispatch_float(row_.dtype(), [&]<class T>(T) {
       for (size_t i = 0; i < values_.size(); ++i) values_[i] = static_cast<double>(host_row_.as<T>()[i]);
@@ -62,7 +56,7 @@ class NextToken {
 
  private:
   Assembly& parts_;
-  std::vector<int32_t> tokens_, targets_, position_, document_;
+  BatchMemory memory_;
   Arena logits_, host_logits_;
   Tensor row_, host_row_;
   std::vector<double> values_;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "parallel/batch_memory.h"
 #include "parallel/context/plan.h"
 #include "parallel/source.h"
 
@@ -34,9 +35,8 @@ class ContextSource final : public Source {
     Part(const ContextPlan::Options& options);
 
     ContextPlan plan;
-    std::vector<int32_t> tokens, targets, position, document;  // [slots]
-    std::vector<Segment> segments;                             // [slots]: as many as there may be
-    Batch batch;
+    BatchMemory memory;
+    Batch batch;  // of the memory, with the plan
   };
   void deal(const Batch& whole, Part& part);
 

@@ -6,7 +6,7 @@
 
 #include "model/layers/layer.h"
 #include "model/sublayers.h"
-#include "parallel/batch.h"
+#include "parallel/batch_memory.h"
 #include "tensor/context/random.h"
 
 namespace tessera::testing {
@@ -55,28 +55,19 @@ inline MicrobatchPlan plan_of(const ModelShape& shape, Arena& arena) {
 }
 
 // A microbatch of packed documents of the given lengths, then padding, with random tokens.
-struct PackedBatch {
-  PackedBatch(int64_t slots, const std::vector<int>& lengths, int64_t vocab, uint64_t seed = 1) {
+struct PackedBatch : BatchMemory {
+  PackedBatch(int64_t slots, const std::vector<int>& lengths, int64_t vocab, uint64_t seed = 1) : BatchMemory(slots) {
     const RandomStream random(seed, "tokens");
-    for (size_t d = 0; d < lengths.size(); ++d) {
-      segments.push_back({static_cast<int32_t>(tokens.size()), static_cast<int32_t>(tokens.size()) + lengths[d],
-                          static_cast<int32_t>(d), 0});
-      for (int i = 0; i < lengths[d]; ++i) {
-        tokens.push_back(static_cast<int32_t>(random.below(2 * tokens.size(), vocab)));
-        targets.push_back(i + 1 < lengths[d] ? static_cast<int32_t>(random.below(2 * targets.size() + 1, vocab)) : -1);
-        position.push_back(i);
-        document.push_back(static_cast<int32_t>(d));
+    const std::span<int32_t> tokens = array(&Batch::tokens), targets = array(&Batch::targets);
+    int32_t document = 0, slot = 0;
+    for (const int length : lengths) {
+      add_document(slot, slot + length, document++);
+      for (const int32_t end = slot + length; slot < end; ++slot) {
+        tokens[slot] = static_cast<int32_t>(random.below(2 * slot, vocab));
+        if (slot + 1 < end) targets[slot] = static_cast<int32_t>(random.below(2 * slot + 1, vocab));
       }
     }
-    tokens.resize(slots, 0);
-    targets.resize(slots, -1);
-    position.resize(slots, 0);
-    document.resize(slots, -1);
   }
-  Batch view() const { return {tokens, targets, position, document, segments}; }
-
-  std::vector<int32_t> tokens, targets, position, document;
-  std::vector<Segment> segments;
 };
 
 // Gives parameters memory: random values of the accumulation dtype rounded to `compute`, and zero gradients.

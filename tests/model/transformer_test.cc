@@ -38,13 +38,14 @@ TEST_P(TransformerTest, LossEqualsThePlainReference) {
         set_windows(shape, windows);
       WholeModel rig(shape, world);
       // Targets that are the next token of the same document, as the reference has them.
-      for (size_t i = 0; i + 1 < batch_.tokens.size(); ++i) {
-        if (batch_.targets[i] >= 0) batch_.targets[i] = batch_.tokens[i + 1];
+      const Batch batch = batch_.view();
+      for (int64_t i = 0; i + 1 < batch.slots(); ++i) {
+        if (batch.targets[i] >= 0) batch_.array(&Batch::targets)[i] = batch.tokens[i + 1];
       }
       const ReferenceModel reference(shape, rig.model.parameters());
       double expected = 0;
-      for (const Segment& s : batch_.segments) {
-        expected += reference.loss({batch_.tokens.begin() + s.begin, batch_.tokens.begin() + s.end});
+      for (const Segment& s : batch.segments) {
+        expected += reference.loss({batch.tokens.begin() + s.begin, batch.tokens.begin() + s.end});
       }
       const double loss = rig.evaluate(batch_.view());
       EXPECT_NEAR(loss, expected * kScale, 1e-12 * expected);
