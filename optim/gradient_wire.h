@@ -2,8 +2,7 @@
 //
 //   Full   a reduce-scatter in the accumulation dtype
 //   Bf16   rounded to BF16, each part to its owner (an all-to-all), and added there in F32 in rank order: half the
-//   bytes
-//          of Full for F32, and one rounding an element and rank however large the group is
+//          bytes of Full for F32, and one rounding an element and rank however large the group is
 //
 // Bf16 adds in rank order whatever moves it, Full as the group does (parallel/comm/comm.h): either repeats its bits.
 #pragma once

@@ -1,10 +1,12 @@
 // `--set path=value` and `--set path+=value`.
 //
-//   model.hidden_size=512            any scalar; strings need no quotes, enum values and booleans any letter case
-//   data.train=shards/web            the list becomes this one source; of a message without braces the value is its
-//   path data.train+=shards/code          one source more data.train+={path: "x" weight: 2}   messages in text format,
-//   in braces data.train=[{path: "x"}, {path: "y"}]   a whole list data.train[1].weight=3           an element that is
-//   there optimizer={beta2: 0.98}          a section is replaced, not merged
+//   model.hidden_size=512                   any scalar; strings need no quotes, enum values and booleans any letter case
+//   data.train=shards/web                   the list becomes this one source; a value without braces is its path
+//   data.train+=shards/code                 one source more
+//   data.train+={path: "x" weight: 2}       one source more, as a message in text format
+//   data.train=[{path: "x"}, {path: "y"}]   a whole list
+//   data.train[1].weight=3                  a field of an element that the list has
+//   optimizer={beta2: 0.98}                 a section is replaced, not merged
 #pragma once
 
 #include <string>

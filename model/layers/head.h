@@ -17,8 +17,8 @@ class Head {
  public:
   struct Saved {
     Norm::Saved norm;
-    Tensor
-        h;  // [slots/tp, hidden] norm(x) times the output scale; after a training forward, the gradient that reaches it
+    // [slots/tp, hidden] norm(x) times the output scale; after a training forward, the gradient that reaches it.
+    Tensor h;
   };
 
   // Where the table comes from.

@@ -41,9 +41,10 @@ struct ScheduleSpec {
   ScheduleKind kind = ScheduleKind::OneForwardOneBackward;
   int ranks = 1;  // pipeline ranks
   int microbatches = 1;
-  int chunks =
-      0;          // stages a rank; 0: the kind's own. interleaved takes any number (its own: 2), the others only theirs
-  int group = 0;  // interleaved: microbatches that pass through a chunk before the rank's next chunk; 0: `ranks`
+  // Stages a rank; 0: the kind's own. interleaved takes any number (its own: 2), the others only theirs.
+  int chunks = 0;
+  // interleaved: microbatches that pass through a chunk before the rank's next chunk; 0: `ranks`.
+  int group = 0;
   ScheduleCosts costs = {};  // by stage; they place BACKWARD_WEIGHT in zb-h1, zb-h2, zb-v, v-half and v-min
 };
 

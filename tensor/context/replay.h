@@ -29,8 +29,8 @@ class Replay {
 
  private:
   struct Recording {
-    std::shared_ptr<cuda::Graph>
-        graph;  // null after the first time; shared only to be destroyed without its definition
+    // Null after the first time; a shared pointer only because it destroys what is not defined here.
+    std::shared_ptr<cuda::Graph> graph;
     int64_t matrix_flops = 0;
   };
   std::map<Key, Recording> recordings_;

@@ -22,7 +22,7 @@ constexpr int kColumnLanes = N == 1 ? 32 : 8;
 template <int N>
 constexpr int kColumnGroups = kColumnThreads / kColumnLanes<N>;
 template <int N>
-constexpr int kColumnsPerBlock = N* kColumnLanes<N>;
+constexpr int kColumnsPerBlock = int{kColumnLanes<N>} * N;
 // Fewer rows are not worth a part of their own: one batch of every thread.
 template <int N>
 constexpr int64_t kRowsPerPart = int64_t{kColumnGroups<N>} * kColumnBatch;

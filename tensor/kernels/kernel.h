@@ -66,6 +66,9 @@ __device__ __forceinline__ void store_shared(T* to, const Pack<T, N>& pack) {
 // Elements of T in 16 bytes.
 template <class T>
 constexpr int kPack = static_cast<int>(16 / sizeof(T));
+// The larger of two types' packs: the elements after which both are at a multiple of 16 bytes.
+template <class T, class U>
+constexpr int kWidestPack = sizeof(T) < sizeof(U) ? kPack<T> : kPack<U>;
 
 template <class... T>
 bool aligned(const T*... pointers) {

@@ -39,7 +39,7 @@ void cuda::copy_columns(const Context& context, const ConstTensor& x, int64_t fr
     dispatch_float(y.dtype(), [&]<class To>(To) {
       const From* source = x.as<From>() + from;
       To* target = y.as<To>() + to;
-      constexpr int kWidth = kPack < From >> kPack<To> ? kPack<From> : kPack<To>;
+      constexpr int kWidth = kWidestPack<From, To>;
       const bool whole = aligned(source, target) && n % kWidth == 0 && m % kWidth == 0 && count % kWidth == 0;
       with_width<kWidth>(whole, [&](auto width) {
         constexpr int N = decltype(width)::value;

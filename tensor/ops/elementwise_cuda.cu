@@ -103,7 +103,7 @@ void cuda::cast(const Context& context, const ConstTensor& x, const Tensor& y) {
       if constexpr (std::is_same_v<From, To>) {
         if (x.data() != y.data()) context.cuda().stream().copy_on_device(y.data(), x.data(), y.bytes());
       } else {
-        constexpr int kWidth = kPack < From >> kPack<To> ? kPack<From> : kPack<To>;
+        constexpr int kWidth = kWidestPack<From, To>;
         for_elements<kWidth>(context, "cast", y.size(), aligned(x.as<From>(), y.as<To>()),
                              Cast<From, To>{x.as<From>(), y.as<To>()});
       }

@@ -22,18 +22,21 @@ struct Operands {
 
 constexpr int kQueryThreads = 128;
 template <int D>
-constexpr int kGroups = D > 128 ? 2 : 1;  // warps that share 16 rows, each with half of the columns
+constexpr bool kSplitsColumns = D > 128;
+template <int D>
+constexpr int kGroups = kSplitsColumns<D> ? 2 : 1;  // warps that share 16 rows, each with half of the columns
 template <int D>
 constexpr int kKeyThreads = 128 * kGroups<D>;
 constexpr int kWeightStride = kTile + 8;  // of P^T and dS^T, [64 keys, 64 queries], where warps exchange them
+constexpr int kWeightTile = kTile * kWeightStride;
 template <int D>
-constexpr int kWeightElements = kGroups<D> == 1 ? 0 : kTile* kWeightStride;
+constexpr int kWeightElements = kSplitsColumns<D> ? kWeightTile : 0;
 
 template <int D>
-constexpr int64_t kQueryShared = (2 + 2 * kStages<D>)*kTileBytes<D>;
+constexpr int64_t kQueryShared = int64_t{kTileBytes<D>} * (2 + 2 * kStages<D>);
 template <int D>
-constexpr int64_t kKeyShared = (2 + 2 * kStages<D>)*kTileBytes<D> +
-                               2 * kWeightElements<D> * 2 + kStages<D> * 2 * kTile * 4;
+constexpr int64_t kKeyShared =
+    int64_t{kQueryShared<D>} + 2 * 2 * int{kWeightElements<D>} + 4 * kTile * 2 * int{kStages<D>};
 
 // lse in powers of two; infinity for a query that saw nothing, whose probabilities are then 0.
 __device__ __forceinline__ float log2_sum(float lse) {
@@ -219,7 +222,7 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
         ds_pairs[n][i] = pack_bf16(gradients[0][n][2 * i], gradients[0][n][2 * i + 1]);
       }
     }
-    if constexpr (kGroups < D >> 1) {
+    if constexpr (kSplitsColumns<D>) {
       // Through shared memory, since warps of one row share its columns differently from here on.
       const int at = (row + fragment_row(0)) * kWeightStride + group * kQueries + fragment_column(0);
 #pragma unroll
@@ -235,7 +238,7 @@ __global__ void __launch_bounds__(kKeyThreads<D>) dkv_kernel(AttentionInput in, 
 #pragma unroll
     for (int j = 0; j < kTile / 16; ++j) {
       uint32_t p[1][4], ds[1][4];
-      if constexpr (kGroups < D >> 1) {
+      if constexpr (kSplitsColumns<D>) {
         load_left<kWeightStride>(p[0], p_tile, row, 16 * j);
         load_left<kWeightStride>(ds[0], ds_tile, row, 16 * j);
       } else {

@@ -17,7 +17,7 @@ constexpr int kThreads = 128;
 template <int D>
 constexpr int kTiles = D > 128 ? 1 : 2;  // query tiles of a block; also a warp's blocks of 16 rows
 template <int D>
-constexpr int64_t kSharedBytes = (kTiles<D> + 2 * kStages<D>)*kTileBytes<D>;  // Q; K and V
+constexpr int64_t kSharedBytes = int64_t{kTileBytes<D>} * (kTiles<D> + 2 * kStages<D>);  // Q; K and V
 
 // The key tiles that a block's query tiles look at, in ascending order: their lists, merged.
 template <int R>

@@ -20,7 +20,7 @@ constexpr int kTile = static_cast<int>(kAttentionTile);
 template <int D>
 constexpr int kRowElements = D + 8;
 template <int D>
-constexpr int kTileElements = kTile* kRowElements<D>;
+constexpr int kTileElements = int{kRowElements<D>} * kTile;
 template <int D>
 constexpr int64_t kTileBytes = int64_t{kTileElements<D>} * 2;
 

@@ -72,8 +72,8 @@ Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp,
     counts.second = before[2] - before[1];
     counts.third = before[3] - before[2];
     counts.heap_growth = heap[3] - heap[2];
-    counts.products =
-        source.microbatches() * (3 * (4 * 2) + 3) * tp * dp;  // per rank: four linears a block, and the head
+    // Of each rank: three products of each of the four linears of both blocks, and three of the head.
+    counts.products = source.microbatches() * (3 * (4 * 2) + 3) * tp * dp;
   });
   return counts;
 }
