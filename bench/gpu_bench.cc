@@ -1,7 +1,9 @@
 // Speeds of the operations on a GPU, each beside its floor: memory-bound ones as a fraction of what a copy on the
 // device reaches, products and attention as a fraction of the data sheet's dense BF16 peak.
 //
-//   gpu_bench [peak TFLOP/s, 989 by default (H100, H200)]
+//   gpu_bench [--quick] [peak TFLOP/s, 989 by default (H100, H200)]
+//
+// --quick: a copy, one product and two shapes of attention, in seconds. Each line is written as soon as it is known.
 //
 // Bytes are those that an operation must read and write once; operands are larger than the caches. Times are the mean
 // of launches in a row, the best of five such rows.
@@ -14,6 +16,7 @@
 #include <cstdlib>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tensor/context/random.h"
@@ -248,12 +251,16 @@ void products_fp8(Bench& b) {
                [&, &dyt8 = dyt8, &xt8 = xt8] { gemm_fp8(c, dyt8, xt8, dw, Write::Accumulate); });
 }
 
-void attend(Bench& b, int64_t tokens, int64_t head_dim) {
+void attend(Bench& b, int64_t tokens, int64_t head_dim, int64_t documents = 1) {
   const ArenaScope scope = b.scope();
   Context& c = b.context;
   const int64_t heads = 2048 / head_dim;
-  std::vector<int32_t> position(tokens), document(tokens, 0);
-  for (int64_t i = 0; i < tokens; ++i) position[i] = static_cast<int32_t>(i);
+  std::vector<int32_t> position(tokens), document(tokens);
+  const int64_t length = tokens / documents;
+  for (int64_t i = 0; i < tokens; ++i) {
+    position[i] = static_cast<int32_t>(i % length);
+    document[i] = static_cast<int32_t>(i / length);
+  }
   const TokenPlaces places = {position, document};
   const AttentionTileCapacity capacity = attention_tile_capacity(tokens, tokens);
   std::vector<int32_t> offset(capacity.offsets), key_tile(capacity.pairs);
@@ -271,7 +278,7 @@ void attend(Bench& b, int64_t tokens, int64_t head_dim) {
   const Tensor dq = b.random(q.shape(), DType::BF16), dk = b.random(q.shape(), DType::BF16);
   const Tensor dv = b.random(q.shape(), DType::BF16);
   const double pairs = static_cast<double>(attention_pairs(places, 0) * heads * head_dim);
-  const std::string what = fmt::format("{} x {}", tokens, head_dim);
+  const std::string what = fmt::format("{} x {} x {}", documents, length, head_dim);
   b.arithmetic("attention " + what, 4 * pairs, [&] { attention(c, problem, q, k, v, out, lse); });
   b.arithmetic("attention and backward " + what, 14 * pairs, [&] {
     attention(c, problem, q, k, v, out, lse);
@@ -279,9 +286,37 @@ void attend(Bench& b, int64_t tokens, int64_t head_dim) {
   });
 }
 
-void run(double peak) {
+void copy(Bench& b) {
+  const ArenaScope scope = b.scope();
+  const Tensor x = b.random({kTokens, kHidden}, DType::BF16), y = b.random({kTokens, kHidden}, DType::BF16);
+  b.memory("copy", 2 * static_cast<double>(x.bytes()),
+           [&] { b.context.cuda().stream().copy_on_device(y.data(), x.data(), x.bytes()); });
+}
+
+// GPT-2 1.5B's products of a microbatch of 8,192 tokens, and those of heads with tiles of few and of many tokens.
+void products_of_models(Bench& b) {
+  constexpr Transpose kYes = Transpose::Yes;
+  for (const int64_t out : {1600, 4800, 6400}) product(b, "y = x W^T", 8192, out, 1600, DType::BF16, {.b = kYes});
+  for (const int64_t tokens : {128, 2048}) {
+    for (const int64_t vocabulary : {50257, 50304}) {
+      product(b, "logits = x W^T", tokens, vocabulary, 1600, DType::F32, {.b = kYes});
+    }
+    product(b, "logits = x W^T", tokens, 128256, 3072, DType::F32, {.b = kYes});
+  }
+}
+
+enum class Amount : uint8_t { Everything, Quick };
+
+void run(double peak, Amount amount) {
   Bench b(peak);
   std::printf("%s, peak %.0f TFLOP/s\n", b.context.cuda().device().name.c_str(), peak);
+  if (amount == Amount::Quick) {
+    copy(b);
+    product(b, "y = x W^T", kTokens, kHidden, kHidden, DType::BF16, {.b = Transpose::Yes});
+    attend(b, 1024, 64);
+    attend(b, 4096, 128);
+    return;
+  }
   elements(b);
   norms(b);
   layers(b);
@@ -296,14 +331,26 @@ void run(double peak) {
   products_fp8(b);
   for (const int64_t head_dim : {64, 96, 128, 256}) attend(b, 16384, head_dim);
   attend(b, 4096, 128);
+  attend(b, 8192, 64, 8);
+  products_of_models(b);  // last: the library may have no product for a vocabulary of odd size, which ends the program
 }
 
 }  // namespace
 }  // namespace tessera
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what was measured before a cut is in the file
+  tessera::Amount amount = tessera::Amount::Everything;
+  double peak = 989;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string_view(argv[i]) == "--quick") {
+      amount = tessera::Amount::Quick;
+    } else {
+      peak = std::atof(argv[i]);
+    }
+  }
   try {
-    tessera::run(argc > 1 ? std::atof(argv[1]) : 989);
+    tessera::run(peak, amount);
     return 0;
   } catch (const tessera::Error& error) {
     std::fprintf(stderr, "gpu_bench: %s\n", error.what());

@@ -2,7 +2,7 @@
 # Installs what is missing, builds everything and runs the test suite, and the kernels' on the emulated device once more
 # under AddressSanitizer. The last line is ctest's own summary.
 #   --full   also runs the whole suite under AddressSanitizer and UndefinedBehaviorSanitizer, the ranks that are threads under
-#            ThreadSanitizer, and the tests labelled "full"
+#            ThreadSanitizer, and the tests labelled "full", and makes the bundle for a machine with a GPU (build/gpu-bundle.tar.gz)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -48,6 +48,11 @@ nvcc_build() {
 # Open MPI and HDF5 keep memory until the process ends, so the leak detector would only find theirs.
 export ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS:-}" UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1"
 
+# What goes to a machine with a GPU is made as often as the rest is tested, so that it cannot rot.
+bundle() {
+  if PATH=$PATH:/usr/local/cuda/bin command -v nvcc >/dev/null; then tests/gpu/bundle.sh; fi
+}
+
 nvcc_build
 if [[ $full == yes ]]; then
   build cpu-asan
@@ -65,6 +70,7 @@ if [[ $full == yes ]]; then
     OMP_THREAD_LIMIT=1 TSAN_OPTIONS="halt_on_error=1 ignore_noninstrumented_modules=1 ${TSAN_OPTIONS:-}" \
       build/cpu-tsan/tests/$suite
   done
+  bundle
   build cpu-release
   run cpu-release
 else

@@ -3,45 +3,54 @@
 # device and a model small enough for it. The emulated NCCL has one rank, or threads: it refuses ranks that are processes
 # as a real one may refuse several on one GPU, and the script leaves them out.
 #
-#   on_emulator.sh TESSERA_ON_THE_GRID MPIRUN [FOLDER]      of the emulated libnccl.so.2; none: without NCCL
+#   on_emulator.sh TESSERA_ON_THE_GRID OPERATIONS_ON_THE_GRID MPIRUN [FOLDER]   of the emulated libnccl.so.2; none: without
 set -euo pipefail
-program=$(realpath "$1")
-mpirun=$2
-nccl=${3:-}
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-
+# shellcheck source=tests/gpu/emulated_folder.sh
+source "$(dirname "${BASH_SOURCE[0]}")/emulated_folder.sh"
+nccl=${4:-}
 folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
-mkdir -p "$folder/bin" "$folder/text"
-ln -s "$program" "$folder/bin/tessera"
-printf '#!/bin/sh\nexec "%s" --oversubscribe --bind-to none "$@"\n' "$mpirun" >"$folder/bin/mpirun"
-chmod +x "$folder/bin/mpirun"
-cp "$here/run.sh" "$here/on_own_host.sh" "$folder/"
-cp "$here/../../configs/demo.textproto" "$folder/"
-cp "$here"/../../tensor/*.h "$folder/text/"
-"$program" data build --input "$folder/text" --tokenizer bytes --output "$folder/data" --validation-fraction 0.2 >/dev/null
+make_emulated_folder "$folder" "$1" "$2" "$3"
+export TESSERA_RUN_NCCL="$nccl" GTEST_FILTER='Embedding.*:Columns.*' PATH="$folder/tools:$PATH"
 
-settings=(model.hidden_size=32 model.num_hidden_layers=3 model.num_attention_heads=2 model.num_key_value_heads=2
-  data.sequence_length=64 data.global_batch_size=4 data.micro_batch_size=2 evaluation.samples=2 evaluation.every_steps=0
-  checkpoint.every_steps=2 logging.every_steps=1 logging.measure_peak=false lr_schedule.warmup_steps=1)
-export TESSERA_RUN_STEPS=4 TESSERA_RUN_NCCL="$nccl" TESSERA_RUN_ARGUMENTS="${settings[*]/#/--set }"
-said=$("$folder/run.sh" "$folder/results" 2>&1) || {
-  echo "$said"
+fail() {
+  echo "on_emulator.sh: $1"
   exit 1
 }
-echo "$said"
-expect() {  # NUMBER PATTERN
-  (($(grep -c "$2" <<<"$said") == $1)) || {
-    echo "on_emulator.sh: the table has not $1 lines with '$2'"
-    exit 1
-  }
+run_for() {  # SECONDS   its table in `table`; it has to end within its budget
+  local began=$SECONDS code=0
+  "$folder/run.sh" "$folder/results" --seconds "$1" >"$folder/said" 2>&1 || code=$?
+  cat "$folder/said"
+  ((SECONDS - began <= $1 + 3)) || fail "$((SECONDS - began)) seconds instead of $1"
+  ((code == 0)) || fail "exit code $code"
+  table=$(cat "$folder/results/table.txt")
 }
+expect() {  # NUMBER PATTERN
+  (($(grep -c "$2" <<<"$table") == $1)) || fail "the table has not $1 lines with '$2'"
+}
+
+run_for 900
 # Each line of its table but those that need a GPU.
-expect 1 '^operations  *left out: '
+expect 1 'all passed'
+expect 2 'smoke: .* good '
+expect 5 'speed of .* good .*mfu:'
+expect 1 'time by kernel .* good .*adamw_kernel'
+expect 1 'speeds of operations .* good '
+expect 1 'operations .* good .* PASSED '
+expect 4 'threads, .* good '
+expect 5 'threads, .*dp=2\|cp=2 .* good '
 if [[ -n $nccl ]]; then
-  expect 16 ' good '
-  expect 8 'left out: NCCL, making a communicator in group world on rank 1 of 2: invalid usage'
+  expect 1 'one rank, NCCL .* good '
+  expect 1 'left out: NCCL, making a communicator in group world on rank 1 of 2: invalid usage'
+  expect 1 'other layouts by NCCL .*left out: the first did not run'
 else
-  expect 15 ' good '
-  expect 1 '^NCCL  *left out: no libnccl.so.2'
+  expect 1 'NCCL .*left out: no libnccl.so.2'
 fi
+for file in speed_gpt2_1558m speed_gpt2_1558m_50304 speed_gpt2_1558m_batch_16 speed_llama_3b speed_llama_7b; do
+  python3 -m json.tool "$folder/results/$file.json" >/dev/null || fail "$file.json is not JSON"
+done
+
+# With a budget for the first parts alone it ends in time and says what it left out.
+run_for 12
+expect 1 'machine\|smoke: two steps .* good '
+(($(grep -c 'left out: .* s of 12 are left\|left out: the 12 seconds ended' <<<"$table") > 10)) || fail "nothing was left out of 12 seconds"
