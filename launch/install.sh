@@ -11,7 +11,7 @@ packages=(
   libpcre2-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libzstd-dev zlib1g-dev
   libeigen3-dev liblbfgs-dev
   # tests and benchmarks
-  libgtest-dev libbenchmark-dev python3 python3-h5py
+  libgtest-dev libbenchmark-dev python3 python3-h5py python3-venv
   # the quickstart's plot, and certificates for package mirrors that use https
   gnuplot-nox ca-certificates
 )

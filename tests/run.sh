@@ -24,12 +24,17 @@ source launch/mpi_env.sh
 # What does not ask whether there is CUDA (tensor/has_cuda.h) is compiled once for the builds with and without.
 export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$PWD} CCACHE_NOHASHDIR=1
 
+# Beside the build, as it waits for the package index.
+tests/python.sh &
+python=$!
+
 build() {  # PRESET [TARGET ...]
   cmake --preset "$1" -DTESSERA_TESTS=ON
   cmake --build --preset "$1" --parallel "$(nproc)" ${2:+--target "${@:2}"}
 }
 
 run() {  # PRESET, ctest's options ...
+  wait "$python"
   ctest --test-dir "build/$1" --output-on-failure --parallel 2 "${@:2}"
 }
 

@@ -1,11 +1,17 @@
 """TensorBoard itself reads what metrics/tensorboard.cc writes: the files that launch_test leaves are loaded and compared.
 
-Usage: tensorboard_reads.py LAUNCH_TEST. Exits with 77 (skipped) where Python has no tensorboard package.
+Usage: tensorboard_reads.py LAUNCH_TEST. Runs with the packages that tests/python.sh installed, when it did; exits with 77
+(skipped) where Python has no tensorboard package.
 """
 import os
 import subprocess
 import sys
 import tempfile
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
+INSTALLED = os.path.join(ROOT, "build", "python", "bin", "python")
+if os.path.exists(INSTALLED) and os.path.abspath(sys.prefix) != os.path.join(ROOT, "build", "python"):
+    os.execv(INSTALLED, [INSTALLED, "-B", *sys.argv])
 
 try:
     from tensorboard.backend.event_processing import event_accumulator, event_file_loader
