@@ -2,15 +2,16 @@
 // needed.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "data/order/synthetic_source.h"
 #include "launch/commands/command.h"
+#include "launch/commands/options.h"
 #include "launch/commands/run_arguments.h"
+#include "launch/commands/table.h"
 #include "launch/measure/checkpoint_speed.h"
 #include "launch/measure/gemm_peak.h"
 #include "launch/measure/median.h"
@@ -34,16 +35,16 @@ struct BenchTrainArguments {
 };
 
 // What a microbatch costs on each stage, as parallel.times takes it, and the step that the simulator makes of it.
-void print_stage_times(const StageTimes& times, const PipelineSchedule& schedule, double step_seconds) {
+void report_stage_times(const StageTimes& times, const PipelineSchedule& schedule, double step_seconds, Facts& facts) {
   const Simulation simulation = simulate(schedule, costs_of(times));
   fmt::print(
       "parallel.times {{ forward: \"{}\" backward_input: \"{}\" backward_weight: \"{}\" }}  # seconds, by stage\n",
       times_of(times, &StageCosts::forward), times_of(times, &StageCosts::backward_input),
       times_of(times, &StageCosts::backward_weight));
   const double simulated = simulation.makespan + times.rest;
-  fmt::print("{:<34}{:>14.3f}\n", "simulated seconds a step", simulated);
-  fmt::print("{:<34}{:>14.3f}\n", "  of the measured step", simulated / step_seconds);
-  fmt::print("{:<34}{:>14.4f}\n", "  bubble", simulation.bubble);
+  facts.add("simulated_step_seconds", real(simulated, ".3f", "s"),
+            fmt::format("{:.3f} of the measured step", simulated / step_seconds));
+  facts.add("bubble", real(simulation.bubble, ".4f"), "share of the simulated step that ranks wait");
 }
 
 int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session& session) {
@@ -85,40 +86,29 @@ int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session
     stage_times = measure_stage_times(parts.context(), parts.mesh(), *pipeline, stages, arguments.steps + 2, 1,
                                       config.data().global_batch_size(), config.lr_schedule().learning_rate());
   }
-  const auto used = static_cast<double>(memory.anonymous + memory.shared);
   if (world.rank() != 0) return 0;
 
   const double step_seconds = median(seconds);
   const double tokens = static_cast<double>(config.data().global_batch_size() * config.data().sequence_length());
   const double flops = step_flops(shape, tokens, pairs).sum();
   const double rate = flops / step_seconds, mfu = rate / gemm_peak;
-  const auto arenas = static_cast<double>(parts.arena_bytes());
   fmt::print("{}\n", memory_table(parts.memory()));
-  fmt::print("{:<34}{:>14}\n", "ranks x threads", fmt::format("{} x {}", world.size(), session.threads));
-  fmt::print("{:<34}{:>14}\n", "compute dtype", name(shape.compute));
-  fmt::print("{:<34}{:>14.0f}\n", "tokens a step", tokens);
-  fmt::print("{:<34}{:>14.3f}\n", "seconds a step (median)", step_seconds);
-  fmt::print("{:<34}{:>14.1f}\n", "tokens per second", tokens / step_seconds);
-  fmt::print("{:<34}{:>14.1f}\n", "model GFLOP/s", rate * 1e-9);
-  fmt::print("{:<34}{:>14.1f}\n", "matrix-product peak, GFLOP/s", gemm_peak * 1e-9);
-  fmt::print("{:<34}{:>14.3f}\n", "MFU", mfu);
-  fmt::print("{:<34}{:>14}\n", "arenas of rank 0", format_bytes(arenas));
-  fmt::print("{:<34}{:>14}\n", "anonymous + shared memory", format_bytes(used));
-  fmt::print("{:<34}{:>14.4f}\n", "loss of the last step", loss);
-  if (stages > 1) print_stage_times(stage_times, parts.schedule(), step_seconds);
-  if (arguments.as_json) {
-    fmt::print("{}\n", nlohmann::json{{"mfu", mfu},
-                                      {"tokens_per_second", tokens / step_seconds},
-                                      {"gemm_peak_flops", gemm_peak},
-                                      {"model_flops_per_second", rate},
-                                      {"step_seconds", step_seconds},
-                                      {"arena_bytes", parts.arena_bytes()},
-                                      {"memory_bytes", memory.anonymous + memory.shared},
-                                      {"ranks", world.size()},
-                                      {"threads", session.threads},
-                                      {"loss", loss}}
-                           .dump());
-  }
+  Facts facts;
+  facts.add("ranks", world.size())
+      .add("threads", session.threads, "of each rank")
+      .add("compute_dtype", name(shape.compute))
+      .add("tokens_per_step", static_cast<int64_t>(tokens))
+      .add("step_seconds", real(step_seconds, ".3f", "s"), fmt::format("median of {}", seconds.size()))
+      .add("tokens_per_second", {tokens / step_seconds, with_thousands(std::llround(tokens / step_seconds))})
+      .add("model_flops_per_second", real(rate, ".1f", "GFLOP/s", 1e-9))
+      .add("gemm_peak_flops", real(gemm_peak, ".1f", "GFLOP/s", 1e-9), "of square matrix products")
+      .add("mfu", real(mfu, ".3f"), "model_flops_per_second / gemm_peak_flops")
+      .add("arena_bytes", bytes(parts.arena_bytes()), "of rank 0")
+      .add("memory_bytes", bytes(memory.anonymous + memory.shared), "of rank 0: anonymous and shared")
+      .add("loss", real(loss, ".4f"), "of the last step");
+  if (stages > 1) report_stage_times(stage_times, parts.schedule(), step_seconds, facts);
+  facts.print();
+  if (arguments.as_json) print_json(facts.json());
   return 0;
 }
 
@@ -132,21 +122,19 @@ int bench_gemm(const BenchGemmArguments& arguments) {
   const DType dtype = parse_dtype(arguments.dtype, "--dtype");
   return run_session({.threads = arguments.threads}, [&](Session& session) {
     Context context({.threads = session.threads});
-    nlohmann::json sizes = nlohmann::json::array();
     double best = 0;
     const bool speaks = session.world.rank() == 0;
     if (speaks)
-      fmt::print("{:>8}{:>14}   ({}, {} x {} threads)\n", "size", "GFLOP/s", name(dtype), session.world.size(),
-                 session.threads);
+      fmt::print("square matrix products in {}, {} x {} threads\n", name(dtype), session.world.size(), session.threads);
+    Table sizes({{"size", Column::Align::Right, 8}, {"flops", Column::Align::Right, 18}},
+                speaks ? Table::Printing::Rows : Table::Printing::Silent);
     for (const int64_t size : {512, 1024, 2048, 4096}) {
       const double rate = session.world.sum(measure_gemm(context, dtype, size));
       best = std::max(best, rate);
-      sizes.push_back({{"size", size}, {"flops", rate}});
-      if (speaks) fmt::print("{:>8}{:>14.1f}\n", size, rate * 1e-9);
+      sizes.add({size, real(rate, ".1f", "GFLOP/s", 1e-9)});
     }
-    if (speaks && arguments.as_json) {
-      fmt::print("{}\n", nlohmann::json{{"gemm_peak_flops", best}, {"sizes", sizes}, {"dtype", name(dtype)}}.dump());
-    }
+    if (speaks && arguments.as_json)
+      print_json(Json::Object{{"gemm_peak_flops", best}, {"sizes", sizes.json()}, {"dtype", name(dtype)}});
     return 0;
   });
 }
@@ -165,94 +153,75 @@ int bench_checkpoint(BenchCheckpointArguments arguments) {
   return run_session({.local_ranks = arguments.local_ranks}, [&](Session& session) {
     const CheckpointSpeed speed = measure_checkpoint_speed(session, arguments.options);
     if (session.world.rank() != 0) return 0;
-    const auto bytes = static_cast<double>(speed.bytes);
-    const auto line = [&](const char* what, double seconds, double ratio, const char* against) {
-      fmt::print("{:<34}{:>10.3f} s{:>10.2f} GB/s{:>10.3f} {}\n", what, seconds, bytes / seconds * 1e-9, ratio,
-                 against);
+    const auto rate = [&](double seconds) {
+      return fmt::format("{:.2f} GB/s", static_cast<double>(speed.bytes) / seconds * 1e-9);
     };
-    fmt::print("{} of state on {} ranks, {} of staging\n", format_bytes(bytes), session.world.size(),
-               format_bytes(static_cast<double>(speed.staging_bytes)));
-    line("plain write and fsync", speed.plain_write, 1, "");
-    line("save", speed.save, speed.plain_write / speed.save, "of plain writing");
-    line("asynchronous save", speed.asynchronous, speed.save / speed.asynchronous, "of the save");
-    line("  stall, state changes at once", speed.copy_stall, speed.copy_stall / speed.save, "of the save's time");
-    line("  stall, state changes later", speed.overlapped_stall, speed.overlapped_stall / speed.save,
-         "of the save's time");
-    line("plain read", speed.plain_read, 1, "");
-    line("load into the same layout", speed.load, speed.plain_read / speed.load, "of plain reading");
-    line("load into another layout", speed.load_other, speed.plain_read / speed.load_other, "of plain reading");
-    if (arguments.as_json) {
-      fmt::print("{}\n", nlohmann::json{{"bytes", speed.bytes},
-                                        {"ranks", session.world.size()},
-                                        {"staging_bytes", speed.staging_bytes},
-                                        {"plain_write_seconds", speed.plain_write},
-                                        {"save_seconds", speed.save},
-                                        {"asynchronous_seconds", speed.asynchronous},
-                                        {"copy_stall_seconds", speed.copy_stall},
-                                        {"overlapped_stall_seconds", speed.overlapped_stall},
-                                        {"plain_read_seconds", speed.plain_read},
-                                        {"load_seconds", speed.load},
-                                        {"load_other_seconds", speed.load_other},
-                                        {"write_ratio", speed.plain_write / speed.save},
-                                        {"load_ratio", speed.plain_read / speed.load},
-                                        {"load_other_ratio", speed.plain_read / speed.load_other},
-                                        {"stall_ratio", speed.overlapped_stall / speed.save},
-                                        {"copy_stall_ratio", speed.copy_stall / speed.save}}
-                             .dump());
-    }
+    Facts facts;
+    facts.add("bytes", bytes(speed.bytes), "of state, over all ranks")
+        .add("ranks", session.world.size())
+        .add("staging_bytes", bytes(speed.staging_bytes), "of each rank")
+        .add("plain_write_seconds", real(speed.plain_write, ".3f", "s"), rate(speed.plain_write) + ", with fsync")
+        .add("save_seconds", real(speed.save, ".3f", "s"), rate(speed.save))
+        .add("asynchronous_seconds", real(speed.asynchronous, ".3f", "s"), rate(speed.asynchronous))
+        .add("copy_stall_seconds", real(speed.copy_stall, ".3f", "s"), "training waits, when the state changes at once")
+        .add("overlapped_stall_seconds", real(speed.overlapped_stall, ".3f", "s"), "when it changes later")
+        .add("plain_read_seconds", real(speed.plain_read, ".3f", "s"), rate(speed.plain_read))
+        .add("load_seconds", real(speed.load, ".3f", "s"), rate(speed.load) + ", into the same layout")
+        .add("load_other_seconds", real(speed.load_other, ".3f", "s"), rate(speed.load_other) + ", into another layout")
+        .add("write_ratio", real(speed.plain_write / speed.save, ".3f"), "speed of a save, of plain writing")
+        .add("load_ratio", real(speed.plain_read / speed.load, ".3f"), "of a load, of plain reading")
+        .add("load_other_ratio", real(speed.plain_read / speed.load_other, ".3f"), "into another layout")
+        .add("stall_ratio", real(speed.overlapped_stall / speed.save, ".3f"), "overlapped stall, of the save's time")
+        .add("copy_stall_ratio", real(speed.copy_stall / speed.save, ".3f"), "stall at once, of the save's time");
+    facts.print();
+    if (arguments.as_json) print_json(facts.json());
     return 0;
   });
 }
 
 }  // namespace
 
-void add_bench(CLI::App& program, Selected& selected) {
-  CLI::App* command = program.add_subcommand("bench", "Measure speeds of this machine and of a config on it");
-  command->require_subcommand(1);
+void add_bench(Command& program) {
+  Command command = program.add_group("bench", "Measure speeds of this machine and of a config on it");
 
   const auto train = std::make_shared<BenchTrainArguments>();
-  CLI::App* train_command = command->add_subcommand("train", "Training steps on random tokens");
-  train->run.add_to(*train_command);
-  train_command->add_option("--steps", train->steps, "Measured steps, after one that warms up")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  Command train_command = command.add_command("train", "Training steps on random tokens");
+  train->run.add_to(train_command);
+  train_command.add_option("--steps", &train->steps, "Measured steps, after one that warms up")
+      .shows_default()
+      .positive();
   train_command
-      ->add_option("--microbatches", train->microbatches,
-                   "Microbatches of a step on each data-parallel rank; 0: what the config's global batch needs")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  train_command->add_flag("--json", train->as_json, "Last line: one JSON object");
-  train_command->callback([train, &selected] {
-    selected = [train] {
-      return run_with_config(train->run, Surroundings::Data::NotNeeded,
-                             [&](RunConfig& config, Session& session) { return bench_train(*train, config, session); });
-    };
+      .add_option("--microbatches", &train->microbatches,
+                  "Microbatches of a step on each data-parallel rank; 0: what the config's global batch needs")
+      .shows_default()
+      .not_negative();
+  train_command.add_json(train->as_json);
+  train_command.runs([train] {
+    return run_with_config(train->run, Surroundings::Data::NotNeeded,
+                           [&](RunConfig& config, Session& session) { return bench_train(*train, config, session); });
   });
 
   const auto gemm = std::make_shared<BenchGemmArguments>();
-  CLI::App* gemm_command = command->add_subcommand("gemm", "Square matrix products");
-  gemm_command->add_option("--dtype", gemm->dtype, "F32, BF16 or F64")->capture_default_str();
-  gemm_command->add_option("--threads", gemm->threads, "Of a rank; 0: an equal share of the cores");
-  gemm_command->add_flag("--json", gemm->as_json, "Last line: one JSON object");
-  gemm_command->callback([gemm, &selected] { selected = [gemm] { return bench_gemm(*gemm); }; });
+  Command gemm_command = command.add_command("gemm", "Square matrix products");
+  gemm_command.add_option("--dtype", &gemm->dtype, "F32, BF16 or F64").shows_default();
+  gemm_command.add_option("--threads", &gemm->threads, "Of a rank; 0: an equal share of the cores");
+  gemm_command.add_json(gemm->as_json);
+  gemm_command.runs([gemm] { return bench_gemm(*gemm); });
 
   const auto saves = std::make_shared<BenchCheckpointArguments>();
-  CLI::App* saves_command =
-      command->add_subcommand("checkpoint", "Saving and loading, against plain files on the same disk");
-  saves_command->add_option("DIR", saves->options.directory, "A directory on that disk; what is written is removed")
-      ->required();
-  saves_command->add_option("--mib", saves->mib, "Size of the state, over all ranks")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  saves_command->add_option("--staging-mib", saves->staging_mib, "Staging memory of each rank")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  saves_command->add_option("--repeats", saves->options.repeats, "Measurements of each, after one that warms up")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  saves_command->add_option("--local-ranks", saves->local_ranks, "Ranks as threads of this process; 0: as launched");
-  saves_command->add_flag("--json", saves->as_json, "Last line: one JSON object");
-  saves_command->callback([saves, &selected] { selected = [saves] { return bench_checkpoint(*saves); }; });
+  Command saves_command = command.add_command("checkpoint", "Saving and loading, against plain files on the same disk");
+  saves_command.add_option("DIR", &saves->options.directory, "A directory on that disk; what is written is removed")
+      .required();
+  saves_command.add_option("--mib", &saves->mib, "Size of the state, over all ranks").shows_default().positive();
+  saves_command.add_option("--staging-mib", &saves->staging_mib, "Staging memory of each rank")
+      .shows_default()
+      .positive();
+  saves_command.add_option("--repeats", &saves->options.repeats, "Measurements of each, after one that warms up")
+      .shows_default()
+      .positive();
+  saves_command.add_option("--local-ranks", &saves->local_ranks, "Ranks as threads of this process; 0: as launched");
+  saves_command.add_json(saves->as_json);
+  saves_command.runs([saves] { return bench_checkpoint(*saves); });
 }
 
 }  // namespace tessera

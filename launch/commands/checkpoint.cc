@@ -2,11 +2,9 @@
 // whether each byte of them is what was saved, in what two differ; making room, and copies in another number of files.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "checkpoint/format/names.h"
 #include "checkpoint/inspect.h"
@@ -15,13 +13,13 @@
 #include "checkpoint/scan.h"
 #include "checkpoint/verify.h"
 #include "launch/commands/command.h"
+#include "launch/commands/options.h"
+#include "launch/commands/table.h"
 #include "launch/process/host.h"
 #include "tensor/check.h"
 
 namespace tessera {
 namespace {
-
-using json = nlohmann::ordered_json;
 
 struct Arguments {
   std::string path, other;
@@ -30,8 +28,6 @@ struct Arguments {
   Retention retention;
   int shards = 1;
 };
-
-void print_json(const json& object) { fmt::print("{}\n", object.dump(-1, ' ', false, json::error_handler_t::replace)); }
 
 // A published or temporary checkpoint, whole or not.
 bool is_checkpoint(Storage& storage, const std::string& path) {
@@ -66,37 +62,37 @@ int run_list(const Arguments& arguments) {
   const auto entries = scan(storage, folder);
   const int64_t now =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-  json rows = json::array();
-  size_t width = std::string_view("layout").size();
-  for (const auto& entry : entries) width = std::max(width, entry.layout.size());
-  fmt::print("{:>10}{:>12}{:>10}  {:<{}}  {}\n", "step", "size", "age", "layout", width, "state");
+  Table table({{"step", Column::Align::Right, 10},
+               {"size"},
+               {"age"},
+               {"layout", Column::Align::Left},
+               {"state", Column::Align::Left}});
   for (const auto& entry : entries) {
     const int64_t age = std::max<int64_t>(0, now - entry.modified);
     const bool valid = entry.state == CheckpointEntry::State::Valid;
-    fmt::print("{:>10}{:>12}{:>10}  {:<{}}  {}{}\n", entry.step,
-               valid ? format_bytes(static_cast<double>(entry.bytes)) : "-", format_duration(static_cast<double>(age)),
-               entry.layout, width, state_of(entry), entry.problem.empty() ? "" : ": " + entry.problem);
-    rows.push_back({{"step", entry.step},
-                    {"size", entry.bytes},
-                    {"age", age},
-                    {"layout", entry.layout},
-                    {"state", state_of(entry)},
-                    {"problem", entry.problem},
-                    {"path", entry.path}});
+    table.add({plain(entry.step),
+               {entry.bytes, valid ? format_bytes(static_cast<double>(entry.bytes)) : "-"},
+               {age, format_duration(static_cast<double>(age))},
+               entry.layout,
+               state_of(entry)},
+              {.note = entry.problem, .members = Json::Object{{"problem", entry.problem}, {"path", entry.path}}});
   }
+  table.print();
   if (entries.empty()) fmt::print("no checkpoint in {}\n", folder);
-  if (arguments.as_json) print_json({{"directory", folder}, {"checkpoints", std::move(rows)}});
+  if (arguments.as_json) print_json(Json::Object{{"directory", folder}, {"checkpoints", table.json()}});
   return 0;
 }
 
 // A bar for each power of two, the longest of 50 marks.
-void print_magnitudes(const TensorSummary& tensor) {
+std::string magnitudes(const TensorSummary& tensor) {
+  std::string lines;
   int64_t most = 1;
   for (const auto& [exponent, count] : tensor.magnitudes) most = std::max(most, count);
-  if (tensor.zeros > 0) fmt::print("  {:>8} {:>12}\n", "0", tensor.zeros);
+  if (tensor.zeros > 0) lines += fmt::format("  {:>8} {:>12}\n", "0", tensor.zeros);
   for (const auto& [exponent, count] : tensor.magnitudes) {
-    fmt::print("  {:>8} {:>12}  {:#<{}}\n", fmt::format("2^{}", exponent), count, "", 1 + 49 * count / most);
+    lines += fmt::format("  {:>8} {:>12}  {:#<{}}\n", fmt::format("2^{}", exponent), count, "", 1 + 49 * count / most);
   }
+  return lines;
 }
 
 int run_inspect(const Arguments& arguments) {
@@ -108,50 +104,47 @@ int run_inspect(const Arguments& arguments) {
   for (const auto& [name, version] : info.versions) fmt::print("{} {}\n", name, version);
   for (const auto& [name, value] : info.cursors.numbers) fmt::print("{} = {}\n", name, value);
 
-  const auto tensors = inspect(reader);
-  size_t width = std::string_view("tensor").size();
-  size_t shape_width = std::string_view("shape").size();
-  for (const auto& tensor : tensors) {
-    width = std::max(width, tensor.name.size());
-    shape_width = std::max(shape_width, tensor.shape.str().size());
-  }
-  json rows = json::array();
-  int64_t elements = 0, bytes = 0;
-  fmt::print("\n{:<{}}  {:<{}}  {:<5}  {:>12}  {:>12}  {:>12}  {:>10}\n", "tensor", width, "shape", shape_width,
-             "dtype", "norm", "min", "max", "non_finite");
-  for (const auto& tensor : tensors) {
-    fmt::print("{:<{}}  {:<{}}  {:<5}  {:>12.6g}  {:>12.6g}  {:>12.6g}  {:>10}\n", tensor.name, width,
-               tensor.shape.str(), shape_width, name(tensor.dtype), tensor.norm, tensor.min, tensor.max,
-               tensor.non_finite);
-    if (arguments.histogram) print_magnitudes(tensor);
-    json magnitudes = json::array();
-    for (const auto& [exponent, count] : tensor.magnitudes) magnitudes.push_back({exponent, count});
-    rows.push_back({{"tensor", tensor.name},
-                    {"shape", tensor.shape.dims()},
-                    {"dtype", name(tensor.dtype)},
-                    {"norm", tensor.norm},
-                    {"min", tensor.min},
-                    {"max", tensor.max},
-                    {"non_finite", tensor.non_finite},
-                    {"zeros", tensor.zeros},
-                    {"magnitudes", std::move(magnitudes)}});
+  Table table({{"tensor", Column::Align::Left},
+               {"shape", Column::Align::Left},
+               {"dtype", Column::Align::Left},
+               {"norm"},
+               {"min"},
+               {"max"},
+               {"non_finite"}});
+  int64_t elements = 0, size = 0;
+  for (const auto& tensor : inspect(reader)) {
+    Json counts = Json::Array();
+    for (const auto& [exponent, count] : tensor.magnitudes) counts.push_back(Json::Array{exponent, count});
+    const auto sizes = tensor.shape.dims();
+    table.add({tensor.name,
+               {Json::Array(sizes.begin(), sizes.end()), tensor.shape.str()},
+               name(tensor.dtype),
+               real(tensor.norm, ".6g"),
+               real(tensor.min, ".6g"),
+               real(tensor.max, ".6g"),
+               tensor.non_finite},
+              {.below = arguments.histogram ? magnitudes(tensor) : "",
+               .members = Json::Object{{"zeros", tensor.zeros}, {"magnitudes", std::move(counts)}}});
     elements += tensor.shape.size();
-    bytes += tensor.shape.size() * size_of(tensor.dtype);
+    size += tensor.shape.size() * size_of(tensor.dtype);
   }
-  fmt::print("{} tensors, {} elements, {}\n", tensors.size(), elements, format_bytes(static_cast<double>(bytes)));
+  fmt::print("\n");
+  table.print();
+  fmt::print("{}, {}, {}\n", counted(static_cast<int64_t>(table.rows()), "tensor"), counted(elements, "element"),
+             format_bytes(static_cast<double>(size)));
   if (arguments.as_json) {
-    print_json({{"path", info.path},
-                {"step", info.step},
-                {"samples", info.samples},
-                {"tokens", info.tokens},
-                {"layout", info.layout},
-                {"versions", info.versions},
-                {"cursors", info.cursors.numbers},
-                {"text_cursors", info.cursors.texts},
-                {"config", info.config},
-                {"elements", elements},
-                {"bytes", bytes},
-                {"tensors", std::move(rows)}});
+    print_json(Json::Object{{"path", info.path},
+                            {"step", info.step},
+                            {"samples", info.samples},
+                            {"tokens", info.tokens},
+                            {"layout", info.layout},
+                            {"versions", info.versions},
+                            {"cursors", info.cursors.numbers},
+                            {"text_cursors", info.cursors.texts},
+                            {"config", info.config},
+                            {"elements", elements},
+                            {"bytes", size},
+                            {"tensors", table.json()}});
   }
   return 0;
 }
@@ -168,23 +161,22 @@ std::vector<std::string> checkpoints_to_verify(Storage& storage, const std::stri
 
 int run_verify(const Arguments& arguments) {
   PosixStorage storage;
-  json rows = json::array();
+  Table table({{"state", Column::Align::Left},
+               {"path", Column::Align::Left},
+               {"files", Column::Align::Right, 6},
+               {"blocks", Column::Align::Right, 8},
+               {"bytes", Column::Align::Right, 10}},
+              Table::Printing::Rows);  // each as it was read, which takes long
   bool all_valid = true;
   for (const std::string& path : checkpoints_to_verify(storage, arguments.path)) {
     const Verification result = verify(storage, path);
-    const char* state = result.ok() ? "valid" : "broken";
-    fmt::print("{:<6}  {}  {} files, {} blocks, {}\n", state, path, result.files, result.blocks,
-               format_bytes(static_cast<double>(result.bytes)));
-    for (const std::string& problem : result.problems) fmt::print("        {}\n", problem);
+    std::string problems;
+    for (const std::string& problem : result.problems) problems += fmt::format("        {}\n", problem);
     all_valid = all_valid && result.ok();
-    rows.push_back({{"path", path},
-                    {"state", state},
-                    {"files", result.files},
-                    {"blocks", result.blocks},
-                    {"bytes", result.bytes},
-                    {"problems", result.problems}});
+    table.add({result.ok() ? "valid" : "broken", path, result.files, result.blocks, bytes(result.bytes)},
+              {.below = problems, .members = Json::Object{{"problems", result.problems}}});
   }
-  if (arguments.as_json) print_json({{"valid", all_valid}, {"checkpoints", std::move(rows)}});
+  if (arguments.as_json) print_json(Json::Object{{"valid", all_valid}, {"checkpoints", table.json()}});
   return static_cast<int>(all_valid ? ExitCode::Done : ExitCode::NoCheckpoint);
 }
 
@@ -196,34 +188,24 @@ int run_diff(const Arguments& arguments) {
   fmt::print("A {}\nB {}\n", a.info().path, b.info().path);
   for (const std::string& line : difference.cursors) fmt::print("{}\n", line);
 
-  size_t width = std::string_view("tensor").size();
-  for (const auto& tensor : difference.tensors) width = std::max(width, tensor.name.size());
-  if (!difference.tensors.empty()) {
-    fmt::print("{:<{}}  {:>14}  {:>14}  {:>14}  {:>14}\n", "tensor", width, "differing", "elements", "max_difference",
-               "relative_norm");
-  }
-  json rows = json::array();
+  Table table({{"tensor", Column::Align::Left},
+               {"differing"},
+               {"elements"},
+               {"max_difference"},
+               {"relative_norm"},
+               {"only", Column::Align::Left}});
   for (const auto& tensor : difference.tensors) {
-    if (tensor.only.empty()) {
-      fmt::print("{:<{}}  {:>14}  {:>14}  {:>14.6g}  {:>14.6g}\n", tensor.name, width, tensor.differing,
-                 tensor.elements, tensor.max_difference, tensor.relative_norm);
-    } else {
-      fmt::print("{:<{}}  {}\n", tensor.name, width, tensor.only);
-    }
-    rows.push_back({{"tensor", tensor.name},
-                    {"differing", tensor.differing},
-                    {"elements", tensor.elements},
-                    {"max_difference", tensor.max_difference},
-                    {"relative_norm", tensor.relative_norm},
-                    {"only", tensor.only}});
+    table.add({tensor.name, tensor.differing, tensor.elements, real(tensor.max_difference, ".6g"),
+               real(tensor.relative_norm, ".6g"), tensor.only});
   }
-  fmt::print("{} tensors compared bit by bit: {}\n", difference.tensors_compared,
+  if (!difference.tensors.empty()) table.print();
+  fmt::print("{} compared bit by bit: {}\n", counted(difference.tensors_compared, "tensor"),
              difference.equal() ? "equal" : fmt::format("{} differ", difference.tensors.size()));
   if (arguments.as_json) {
-    print_json({{"equal", difference.equal()},
-                {"tensors_compared", difference.tensors_compared},
-                {"cursors", difference.cursors},
-                {"tensors", std::move(rows)}});
+    print_json(Json::Object{{"equal", difference.equal()},
+                            {"tensors_compared", difference.tensors_compared},
+                            {"cursors", difference.cursors},
+                            {"tensors", table.json()}});
   }
   return difference.equal() ? 0 : 1;
 }
@@ -250,7 +232,7 @@ int run_prune(const Arguments& arguments) {
   const auto removed = prune(storage, folder, arguments.retention);
   for (const std::string& name : removed) fmt::print("removed   {}\n", join(folder, name));
   if (removed.empty()) fmt::print("nothing to remove in {}\n", folder);
-  if (arguments.as_json) print_json({{"directory", folder}, {"removed", removed}});
+  if (arguments.as_json) print_json(Json::Object{{"directory", folder}, {"removed", removed}});
   return 0;
 }
 
@@ -258,61 +240,58 @@ int run_reshard(const Arguments& arguments) {
   PosixStorage storage;
   CheckpointReader reader(storage, one_checkpoint(storage, arguments.path));
   const std::string path = reshard(reader, storage, arguments.other, arguments.shards);
-  fmt::print("{} in {} shards: {}\n", reader.info().path, arguments.shards, path);
-  if (arguments.as_json) print_json({{"from", reader.info().path}, {"path", path}, {"shards", arguments.shards}});
+  fmt::print("{} in {}: {}\n", reader.info().path, counted(arguments.shards, "shard"), path);
+  if (arguments.as_json)
+    print_json(Json::Object{{"from", reader.info().path}, {"path", path}, {"shards", arguments.shards}});
   return 0;
 }
 
 // A subcommand with --json that runs `body`.
-CLI::App* add(CLI::App& checkpoint, const char* name, const char* help, int (*body)(const Arguments&),
-              const std::shared_ptr<Arguments>& arguments, Selected& selected) {
-  CLI::App* command = checkpoint.add_subcommand(name, help);
-  command->add_flag("--json", arguments->as_json, "Also print one JSON object, as the last line");
-  command->callback([arguments, body, &selected] { selected = [arguments, body] { return body(*arguments); }; });
+Command add(Command& checkpoint, const char* name, const char* help, int (*body)(const Arguments&),
+            const std::shared_ptr<Arguments>& arguments) {
+  Command command = checkpoint.add_command(name, help);
+  command.add_json(arguments->as_json);
+  command.runs([arguments, body] { return body(*arguments); });
   return command;
 }
 
 }  // namespace
 
-void add_checkpoint(CLI::App& program, Selected& selected) {
-  CLI::App* checkpoint =
-      program.add_subcommand("checkpoint", "List, inspect, verify, compare, copy and remove checkpoints");
-  checkpoint->require_subcommand(1);
+void add_checkpoint(Command& program) {
+  Command checkpoint = program.add_group("checkpoint", "List, inspect, verify, compare, copy and remove checkpoints");
   const auto arguments = std::make_shared<Arguments>();
   const char* either = "A checkpoint, or a run directory for its newest valid one";
 
-  add(*checkpoint, "list", "The checkpoints of a run: step, size, age, layout, state", run_list, arguments, selected)
-      ->add_option("DIR", arguments->path, "A run directory or its checkpoints/ folder")
-      ->required();
-  CLI::App* look =
-      add(*checkpoint, "inspect", "What a checkpoint holds: tensors, shapes, norms, extremes, non-finite elements",
-          run_inspect, arguments, selected);
-  look->add_option("CHECKPOINT", arguments->path, either)->required();
-  look->add_flag("--histogram", arguments->histogram, "How many elements are of which power of two");
-  add(*checkpoint, "verify", "Read every byte and check it; names what is wrong, and ends with 4 when something is",
-      run_verify, arguments, selected)
-      ->add_option("CHECKPOINT", arguments->path, "A checkpoint, or a run directory for all of its checkpoints")
-      ->required();
-  CLI::App* compare =
-      add(*checkpoint, "diff", "Which tensors of two checkpoints differ, and by how much; 1 when any do", run_diff,
-          arguments, selected);
-  compare->add_option("A", arguments->path, either)->required();
-  compare->add_option("B", arguments->other, either)->required();
+  add(checkpoint, "list", "The checkpoints of a run: step, size, age, layout, state", run_list, arguments)
+      .add_option("DIR", &arguments->path, "A run directory or its checkpoints/ folder")
+      .required();
+  Command look =
+      add(checkpoint, "inspect", "What a checkpoint holds: tensors, shapes, norms, extremes, non-finite elements",
+          run_inspect, arguments);
+  look.add_option("CHECKPOINT", &arguments->path, either).required();
+  look.add_flag("--histogram", arguments->histogram, "How many elements are of which power of two");
+  add(checkpoint, "verify", "Read every byte and check it; names what is wrong, and ends with 4 when something is",
+      run_verify, arguments)
+      .add_option("CHECKPOINT", &arguments->path, "A checkpoint, or a run directory for all of its checkpoints")
+      .required();
+  Command compare = add(checkpoint, "diff", "Which tensors of two checkpoints differ, and by how much; 1 when any do",
+                        run_diff, arguments);
+  compare.add_option("A", &arguments->path, either).required();
+  compare.add_option("B", &arguments->other, either).required();
 
-  CLI::App* room = add(*checkpoint, "prune", "Remove what is superfluous behind verified newer checkpoints", run_prune,
-                       arguments, selected);
-  room->add_option("DIR", arguments->path, "A run directory or its checkpoints/ folder; no run may be saving there")
-      ->required();
-  room->add_option("--keep-last", arguments->retention.keep_last, "Newest valid ones to keep")->capture_default_str();
-  room->add_option("--keep-every", arguments->retention.keep_every, "Keep steps that this divides for ever; 0: none")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+  Command room =
+      add(checkpoint, "prune", "Remove what is superfluous behind verified newer checkpoints", run_prune, arguments);
+  room.add_option("DIR", &arguments->path, "A run directory or its checkpoints/ folder; no run may be saving there")
+      .required();
+  room.add_option("--keep-last", &arguments->retention.keep_last, "Newest valid ones to keep").shows_default();
+  room.add_option("--keep-every", &arguments->retention.keep_every, "Keep steps that this divides for ever; 0: none")
+      .shows_default()
+      .not_negative();
 
-  CLI::App* copy =
-      add(*checkpoint, "reshard", "Copy a checkpoint into another number of shards", run_reshard, arguments, selected);
-  copy->add_option("CHECKPOINT", arguments->path, either)->required();
-  copy->add_option("DIR", arguments->other, "Where step-NNNNNNNN is written")->required();
-  copy->add_option("--shards", arguments->shards, "Number of shard files")->required();
+  Command copy = add(checkpoint, "reshard", "Copy a checkpoint into another number of shards", run_reshard, arguments);
+  copy.add_option("CHECKPOINT", &arguments->path, either).required();
+  copy.add_option("DIR", &arguments->other, "Where step-NNNNNNNN is written").required();
+  copy.add_option("--shards", &arguments->shards, "Number of shard files").required();
 }
 
 }  // namespace tessera

@@ -1,28 +1,23 @@
-// How a command joins the program: main lets each add_* put a subcommand on the parser; the one that the user chose
-// leaves in `selected` what main is to run.
+// How a command joins the program: each add_* puts one on the command line.
+//
+// What a command runs returns the exit code; errors are thrown (tensor/check.h), and main turns them into messages and
+// exit codes.
 #pragma once
-
-#include <functional>
-
-namespace CLI {
-class App;
-}
 
 namespace tessera {
 
-// Returns the exit code; errors are thrown (tensor/check.h) and turned into messages and exit codes by main.
-using Selected = std::function<int()>;
+class Command;  // launch/commands/options.h
 
-void add_train(CLI::App& program, Selected& selected);
-void add_eval(CLI::App& program, Selected& selected);
-void add_generate(CLI::App& program, Selected& selected);
-void add_data(CLI::App& program, Selected& selected);
-void add_tokenizer(CLI::App& program, Selected& selected);
-void add_checkpoint(CLI::App& program, Selected& selected);
-void add_schedule(CLI::App& program, Selected& selected);
-void add_scaling(CLI::App& program, Selected& selected);
-void add_bench(CLI::App& program, Selected& selected);
-void add_verify_layout(CLI::App& program, Selected& selected);
-void add_doctor(CLI::App& program, Selected& selected);
+void add_train(Command& program);
+void add_eval(Command& program);
+void add_generate(Command& program);
+void add_data(Command& program);
+void add_tokenizer(Command& program);
+void add_checkpoint(Command& program);
+void add_schedule(Command& program);
+void add_scaling(Command& program);
+void add_bench(Command& program);
+void add_verify_layout(Command& program);
+void add_doctor(Command& program);
 
 }  // namespace tessera

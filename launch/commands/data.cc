@@ -1,18 +1,18 @@
 // tessera data build | inspect: text and JSONL to token shards, and what token shards hold.
 #include <fmt/core.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "data/shards/build.h"
 #include "data/shards/token_shard.h"
 #include "data/tokenizer/tokenizer.h"
 #include "launch/commands/command.h"
+#include "launch/commands/options.h"
+#include "launch/commands/table.h"
 #include "launch/run/tokenizer_file.h"
 #include "tensor/check.h"
 #include "tensor/context/threads.h"
@@ -20,7 +20,6 @@
 namespace tessera {
 namespace {
 
-using json = nlohmann::json;
 namespace fs = std::filesystem;
 
 struct BuildArguments {
@@ -38,8 +37,9 @@ class ProgressLine {
     last_ = now;
     const double seconds = std::chrono::duration<double>(now - start_).count();
     const double megabytes = static_cast<double>(so_far.corpus.bytes) * 1e-6;
-    fmt::print(stderr, "data build: {} documents, {:.0f} MB, {} tokens, {:.1f} MB/s\n", so_far.corpus.documents,
-               megabytes, so_far.train.tokens + so_far.validation.tokens, megabytes / seconds);
+    fmt::print(stderr, "data build: {}, {:.0f} MB, {} tokens, {:.1f} MB/s\n",
+               counted(so_far.corpus.documents, "document"), megabytes,
+               with_thousands(so_far.train.tokens + so_far.validation.tokens), megabytes / seconds);
   }
 
  private:
@@ -48,14 +48,10 @@ class ProgressLine {
 
 void report_skipped(const CorpusReport& report) {
   constexpr size_t kMost = 10;
-  if (report.empty_documents > 0) fmt::print(stderr, "skipped {} empty documents\n", report.empty_documents);
+  if (report.empty_documents > 0) fmt::print(stderr, "skipped {}\n", counted(report.empty_documents, "empty document"));
   for (size_t i = 0; i < std::min(report.skipped.size(), kMost); ++i)
     fmt::print(stderr, "skipped {}\n", report.skipped[i]);
   if (report.skipped.size() > kMost) fmt::print(stderr, "skipped {} more\n", report.skipped.size() - kMost);
-}
-
-json to_json(const SplitSize& size) {
-  return {{"documents", size.documents}, {"tokens", size.tokens}, {"shards", size.shards}};
 }
 
 int run_build(const BuildArguments& arguments) {
@@ -65,14 +61,19 @@ int run_build(const BuildArguments& arguments) {
   const Tokenizer tokenizer = open_tokenizer(arguments.tokenizer);
   const BuildResult result = build_shards(options, tokenizer, ProgressLine());
   report_skipped(result.corpus);
-  fmt::print("{:<12}{:>14}{:>18}{:>10}\n", "split", "documents", "tokens", "shards");
-  for (const auto& [name, size] : {std::pair{"train", result.train}, std::pair{"validation", result.validation}})
-    fmt::print("{:<12}{:>14}{:>18}{:>10}\n", name, size.documents, size.tokens, size.shards);
+  Table splits({{"split", Column::Align::Left}, {"documents"}, {"tokens"}, {"shards"}});
+  Json out;
+  for (const auto& [name, size] : {std::pair{"train", result.train}, std::pair{"validation", result.validation}}) {
+    splits.add({name, size.documents, size.tokens, size.shards});
+    out.set(name, Json::Object{{"documents", size.documents}, {"tokens", size.tokens}, {"shards", size.shards}});
+  }
+  splits.print();
   if (arguments.as_json) {
-    const json out = {{"train", to_json(result.train)},   {"validation", to_json(result.validation)},
-                      {"bytes", result.corpus.bytes},     {"empty_documents", result.corpus.empty_documents},
-                      {"skipped", result.corpus.skipped}, {"fingerprint", tokenizer.fingerprint()}};
-    fmt::print("{}\n", out.dump(-1, ' ', false, json::error_handler_t::replace));
+    out.set("bytes", result.corpus.bytes)
+        .set("empty_documents", result.corpus.empty_documents)
+        .set("skipped", result.corpus.skipped)
+        .set("fingerprint", tokenizer.fingerprint());
+    print_json(out);
   }
   return 0;
 }
@@ -120,8 +121,7 @@ std::string decode_document(const TokenShard& shard, int64_t document, const Tok
   std::vector<int32_t> tokens(static_cast<size_t>(std::min(place.size(), kMostTokens)));
   shard.read(place.begin, tokens);
   // JSON's quoting keeps line ends and control characters visible, whatever the document holds.
-  const json text = tokenizer.decode(tokens);
-  return text.dump(-1, ' ', false, json::error_handler_t::replace) + (place.size() > kMostTokens ? " ..." : "");
+  return Json(tokenizer.decode(tokens)).text() + (place.size() > kMostTokens ? " ..." : "");
 }
 
 int run_inspect(const InspectArguments& arguments) {
@@ -130,10 +130,15 @@ int run_inspect(const InspectArguments& arguments) {
   std::optional<Tokenizer> tokenizer;
   if (!arguments.tokenizer.empty()) tokenizer.emplace(open_tokenizer(arguments.tokenizer));
 
-  json rows = json::array();
-  int64_t tokens = 0, documents = 0, bytes = 0;
-  fmt::print("{:>16}{:>12}{:>6}{:>14}{:>10}{:>12}  {:<32}  {}\n", "tokens", "documents", "dtype", "bytes", "median",
-             "longest", "fingerprint", "shard");
+  int64_t tokens = 0, documents = 0, size = 0;
+  Table table({{"tokens"},
+               {"documents"},
+               {"dtype"},
+               {"bytes"},
+               {"median"},
+               {"longest"},
+               {"fingerprint", Column::Align::Left},
+               {"shard", Column::Align::Left}});
   for (const std::string& path : find_shards(arguments.path)) {
     const TokenShard shard(path);
     const TokenShardInfo& info = shard.info();
@@ -142,83 +147,81 @@ int run_inspect(const InspectArguments& arguments) {
                                   info.tokenizer_fingerprint, arguments.tokenizer, tokenizer->fingerprint()));
     if (arguments.verify) shard.verify();
     const DocumentLengths lengths = document_lengths(shard);
-    fmt::print("{:>16}{:>12}{:>6}{:>14}{:>10}{:>12}  {:<32}  {}\n", info.tokens, info.documents, name(info.dtype),
-               info.file_bytes, lengths.median, lengths.longest, info.tokenizer_fingerprint, path);
-    rows.push_back({{"shard", path},
-                    {"tokens", info.tokens},
-                    {"documents", info.documents},
-                    {"dtype", name(info.dtype)},
-                    {"bytes", info.file_bytes},
-                    {"median", lengths.median},
-                    {"longest", lengths.longest},
-                    {"vocab_size", info.vocab_size},
-                    {"end_of_text", info.end_of_text},
-                    {"fingerprint", info.tokenizer_fingerprint}});
-    tokens += info.tokens;
-    documents += info.documents;
-    bytes += info.file_bytes;
     const int64_t shown = std::min(arguments.sample, info.documents);
+    std::string samples;
     for (int64_t i = 0; i < shown; ++i) {
       const int64_t document = i * info.documents / shown;  // spread evenly
-      fmt::print("  document {}: {}\n", document, decode_document(shard, document, *tokenizer));
+      samples += fmt::format("  document {}: {}\n", document, decode_document(shard, document, *tokenizer));
     }
+    table.add({info.tokens, info.documents, name(info.dtype), info.file_bytes, lengths.median, lengths.longest,
+               info.tokenizer_fingerprint, path},
+              {.below = samples,
+               .members = Json::Object{{"vocab_size", info.vocab_size}, {"end_of_text", info.end_of_text}}});
+    tokens += info.tokens;
+    documents += info.documents;
+    size += info.file_bytes;
   }
-  fmt::print("{:>16}{:>12}{:>6}{:>14}  in {} shards{}\n", tokens, documents, "", bytes, rows.size(),
-             arguments.verify ? ", all verified" : "");
+  const std::string verified = arguments.verify ? ", all verified" : "";
+  table.total({tokens,
+               documents,
+               {},
+               size,
+               {},
+               {},
+               {},
+               "in " + counted(static_cast<int64_t>(table.rows()), "shard") + verified});
+  table.print();
   if (arguments.as_json) {
-    const json out = {{"shards", std::move(rows)},
-                      {"tokens", tokens},
-                      {"documents", documents},
-                      {"bytes", bytes},
-                      {"verified", arguments.verify}};
-    fmt::print("{}\n", out.dump(-1, ' ', false, json::error_handler_t::replace));
+    print_json(Json::Object{{"shards", table.json()},
+                            {"tokens", tokens},
+                            {"documents", documents},
+                            {"bytes", size},
+                            {"verified", arguments.verify}});
   }
   return 0;
 }
 
-void add_build(CLI::App& data, Selected& selected) {
+void add_build(Command data) {
   const auto arguments = std::make_shared<BuildArguments>();
   BuildOptions& options = arguments->options;
   options.threads = usable_cores();
-  CLI::App* build = data.add_subcommand("build", "Turn text files and JSONL (also .gz, .zst) into token shards");
-  build->add_option("--input", options.inputs, "Files or directories, in this order")->required();
-  build->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json, or `bytes`")->required();
-  build->add_option("--output", options.output, "Directory that gets train/ and validation/")->required();
-  build->add_option("--validation-fraction", options.validation_fraction, "Share of the documents for validation")
-      ->capture_default_str();
-  build->add_option("--seed", options.seed, "Of the split into train and validation")->capture_default_str();
-  build->add_option("--shard-tokens", options.shard_tokens, "Close a shard after this many tokens")
-      ->capture_default_str();
-  build->add_option("--text-key", options.corpus.text_key, "Key of the text in JSONL")->capture_default_str();
-  build->add_option("--max-document-bytes", options.corpus.max_document_bytes, "A longer document is an error")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  build->add_option("--threads", options.threads, "That encode")->capture_default_str();
-  build->add_flag("--skip-binary", arguments->skip_binary, "Skip files that are not UTF-8 text instead of stopping");
-  build->add_flag("--force", arguments->force, "Replace existing shards in the output");
-  build->add_flag("--json", arguments->as_json, "Last line of standard output is a JSON object");
-  build->callback([arguments, &selected] { selected = [arguments] { return run_build(*arguments); }; });
+  Command build = data.add_command("build", "Turn text files and JSONL (also .gz, .zst) into token shards");
+  build.add_option("--input", &options.inputs, "Files or directories, in this order").required();
+  build.add_option("--tokenizer", &arguments->tokenizer, "tokenizer.json, or `bytes`").required();
+  build.add_option("--output", &options.output, "Directory that gets train/ and validation/").required();
+  build.add_option("--validation-fraction", &options.validation_fraction, "Share of the documents for validation")
+      .shows_default();
+  build.add_option("--seed", &options.seed, "Of the split into train and validation").shows_default();
+  build.add_option("--shard-tokens", &options.shard_tokens, "Close a shard after this many tokens").shows_default();
+  build.add_option("--text-key", &options.corpus.text_key, "Key of the text in JSONL").shows_default();
+  build.add_option("--max-document-bytes", &options.corpus.max_document_bytes, "A longer document is an error")
+      .shows_default()
+      .positive();
+  build.add_option("--threads", &options.threads, "That encode").shows_default();
+  build.add_flag("--skip-binary", arguments->skip_binary, "Skip files that are not UTF-8 text instead of stopping");
+  build.add_flag("--force", arguments->force, "Replace existing shards in the output");
+  build.add_json(arguments->as_json);
+  build.runs([arguments] { return run_build(*arguments); });
 }
 
-void add_inspect(CLI::App& data, Selected& selected) {
+void add_inspect(Command data) {
   const auto arguments = std::make_shared<InspectArguments>();
-  CLI::App* inspect = data.add_subcommand("inspect", "Print what token shards hold");
-  inspect->add_option("path", arguments->path, "A shard, or a directory")->required();
-  inspect->add_flag("--verify", arguments->verify, "Read everything: hashes, document offsets, vocabulary");
-  inspect->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json or `bytes`: must be the shards' own");
-  inspect->add_option("--sample", arguments->sample, "Print the beginning of this many documents of each shard")
-      ->check(CLI::NonNegativeNumber);
-  inspect->add_flag("--json", arguments->as_json, "Last line of standard output is a JSON object");
-  inspect->callback([arguments, &selected] { selected = [arguments] { return run_inspect(*arguments); }; });
+  Command inspect = data.add_command("inspect", "Print what token shards hold");
+  inspect.add_option("path", &arguments->path, "A shard, or a directory").required();
+  inspect.add_flag("--verify", arguments->verify, "Read everything: hashes, document offsets, vocabulary");
+  inspect.add_option("--tokenizer", &arguments->tokenizer, "tokenizer.json or `bytes`: must be the shards' own");
+  inspect.add_option("--sample", &arguments->sample, "Print the beginning of this many documents of each shard")
+      .not_negative();
+  inspect.add_json(arguments->as_json);
+  inspect.runs([arguments] { return run_inspect(*arguments); });
 }
 
 }  // namespace
 
-void add_data(CLI::App& program, Selected& selected) {
-  CLI::App* data = program.add_subcommand("data", "Build and inspect token shards");
-  data->require_subcommand(1);
-  add_build(*data, selected);
-  add_inspect(*data, selected);
+void add_data(Command& program) {
+  Command data = program.add_group("data", "Build and inspect token shards");
+  add_build(data);
+  add_inspect(data);
 }
 
 }  // namespace tessera

@@ -1,14 +1,14 @@
 // tessera eval: validation loss of a checkpoint, on as many ranks as it is started with.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "launch/commands/command.h"
+#include "launch/commands/options.h"
+#include "launch/commands/table.h"
 #include "launch/config/override.h"
 #include "launch/config/resolve.h"
 #include "launch/process/session.h"
@@ -68,43 +68,36 @@ int run_eval(const EvalArguments& arguments) {
     load_weights(session.world, checkpoint, parts);
     const std::string fingerprint =
         config.data().has_tokenizer() ? open_tokenizer(config.data().tokenizer()).fingerprint() : "";
-    nlohmann::json sets = nlohmann::json::array();
     const bool speaks = session.world.rank() == 0;
-    if (speaks)
-      fmt::print("{}  step {}\n{:<24}{:>10}{:>14}{:>14}\n", checkpoint, info.step, "dataset", "loss", "perplexity",
-                 "tokens");
-    std::fflush(stdout);
+    if (speaks) fmt::print("{}  step {}\n", checkpoint, info.step);
+    Table sets({{"dataset", Column::Align::Left, 24},
+                {"validation_loss", Column::Align::Right},
+                {"perplexity", Column::Align::Right, 14},
+                {"tokens", Column::Align::Right, 14}},
+               speaks ? Table::Printing::Rows : Table::Printing::Silent);
     const ValidationProgress progress = speaks ? ValidationProgress(EvalProgress()) : nullptr;
     for (ValidationSet& set : open_validation(config, parts, arguments.samples, fingerprint, progress)) {
       const EvaluationResult result = evaluate(parts, config, set);
-      sets.push_back({{"dataset", set.name},
-                      {"validation_loss", result.loss},
-                      {"perplexity", std::exp(result.loss)},
-                      {"tokens", result.targets}});
-      if (speaks)
-        fmt::print("{:<24}{:>10.4f}{:>14.3f}{:>14}\n", set.name, result.loss, std::exp(result.loss), result.targets);
+      sets.add({set.name, real(result.loss, ".4f"), real(std::exp(result.loss), ".3f"), result.targets});
     }
-    if (speaks && arguments.as_json) {
-      fmt::print("{}\n", nlohmann::json{{"checkpoint", checkpoint}, {"step", info.step}, {"sets", sets}}.dump());
-    }
+    if (speaks && arguments.as_json)
+      print_json(Json::Object{{"checkpoint", checkpoint}, {"step", info.step}, {"sets", sets.json()}});
     return 0;
   });
 }
 
 }  // namespace
 
-void add_eval(CLI::App& program, Selected& selected) {
+void add_eval(Command& program) {
   const auto arguments = std::make_shared<EvalArguments>();
-  CLI::App* command = program.add_subcommand("eval", "Validation loss of a checkpoint");
-  command->add_option("CHECKPOINT", arguments->checkpoint, "A checkpoint, or a run directory: its newest")->required();
-  command->add_option("--set", arguments->overrides, "Override a field of the run's config: path=value")
-      ->type_name("PATH=VALUE")
-      ->expected(1)
-      ->take_all();
-  command->add_option("--samples", arguments->samples, "Samples of each validation source; 0: all")
-      ->check(CLI::NonNegativeNumber);
-  command->add_flag("--json", arguments->as_json, "Last line: one JSON object");
-  command->callback([arguments, &selected] { selected = [arguments] { return run_eval(*arguments); }; });
+  Command command = program.add_command("eval", "Validation loss of a checkpoint");
+  command.add_option("CHECKPOINT", &arguments->checkpoint, "A checkpoint, or a run directory: its newest").required();
+  command.add_option("--set", &arguments->overrides, "Override a field of the run's config: path=value")
+      .value_name("PATH=VALUE")
+      .one_each_time();
+  command.add_option("--samples", &arguments->samples, "Samples of each validation source; 0: all").not_negative();
+  command.add_json(arguments->as_json);
+  command.runs([arguments] { return run_eval(*arguments); });
 }
 
 }  // namespace tessera

@@ -1,12 +1,12 @@
 // tessera generate: continues a prompt from any checkpoint, whatever layout wrote it.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "launch/commands/command.h"
+#include "launch/commands/json.h"
+#include "launch/commands/options.h"
 #include "launch/config/resolve.h"
 #include "launch/process/session.h"
 #include "launch/run.pb.h"
@@ -115,8 +115,7 @@ int run_generate(const GenerateArguments& arguments) {
       pending += tokenizer.decode({&next, 1});
     }
     if (arguments.as_json) {
-      const nlohmann::json out{{"checkpoint", checkpoint}, {"step", info.step}, {"text", all}};
-      fmt::print("{}\n", out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+      print_json(Json::Object{{"checkpoint", checkpoint}, {"step", info.step}, {"text", all}});
     } else {
       fmt::print("\n");
     }
@@ -126,22 +125,20 @@ int run_generate(const GenerateArguments& arguments) {
 
 }  // namespace
 
-void add_generate(CLI::App& program, Selected& selected) {
+void add_generate(Command& program) {
   const auto arguments = std::make_shared<GenerateArguments>();
-  CLI::App* command = program.add_subcommand("generate", "Continue a prompt with a trained model");
-  command->add_option("CHECKPOINT", arguments->checkpoint, "A checkpoint, or a run directory: its newest")->required();
-  command->add_option("--prompt", arguments->prompt, "Text to continue")->capture_default_str();
-  command->add_option("--tokenizer", arguments->tokenizer, "tokenizer.json, when the run's has moved");
-  command->add_option("--max-tokens", arguments->max_tokens, "Tokens to add at most")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--temperature", arguments->sampler.temperature, "0: always the most likely token")
-      ->capture_default_str();
-  command->add_option("--top-p", arguments->sampler.top_p, "Choose among the likeliest tokens of this probability")
-      ->capture_default_str();
-  command->add_option("--seed", arguments->sampler.seed, "Of the choices")->capture_default_str();
-  command->add_flag("--json", arguments->as_json, "Print one JSON object");
-  command->callback([arguments, &selected] { selected = [arguments] { return run_generate(*arguments); }; });
+  Command command = program.add_command("generate", "Continue a prompt with a trained model");
+  command.add_option("CHECKPOINT", &arguments->checkpoint, "A checkpoint, or a run directory: its newest").required();
+  command.add_option("--prompt", &arguments->prompt, "Text to continue").shows_default();
+  command.add_option("--tokenizer", &arguments->tokenizer, "tokenizer.json, when the run's has moved");
+  command.add_option("--max-tokens", &arguments->max_tokens, "Tokens to add at most").shows_default().not_negative();
+  command.add_option("--temperature", &arguments->sampler.temperature, "0: always the most likely token")
+      .shows_default();
+  command.add_option("--top-p", &arguments->sampler.top_p, "Choose among the likeliest tokens of this probability")
+      .shows_default();
+  command.add_option("--seed", &arguments->sampler.seed, "Of the choices").shows_default();
+  command.add_flag("--json", arguments->as_json, "Print one JSON object");
+  command.runs([arguments] { return run_generate(*arguments); });
 }
 
 }  // namespace tessera

@@ -1,9 +1,9 @@
 #include "launch/commands/run_arguments.h"
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 
 #include "data/shards/token_dataset.h"
+#include "launch/commands/options.h"
 #include "launch/config/read.h"
 #include "launch/run.pb.h"
 #include "launch/run/gpu.h"
@@ -21,13 +21,12 @@ int64_t tokenizer_vocabulary(const RunConfig& config, Surroundings::Data data) {
   return config.data().train_size() > 0 ? vocab_size(open_sources(config.data().train())) : 0;
 }
 
-void RunArguments::add_to(CLI::App& command) {
-  command.add_option("CONFIG", config, "Run config: protobuf text format (configs/)")->required();
-  command.add_option("--set", overrides, "Override a field: path=value, e.g. model.hidden_size=512")
-      ->type_name("PATH=VALUE")
-      ->expected(1)
-      ->take_all();
-  command.add_option("--local-ranks", local_ranks, "Run this many ranks as threads of one process (for debugging)");
+void RunArguments::add_to(Command& command) {
+  command.add_option("CONFIG", &config, "Run config: protobuf text format (configs/)").required();
+  command.add_option("--set", &overrides, "Override a field: path=value, e.g. model.hidden_size=512")
+      .value_name("PATH=VALUE")
+      .one_each_time();
+  command.add_option("--local-ranks", &local_ranks, "Run this many ranks as threads of one process (for debugging)");
 }
 
 int run_with_config(const RunArguments& arguments, Surroundings::Data data,

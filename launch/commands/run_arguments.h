@@ -8,12 +8,9 @@
 #include "launch/config/resolve.h"
 #include "launch/process/session.h"
 
-namespace CLI {
-class App;
-}
-
 namespace tessera {
 
+class Command;    // launch/commands/options.h
 class RunConfig;  // launch/run.proto
 
 struct RunArguments {
@@ -21,7 +18,7 @@ struct RunArguments {
   std::vector<std::string> overrides;
   int local_ranks = 0;
 
-  void add_to(CLI::App& command);
+  void add_to(Command& command);
 };
 
 // Of the tokenizer that the config names, else of the token shards; 0 when there is neither. Where no data are needed,

@@ -1,14 +1,14 @@
 // tessera schedule: generates, searches or reads a pipeline schedule, checks it, and shows what it costs.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "launch/commands/command.h"
+#include "launch/commands/options.h"
+#include "launch/commands/table.h"
 #include "parallel/schedule/generate.h"
 #include "parallel/schedule/text.h"
 #include "parallel/schedule/verify.h"
@@ -107,16 +107,21 @@ int run(const Arguments& arguments) {
   const int64_t peak = *std::max_element(figures.peak_bytes.begin(), figures.peak_bytes.end());
   const double relative = static_cast<double>(peak) / chunks / std::min(ranks, schedule.microbatches);
 
+  Facts facts;
+  facts.add("stages", ranks, "pipeline ranks")
+      .add("microbatches", schedule.microbatches)
+      .add("chunks", chunks, "stages of the model on each rank")
+      .add("makespan", real(time.makespan, ".6g"))
+      .add("norm_and_step", real(time.norm_and_step, ".6g"))
+      .add("bubble", real(time.bubble, ".4f"), "ranks begin together and wait for each other at the end")
+      .add("span_bubble", real(time.span_bubble, ".4f"),
+           "of the rank that takes longest from its first action to its last")
+      .add("peak_slots", {figures.peak_bytes, fmt::format("{}", fmt::join(figures.peak_bytes, " "))},
+           fmt::format("by rank; a slot is a microbatch's activations of one of {} stages", schedule.stages()))
+      .add("relative_peak", real(relative, ".4f"), "of 1f1b's");
+  if (arguments.search) facts.add("optimal", {made.optimal, made.optimal ? "proved" : "not proved"});
   fmt::print("{}\n\n{}\n", made.title, schedule_grid(schedule, time, 120));
-  fmt::print("makespan         {:.6g}\n", time.makespan);
-  fmt::print("norm_and_step    {:.6g}\n", time.norm_and_step);
-  fmt::print("bubble           {:.4f}   ranks begin together and wait for each other at the end\n", time.bubble);
-  fmt::print("span_bubble      {:.4f}   of the rank that takes longest from its first action to its last\n",
-             time.span_bubble);
-  fmt::print("peak_slots       {}   by rank; a slot is a microbatch's activations of one of {} stages\n",
-             fmt::join(figures.peak_bytes, " "), schedule.stages());
-  fmt::print("relative_peak    {:.4f}   of 1f1b's\n", relative);
-  if (arguments.search) fmt::print("optimal          {}\n", made.optimal ? "proved" : "not proved");
+  facts.print();
   if (!arguments.save.empty()) write_schedule_file(arguments.save, schedule);
   if (!arguments.svg.empty()) {
     std::ofstream file(arguments.svg, std::ios::binary | std::ios::trunc);
@@ -125,52 +130,39 @@ int run(const Arguments& arguments) {
     file.close();
     if (!file) throw IoError(fmt::format("schedule: cannot write '{}'", arguments.svg));
   }
-  if (arguments.as_json) {
-    nlohmann::ordered_json object{{"title", made.title},
-                                  {"stages", ranks},
-                                  {"microbatches", schedule.microbatches},
-                                  {"chunks", chunks},
-                                  {"makespan", time.makespan},
-                                  {"norm_and_step", time.norm_and_step},
-                                  {"bubble", time.bubble},
-                                  {"span_bubble", time.span_bubble},
-                                  {"peak_slots", figures.peak_bytes},
-                                  {"relative_peak", relative}};
-    if (arguments.search) object["optimal"] = made.optimal;
-    fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-  }
+  if (arguments.as_json) print_json(Json(Json::Object{{"title", made.title}}).set_all(facts.json()));
   return 0;
 }
 
 }  // namespace
 
-void add_schedule(CLI::App& program, Selected& selected) {
-  CLI::App* command = program.add_subcommand("schedule", "Generates, checks, times and draws a pipeline schedule.");
+void add_schedule(Command& program) {
+  Command command = program.add_command("schedule", "Generates, checks, times and draws a pipeline schedule.");
   auto arguments = std::make_shared<Arguments>();
-  command->add_option("--kind", arguments->kind,
-                      "gpipe, 1f1b, interleaved, zb-h1, zb-h2, zb-v, dualpipe-v, v-half or v-min");
-  command->add_option("--stages", arguments->stages, "Pipeline ranks");
-  command->add_option("--microbatches", arguments->microbatches, "Microbatches of a step");
-  command->add_option("--chunks", arguments->chunks, "Stages a rank, of interleaved and --search (2: in a V)");
-  command->add_option("--group", arguments->group,
-                      "Microbatches that pass through a chunk before the next, of interleaved");
+  command.add_option("--kind", &arguments->kind,
+                     "gpipe, 1f1b, interleaved, zb-h1, zb-h2, zb-v, dualpipe-v, v-half or v-min");
+  command.add_option("--stages", &arguments->stages, "Pipeline ranks");
+  command.add_option("--microbatches", &arguments->microbatches, "Microbatches of a step");
+  command.add_option("--chunks", &arguments->chunks, "Stages a rank, of interleaved and --search (2: in a V)");
+  command.add_option("--group", &arguments->group,
+                     "Microbatches that pass through a chunk before the next, of interleaved");
   const char* times = "Time of a microbatch on a rank, or one for each stage";
-  command->add_option("--forward", arguments->forward, times)->delimiter(',')->capture_default_str();
-  command->add_option("--backward-input", arguments->backward_input, times)->delimiter(',')->capture_default_str();
-  command->add_option("--backward-weight", arguments->backward_weight, times)->delimiter(',')->capture_default_str();
-  command->add_option("--latency", arguments->latency, "Time of a message between ranks");
-  command->add_option("--norm", arguments->norm, "Time of the gradient norm");
-  command->add_option("--step", arguments->step, "Time of the optimizer step");
-  command->add_option(
-      "--memory-limit", arguments->memory_limit,
+  command.add_option("--forward", &arguments->forward, times).with_commas().shows_default();
+  command.add_option("--backward-input", &arguments->backward_input, times).with_commas().shows_default();
+  command.add_option("--backward-weight", &arguments->backward_weight, times).with_commas().shows_default();
+  command.add_option("--latency", &arguments->latency, "Time of a message between ranks");
+  command.add_option("--norm", &arguments->norm, "Time of the gradient norm");
+  command.add_option("--step", &arguments->step, "Time of the optimizer step");
+  command.add_option(
+      "--memory-limit", &arguments->memory_limit,
       "Most microbatches whose activations a rank keeps (1f1b: as many as --stages); a schedule that needs "
       "more is refused");
-  command->add_flag("--search", arguments->search, "Find the fastest order within --memory-limit for these times");
-  command->add_option("--file", arguments->file, "Read the schedule from a file");
-  command->add_option("--save", arguments->save, "Write the schedule to a file");
-  command->add_option("--svg", arguments->svg, "Draw it into a file");
-  command->add_flag("--json", arguments->as_json, "Also print one JSON object, as the last line");
-  command->callback([arguments, &selected] { selected = [arguments] { return run(*arguments); }; });
+  command.add_flag("--search", arguments->search, "Find the fastest order within --memory-limit for these times");
+  command.add_option("--file", &arguments->file, "Read the schedule from a file");
+  command.add_option("--save", &arguments->save, "Write the schedule to a file");
+  command.add_option("--svg", &arguments->svg, "Draw it into a file");
+  command.add_json(arguments->as_json);
+  command.runs([arguments] { return run(*arguments); });
 }
 
 }  // namespace tessera

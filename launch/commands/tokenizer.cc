@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -14,7 +13,6 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <system_error>
@@ -24,14 +22,14 @@
 #include "data/shards/corpus.h"
 #include "data/tokenizer/bpe_trainer.h"
 #include "launch/commands/command.h"
+#include "launch/commands/options.h"
+#include "launch/commands/table.h"
 #include "launch/run/tokenizer_file.h"
 #include "tensor/check.h"
 #include "tensor/context/threads.h"
 
 namespace tessera {
 namespace {
-
-using json = nlohmann::json;
 
 constexpr int64_t kByteVocabulary = 257;  // the bytes and the end of text
 
@@ -143,21 +141,17 @@ int run_train(const TrainArguments& arguments) {
                                                     : static_cast<double>(report.sampled_bytes - report.pruned_bytes) /
                                                           static_cast<double>(report.tokens);
   const std::string fingerprint = trained.tokenizer.fingerprint();
-  fmt::print("{:>10}{:>10}{:>16}{:>16}{:>17}  {:<32}\n", "vocab_size", "merges", "bytes", "sampled_bytes",
-             "bytes_per_token", "fingerprint");
-  fmt::print("{:>10}{:>10}{:>16}{:>16}{:>17.3f}  {:<32}\n", trained.tokenizer.vocab_size(), report.merges, report.bytes,
-             report.sampled_bytes, bytes_per_token, fingerprint);
-  if (arguments.as_json) {
-    const json out = {{"vocab_size", trained.tokenizer.vocab_size()},
-                      {"merges", report.merges},
-                      {"documents", report.documents},
-                      {"bytes", report.bytes},
-                      {"sampled_bytes", report.sampled_bytes},
-                      {"pruned_pieces", report.pruned_pieces},
-                      {"bytes_per_token", bytes_per_token},
-                      {"fingerprint", fingerprint}};
-    fmt::print("{}\n", out.dump());
-  }
+  Facts facts;
+  facts.add("vocab_size", trained.tokenizer.vocab_size())
+      .add("merges", report.merges)
+      .add("documents", report.documents)
+      .add("bytes", report.bytes)
+      .add("sampled_bytes", report.sampled_bytes, "that it was learned from")
+      .add("pruned_pieces", report.pruned_pieces, "rare ones that were left out")
+      .add("bytes_per_token", real(bytes_per_token, ".3f"))
+      .add("fingerprint", fingerprint);
+  facts.print();
+  if (arguments.as_json) print_json(facts.json());
   return 0;
 }
 
@@ -172,9 +166,9 @@ int run_encode(const EncodeArguments& arguments) {
   std::vector<int32_t> tokens;
   tokenizer.encode(text, tokens);
   if (arguments.as_json) {
-    const json out = {
+    const Json out = Json::Object{
         {"ids", tokens}, {"tokens", tokens.size()}, {"bytes", text.size()}, {"fingerprint", tokenizer.fingerprint()}};
-    write_out(out.dump() + "\n");
+    write_out(out.text() + "\n");
   } else {
     write_out(fmt::format("{}\n", fmt::join(tokens, " ")));
   }
@@ -196,52 +190,50 @@ int run_decode(const std::string& name) {
   return 0;
 }
 
-void add_train_tokenizer(CLI::App& parent, Selected& selected) {
+void add_train_tokenizer(Command& parent) {
   const auto arguments = std::make_shared<TrainArguments>();
   BpeTrainerOptions& options = arguments->options;
   options.threads = std::max(1, usable_cores());
-  CLI::App* train =
-      parent.add_subcommand("train", "Learn a byte-level BPE tokenizer from text (also .jsonl, .gz, .zst)");
-  train->add_option("--input", arguments->inputs, "Files or directories");
-  train->add_option("--output", arguments->output, "The tokenizer.json to write")->required();
-  const CLI::Option* vocab_size =
-      train->add_option("--vocab-size", options.vocab_size, "Tokens: 256 bytes, the merges, and <|endoftext|>")
-          ->capture_default_str();
-  train->add_flag("--bytes", arguments->bytes, "The plain byte tokenizer: nothing is learned, 257 tokens");
-  train->add_option("--sample-bytes", options.sample_bytes, "Learn from this much text, drawn evenly; 0: from all")
-      ->capture_default_str();
-  train->add_option("--threads", options.threads, "That count pieces; the result does not depend on it")
-      ->capture_default_str();
-  train->add_option("--pattern", arguments->pattern, "How text is split into pieces")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"gpt2", "llama3", "qwen2", "gpt4o"}));
-  train->add_option("--text-key", arguments->corpus.text_key, "Key of the text in JSONL")->capture_default_str();
-  train->add_flag("--skip-binary", arguments->skip_binary, "Skip files that are not UTF-8 text instead of stopping");
-  train->add_flag("--json", arguments->as_json, "Last line of standard output is a JSON object");
-  train->callback([arguments, vocab_size, &selected] {
-    arguments->vocab_size_given = vocab_size->count() > 0;
-    selected = [arguments] { return run_train(*arguments); };
+  Command train = parent.add_command("train", "Learn a byte-level BPE tokenizer from text (also .jsonl, .gz, .zst)");
+  train.add_option("--input", &arguments->inputs, "Files or directories");
+  train.add_option("--output", &arguments->output, "The tokenizer.json to write").required();
+  const Option vocab_size =
+      train.add_option("--vocab-size", &options.vocab_size, "Tokens: 256 bytes, the merges, and <|endoftext|>")
+          .shows_default();
+  train.add_flag("--bytes", arguments->bytes, "The plain byte tokenizer: nothing is learned, 257 tokens");
+  train.add_option("--sample-bytes", &options.sample_bytes, "Learn from this much text, drawn evenly; 0: from all")
+      .shows_default();
+  train.add_option("--threads", &options.threads, "That count pieces; the result does not depend on it")
+      .shows_default();
+  train.add_option("--pattern", &arguments->pattern, "How text is split into pieces")
+      .shows_default()
+      .one_of({"gpt2", "llama3", "qwen2", "gpt4o"});
+  train.add_option("--text-key", &arguments->corpus.text_key, "Key of the text in JSONL").shows_default();
+  train.add_flag("--skip-binary", arguments->skip_binary, "Skip files that are not UTF-8 text instead of stopping");
+  train.add_json(arguments->as_json);
+  train.runs([arguments, vocab_size] {
+    arguments->vocab_size_given = vocab_size.given();
+    return run_train(*arguments);
   });
 }
 
 }  // namespace
 
-void add_tokenizer(CLI::App& program, Selected& selected) {
-  CLI::App* tokenizer = program.add_subcommand("tokenizer", "Train tokenizers, encode and decode text");
-  tokenizer->require_subcommand(1);
-  add_train_tokenizer(*tokenizer, selected);
+void add_tokenizer(Command& program) {
+  Command tokenizer = program.add_group("tokenizer", "Train tokenizers, encode and decode text");
+  add_train_tokenizer(tokenizer);
 
   const auto encode_arguments = std::make_shared<EncodeArguments>();
-  CLI::App* encode = tokenizer->add_subcommand("encode", "Print the token ids of a text; no end-of-text is added");
-  encode->add_option("--tokenizer", encode_arguments->tokenizer, "tokenizer.json, or `bytes`")->required();
-  encode->add_option("file", encode_arguments->path, "The text; - is standard input")->capture_default_str();
-  encode->add_flag("--json", encode_arguments->as_json, "Print a JSON object instead");
-  encode->callback([encode_arguments, &selected] { selected = [=] { return run_encode(*encode_arguments); }; });
+  Command encode = tokenizer.add_command("encode", "Print the token ids of a text; no end-of-text is added");
+  encode.add_option("--tokenizer", &encode_arguments->tokenizer, "tokenizer.json, or `bytes`").required();
+  encode.add_option("file", &encode_arguments->path, "The text; - is standard input").shows_default();
+  encode.add_flag("--json", encode_arguments->as_json, "Print a JSON object instead");
+  encode.runs([encode_arguments] { return run_encode(*encode_arguments); });
 
   const auto decode_name = std::make_shared<std::string>();
-  CLI::App* decode = tokenizer->add_subcommand("decode", "Turn token ids on standard input back into text");
-  decode->add_option("--tokenizer", *decode_name, "tokenizer.json, or `bytes`")->required();
-  decode->callback([decode_name, &selected] { selected = [decode_name] { return run_decode(*decode_name); }; });
+  Command decode = tokenizer.add_command("decode", "Turn token ids on standard input back into text");
+  decode.add_option("--tokenizer", decode_name.get(), "tokenizer.json, or `bytes`").required();
+  decode.runs([decode_name] { return run_decode(*decode_name); });
 }
 
 }  // namespace tessera

@@ -2,11 +2,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "launch/commands/command.h"
+#include "launch/commands/options.h"
+#include "launch/commands/table.h"
 #include "launch/config/override.h"
 #include "launch/config/read.h"
 #include "launch/config/resolve.h"
@@ -66,15 +66,14 @@ void prepare(RunConfig& config, const Origins& origins) {
   resolve(config, origins, {.world_size = ranks_of(config.parallel()), .data = Surroundings::Data::NotNeeded});
 }
 
-nlohmann::json as_json(const Layout& layout, const LayoutDifference& difference) {
-  return {{"layout", layout.name},
-          {"ranks", ranks_of(layout.config.parallel())},
-          {"loss", difference.loss},
-          {"grad_norm", difference.norm},
-          {"gradient", difference.gradient},
-          {"state", difference.state},
-          {"equal", difference.equal()},
-          {"parameter", difference.first_gradient.empty() ? difference.first_state : difference.first_gradient}};
+std::string what_differs(const Layout& layout, const LayoutDifference& difference, int64_t steps) {
+  const std::string claim = fmt::format("{} does not compute what one rank computes: ", layout.name);
+  if (!difference.first_gradient.empty())
+    return claim +
+           fmt::format("at step {} the gradient of {} differs", difference.first_step, difference.first_gradient);
+  if (!difference.first_state.empty())
+    return claim + fmt::format("{} differs after {}", difference.first_state, counted(steps, "step"));
+  return claim + "loss or gradient norm differs";
 }
 
 int run_verify(const VerifyArguments& arguments) {
@@ -111,57 +110,55 @@ int run_verify(const VerifyArguments& arguments) {
   config.clear_parallel();
   prepare(config, origins);
 
-  fmt::print("{} steps in F64 on random documents; differences from one rank, at most {:.0e}\n", arguments.steps,
-             kLayoutTolerance);
-  fmt::print("{:<40}{:>6}{:>10}{:>10}{:>10}{:>10}\n", "layout", "ranks", "loss", "norm", "gradient", "state");
+  fmt::print("{} in F64 on random documents; differences from one rank, at most {:.0e}\n",
+             counted(arguments.steps, "step"), kLayoutTolerance);
+  Table table({{"layout", Column::Align::Left, 40},
+               {"ranks", Column::Align::Right, 6},
+               {"loss", Column::Align::Right, 9},
+               {"grad_norm", Column::Align::Right, 9},
+               {"gradient", Column::Align::Right, 9},
+               {"state", Column::Align::Right, 9},
+               {"equal", Column::Align::Left}},
+              Table::Printing::Rows);
   const RunRecord one = record_run(config, arguments.steps);
-  nlohmann::json lines = nlohmann::json::array();
   std::string first_bad;
   for (const Layout& layout : layouts) {
     const LayoutDifference difference = compare_runs(one, record_run(layout.config, arguments.steps));
-    lines.push_back(as_json(layout, difference));
-    fmt::print("{:<40}{:>6}{:>10.1e}{:>10.1e}{:>10.1e}{:>10.1e}  {}\n", layout.name, ranks_of(layout.config.parallel()),
-               difference.loss, difference.norm, difference.gradient, difference.state,
-               difference.equal() ? "equal" : "DIFFERS");
-    std::fflush(stdout);
-    if (difference.equal() || !first_bad.empty()) continue;
-    first_bad = fmt::format("{} does not compute what one rank computes: ", layout.name);
-    if (!difference.first_gradient.empty())
-      first_bad +=
-          fmt::format("at step {} the gradient of {} differs", difference.first_step, difference.first_gradient);
-    else if (!difference.first_state.empty())
-      first_bad += fmt::format("{} differs after {} steps", difference.first_state, arguments.steps);
-    else
-      first_bad += "loss or gradient norm differs";
+    const std::string& parameter =
+        difference.first_gradient.empty() ? difference.first_state : difference.first_gradient;
+    table.add({layout.name,
+               ranks_of(layout.config.parallel()),
+               real(difference.loss, ".1e"),
+               real(difference.norm, ".1e"),
+               real(difference.gradient, ".1e"),
+               real(difference.state, ".1e"),
+               {difference.equal(), difference.equal() ? "equal" : "DIFFERS"}},
+              {.members = Json::Object{{"parameter", parameter}}});
+    if (!difference.equal() && first_bad.empty()) first_bad = what_differs(layout, difference, arguments.steps);
   }
-  if (arguments.as_json) fmt::print("{}\n", nlohmann::json{{"layouts", lines}, {"equal", first_bad.empty()}}.dump());
+  if (arguments.as_json) print_json(Json::Object{{"layouts", table.json()}, {"equal", first_bad.empty()}});
   if (!first_bad.empty()) throw NumericalError(first_bad);
   return 0;
 }
 
 }  // namespace
 
-void add_verify_layout(CLI::App& program, Selected& selected) {
+void add_verify_layout(Command& program) {
   const auto arguments = std::make_shared<VerifyArguments>();
-  CLI::App* command =
-      program.add_subcommand("verify-layout", "Prove that layouts compute what one rank computes, in F64");
-  command->add_option("CONFIG", arguments->config, "Run config: protobuf text format (configs/)")->required();
-  command->add_option("--set", arguments->overrides, "Override a field: path=value")
-      ->type_name("PATH=VALUE")
-      ->expected(1)
-      ->take_all();
+  Command command = program.add_command("verify-layout", "Prove that layouts compute what one rank computes, in F64");
+  command.add_option("CONFIG", &arguments->config, "Run config: protobuf text format (configs/)").required();
+  command.add_option("--set", &arguments->overrides, "Override a field: path=value")
+      .value_name("PATH=VALUE")
+      .one_each_time();
   command
-      ->add_option(
-          "--layout", arguments->layouts,
-          "Fields of the parallel section, e.g. tp=2,pp=2,schedule=zb-h1; may be given several times. Default: "
-          "the config's own")
-      ->type_name("FIELD=VALUE,...");
-  command->add_option("--steps", arguments->steps, "Optimizer steps")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  command->add_flag("--shrink", arguments->shrink, "Cut sizes down, keeping the config's shape, to run in seconds");
-  command->add_flag("--json", arguments->as_json, "Last line: one JSON object");
-  command->callback([arguments, &selected] { selected = [arguments] { return run_verify(*arguments); }; });
+      .add_option("--layout", &arguments->layouts,
+                  "Fields of the parallel section, e.g. tp=2,pp=2,schedule=zb-h1; may be given several times. Default: "
+                  "the config's own")
+      .value_name("FIELD=VALUE,...");
+  command.add_option("--steps", &arguments->steps, "Optimizer steps").shows_default().positive();
+  command.add_flag("--shrink", arguments->shrink, "Cut sizes down, keeping the config's shape, to run in seconds");
+  command.add_json(arguments->as_json);
+  command.runs([arguments] { return run_verify(*arguments); });
 }
 
 }  // namespace tessera

@@ -2,11 +2,11 @@
 
 #include <fmt/ranges.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <set>
 
+#include "launch/commands/options.h"
 #include "scaling/fit/projection.h"
 #include "scaling/fit/validate.h"
 #include "scaling/law/forms.h"
@@ -16,30 +16,29 @@
 
 namespace tessera {
 
-void ScalingArguments::add_to(CLI::App& command) {
-  CLI::Option* table =
-      command.add_option("--csv", csv, "Table of runs: columns parameters,tokens,loss and what scaling/runs.h lists");
-  command.add_option("RUNS", paths, "Run directories, or sweeps' with runs in them, instead of a table")
-      ->excludes(table);
-  command.add_option("--count", count, "What N is, of run directories: total, non-embedding, compute (FLOPs / 6D)");
-  command.add_option("--validation", validation, "Of run directories with several: the set whose loss is fitted");
-  command.add_option("--hold-out-flops", hold_out_flops, "Runs of more compute are not fitted, but predicted")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--form", form,
+void ScalingArguments::add_to(Command command) {
+  const Option table =
+      command.add_option("--csv", &csv, "Table of runs: columns parameters,tokens,loss and what scaling/runs.h lists");
+  command.add_option("RUNS", &paths, "Run directories, or sweeps' with runs in them, instead of a table")
+      .excludes(table);
+  command.add_option("--count", &count, "What N is, of run directories: total, non-embedding, compute (FLOPs / 6D)");
+  command.add_option("--validation", &validation, "Of run directories with several: the set whose loss is fitted");
+  command.add_option("--hold-out-flops", &hold_out_flops, "Runs of more compute are not fitted, but predicted")
+      .positive();
+  command.add_option("--form", &form,
                      "chinchilla, coupled, kaplan, gadre, muennighoff; fit also takes isoflop (parabolas), power (loss "
                      "against compute), settings (best learning rate and batch), and of run directories tissue, "
                      "multi-power (whole curves), critical-batch");
-  command.add_option("--method", method,
+  command.add_option("--method", &method,
                      "huber: Huber's loss of the error of log loss, summed; projection: least squares with factors by "
                      "non-negative least squares");
-  command.add_option("--delta", delta, "Where Huber's loss turns linear; inf: least squares")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--level", level, "Of intervals")->check(CLI::Range(0.5, 0.999));
-  command.add_option("--replicates", replicates, "Refits that intervals rest on")->check(CLI::Range(50, 1000000));
-  command.add_option("--seed", seed, "Of the bootstrap");
-  command.add_option("--variant", variant, "Only runs of this variant");
-  command.add_option("--tokenizer", tokenizer, "Only runs with this tokenizer");
-  command.add_option("--dataset", dataset, "Only runs on this data set");
+  command.add_option("--delta", &delta, "Where Huber's loss turns linear; inf: least squares").positive();
+  command.add_option("--level", &level, "Of intervals").within(0.5, 0.999);
+  command.add_option("--replicates", &replicates, "Refits that intervals rest on").within(50, 1000000);
+  command.add_option("--seed", &seed, "Of the bootstrap");
+  command.add_option("--variant", &variant, "Only runs of this variant");
+  command.add_option("--tokenizer", &tokenizer, "Only runs with this tokenizer");
+  command.add_option("--dataset", &dataset, "Only runs on this data set");
   command.add_flag("--json", as_json, "Last line: one JSON object");
 }
 
@@ -121,13 +120,28 @@ void print_extrapolation(double times) {
       times > 10 ? "; the interval counts the noise of the runs, not that the law itself may bend out there" : "");
 }
 
-nlohmann::ordered_json interval_json(const Estimate& interval) {
-  const auto number = [](double x) { return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json(); };
-  return {number(interval.low), number(interval.high)};
+Json interval_json(const Estimate& interval) { return Json::Array{interval.low, interval.high}; }
+
+EstimateTable::EstimateTable(double level)
+    : table_({{"", Column::Align::Left, 12},
+              {"value", Column::Align::Right, 12},
+              {fmt::format("{:g} % from", 100 * level), Column::Align::Right, 12},
+              {"to", Column::Align::Right, 12}}) {}
+
+void EstimateTable::add(const std::string& name, const Estimate& estimate) {
+  table_.add({name, real(estimate.value, ".6g"), real(estimate.low, ".6g"), real(estimate.high, ".6g")});
+  values_.set(name, estimate.value);
+  intervals_.set(name, interval_json(estimate));
 }
 
-void print_json(const nlohmann::ordered_json& object) {
-  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+void EstimateTable::add_missing(const std::string& name, const std::string& why) {
+  missing_.push_back(name + " not planned: " + why);
+  values_.set(name, Json());
+}
+
+void EstimateTable::print() const {
+  table_.print();
+  for (const std::string& line : missing_) fmt::print("{}\n", line);
 }
 
 }  // namespace tessera

@@ -4,20 +4,17 @@
 #include <fmt/format.h>
 
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "launch/commands/table.h"
 #include "scaling/fit/bootstrap.h"
 #include "scaling/report_plots.h"
 #include "scaling/runs.h"
 
-namespace CLI {
-class App;
-}
-
 namespace tessera {
 
+class Command;         // launch/commands/options.h
 class TrainingRecord;  // scaling/training_record.proto
 
 struct ScalingArguments {
@@ -40,7 +37,7 @@ struct ScalingArguments {
   std::string output = "report", title = "Scaling report";  // report
 
   // The options of all: --csv, --form, ... --json.
-  void add_to(CLI::App& command);
+  void add_to(Command command);
 };
 
 // The runs that are to be fitted, with one line printed for each that is not. Throws UsageError and DataError (exit
@@ -64,8 +61,28 @@ FittedLaw fit_law(const ScalingArguments& arguments);
 // Prints how far beyond the fitted runs this lies, loudly from ten times their compute on.
 void print_extrapolation(double times);
 
-nlohmann::ordered_json interval_json(const Estimate& interval);  // [low, high]; null for what is not finite
-void print_json(const nlohmann::ordered_json& object);           // one line
+Json interval_json(const Estimate& interval);  // [low, high]; null for what is not finite
+
+// Estimated numbers with their intervals: a row for each, and in JSON its value under its name and [low, high] among
+// the intervals.
+class EstimateTable {
+ public:
+  // level: of the intervals, as the headings say it.
+  explicit EstimateTable(double level);
+
+  void add(const std::string& name, const Estimate& estimate);
+  // A line of words below the rows; JSON has null.
+  void add_missing(const std::string& name, const std::string& why);
+  void print() const;
+
+  const Json& values() const { return values_; }
+  const Json& intervals() const { return intervals_; }
+
+ private:
+  Table table_;
+  std::vector<std::string> missing_;
+  Json values_ = Json::Object(), intervals_ = Json::Object();
+};
 
 struct SweepArguments {
   std::string file, directory;

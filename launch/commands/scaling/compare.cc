@@ -42,14 +42,13 @@ int run_scaling_compare(const ScalingArguments& arguments) {
                found.crossing.value, 100 * arguments.level, found.crossing.low, found.crossing.high,
                100 * found.crossing_share);
   if (arguments.as_json)
-    print_json({{"flops", flops},
-                {"shared_irreducible_loss", found.shared},
-                {"gain", found.gain.value},
-                {"gain_interval", interval_json(found.gain)},
-                {"crossing", std::isnan(found.crossing.value) ? nlohmann::ordered_json()
-                                                              : nlohmann::ordered_json(found.crossing.value)},
-                {"crossing_interval", interval_json(found.crossing)},
-                {"crossing_share", found.crossing_share}});
+    print_json(Json::Object{{"flops", flops},
+                            {"shared_irreducible_loss", found.shared},
+                            {"gain", found.gain.value},
+                            {"gain_interval", interval_json(found.gain)},
+                            {"crossing", found.crossing.value},
+                            {"crossing_interval", interval_json(found.crossing)},
+                            {"crossing_share", found.crossing_share}});
   return 0;
 }
 

@@ -17,8 +17,6 @@
 namespace tessera {
 namespace {
 
-using json = nlohmann::ordered_json;
-
 void draw_coordinates(const Coordinates& found, const std::string& picture) {
   std::vector<Plot> panels;
   for (size_t place = 0; place < found.places.size(); ++place) {
@@ -69,33 +67,37 @@ int run_scaling_coordcheck(const CoordcheckArguments& arguments) {
   fmt::print(
       "{} parametrisation: root mean square of what {} steps changed, by width; slope = d log size / d log width\n",
       maximal ? "maximal update" : "standard", arguments.steps);
-  fmt::print("{:<12}", "");
-  for (const int64_t width : found.widths) fmt::print("{:>11}", width);
-  fmt::print("{:>9}\n", "slope");
-  json rows = json::array();
+  std::vector<Column> columns = {{"place", Column::Align::Left, 12}};
+  for (const int64_t width : found.widths) columns.push_back({std::to_string(width), Column::Align::Right, 9});
+  columns.push_back({"slope", Column::Align::Right, 7});
+  Table table(columns);
+  Json rows = Json::Array();  // sizes as a list
   std::vector<std::string> drifting;
   for (size_t place = 0; place < found.places.size(); ++place) {
     const double slope = found.slope(place);
     const bool drifts = !(std::abs(slope) <= arguments.tolerance);
-    fmt::print("{:<12}", found.places[place]);
-    std::vector<double> values;
-    for (const auto& at : found.size.back()) values.push_back(at[place]);
-    for (const double value : values) fmt::print("{:>11.4g}", value);
-    fmt::print("{:>+9.3f}{}\n", slope, drifts ? "  drifts" : "");
+    std::vector<Cell> cells = {found.places[place]};
+    std::vector<double> sizes;
+    for (const auto& at : found.size.back()) sizes.push_back(at[place]);
+    for (const double size : sizes) cells.push_back(real(size, ".4g"));
+    cells.push_back(real(slope, "+.3f"));
+    table.add(cells, {.note = drifts ? "drifts" : ""});
     if (drifts) drifting.push_back(fmt::format("{} as width^{:.2f}", found.places[place], slope));
-    rows.push_back({{"place", found.places[place]}, {"sizes", values}, {"slope", slope}, {"drifts", drifts}});
+    rows.push_back(
+        Json::Object{{"place", found.places[place]}, {"sizes", sizes}, {"slope", slope}, {"drifts", drifts}});
   }
+  table.print();
   if (!arguments.picture.empty()) {
     draw_coordinates(found, arguments.picture);
     fmt::print("{}\n", arguments.picture);
   }
   if (arguments.as_json)
-    print_json({{"parametrization", maximal ? "MUP" : "STANDARD"},
-                {"widths", found.widths},
-                {"steps", arguments.steps},
-                {"tolerance", arguments.tolerance},
-                {"places", rows},
-                {"drifts", !drifting.empty()}});
+    print_json(Json::Object{{"parametrization", maximal ? "MUP" : "STANDARD"},
+                            {"widths", found.widths},
+                            {"steps", arguments.steps},
+                            {"tolerance", arguments.tolerance},
+                            {"places", rows},
+                            {"drifts", !drifting.empty()}});
   if (!drifting.empty()) {
     std::fflush(stdout);
     throw NumericalError(

@@ -15,8 +15,6 @@
 namespace tessera {
 namespace {
 
-using json = nlohmann::ordered_json;
-
 constexpr size_t kPointsOfACurve = 64;
 
 // Finished runs, all of one size: a law of one model.
@@ -72,56 +70,51 @@ int fit_curves(const ScalingArguments& arguments) {
   const double deviation = std::sqrt(squares / static_cast<double>(law->rows()));
   fmt::print("{}: L = {}\n{} curves, {} points; objective {:.6g}; residuals {:.3f} % of the training loss\n",
              law->name(), law->formula(), curves.size(), law->rows(), found.objective, 100 * deviation);
-  json values, errors = json::array();
+  Facts values;
   for (size_t k = 0; k < law->constants().size(); ++k) {
     const Constant& constant = law->constants()[k];
-    const double value = constant.positive ? std::exp(found.theta[k]) : found.theta[k];
-    fmt::print("{:<10}{:>14.6g}\n", constant.name, value);
-    values[constant.name] = value;
+    values.add(constant.name, real(constant.positive ? std::exp(found.theta[k]) : found.theta[k], ".6g"));
   }
-  for (size_t i = 0; i < curves.size() && curves.size() > 1; ++i) {
-    const double error = last_error(arguments.form, curves, i, options);
-    fmt::print("{:<28} left out: its last loss is predicted with an error of {:+.2f} %\n", records[i].name(),
-               100 * error);
-    errors.push_back({{"run", records[i].name()}, {"error", error}});
+  values.print();
+  Table errors({{"run", Column::Align::Left, 28}, {"error"}});
+  for (size_t i = 0; i < curves.size() && curves.size() > 1; ++i)
+    errors.add({records[i].name(), real(last_error(arguments.form, curves, i, options), "+.2f", "%", 100)});
+  if (errors.rows() > 0) {
+    fmt::print("each run left out in turn: the error of its last loss, as the others predict it\n");
+    errors.print();
   }
   if (arguments.as_json)
-    print_json({{"form", law->name()},
-                {"objective", found.objective},
-                {"constants", values},
-                {"curves", curves.size()},
-                {"deviation", deviation},
-                {"left_out", errors}});
+    print_json(Json::Object{{"form", std::string(law->name())},
+                            {"objective", found.objective},
+                            {"constants", values.json()},
+                            {"curves", curves.size()},
+                            {"deviation", deviation},
+                            {"left_out", errors.json()}});
   return 0;
 }
 
 int fit_batches(const ScalingArguments& arguments) {
   const std::vector<TrainingRecord> records = of_one_size(arguments);
-  json noise = json::array(), rows = json::array();
   fmt::print("gradient noise scale, measured over the second half of each run\n");
+  Table noise({{"run", Column::Align::Left, 28}, {"batch_tokens"}, {"scale_tokens"}});
   for (const TrainingRecord& record : records) {
-    const bool measured = record.gradient_noise().has_scale_tokens();
-    fmt::print("  {:<28}batch {:>9} tokens   {}\n", record.name(), record.batch_tokens(),
-               measured ? fmt::format("{:.4g} tokens", record.gradient_noise().scale_tokens()) : "not measured");
-    noise.push_back({{"run", record.name()},
-                     {"batch_tokens", record.batch_tokens()},
-                     {"scale_tokens", measured ? json(record.gradient_noise().scale_tokens()) : json()}});
+    noise.add({record.name(), record.batch_tokens(),
+               record.gradient_noise().has_scale_tokens() ? real(record.gradient_noise().scale_tokens(), ".4g")
+                                                          : Cell(Json(), "not measured")});
   }
+  noise.print();
+  Table table({{"loss"}, {"least_steps"}, {"least_tokens"}, {"critical_batch_tokens"}});
   const std::vector<BatchLaw> laws = batch_laws(records);
-  fmt::print("{:>10}{:>14}{:>16}{:>22}\n", "loss", "least steps", "least tokens", "critical batch");
   std::vector<std::vector<double>> losses;
   std::vector<double> critical;
   for (const BatchLaw& law : laws) {
-    fmt::print("{:>10.4f}{:>14.5g}{:>16.5g}{:>15.5g} tokens\n", law.loss, law.critical.least_steps,
-               law.critical.least_tokens, law.critical.tokens());
+    table.add({real(law.loss, ".4f"), real(law.critical.least_steps, ".5g"), real(law.critical.least_tokens, ".5g"),
+               real(law.critical.tokens(), ".5g")});
     losses.push_back({law.loss});
     critical.push_back(law.critical.tokens());
-    rows.push_back({{"loss", law.loss},
-                    {"least_steps", law.critical.least_steps},
-                    {"least_tokens", law.critical.least_tokens},
-                    {"critical_batch_tokens", law.critical.tokens()}});
   }
-  json power;
+  table.print();
+  Json power;
   if (laws.size() >= 3) {
     const PowerLaw law({"L"}, losses, critical);
     const Estimate exponent = law.exponent(0, arguments.level);
@@ -129,45 +122,45 @@ int fit_batches(const ScalingArguments& arguments) {
         "B_crit = {:.4g} L^{:.3f} (exponent {:.3f} to {:.3f}; the losses are of the same runs, so this is too "
         "sure)\n",
         law.factor(arguments.level).value, exponent.value, exponent.low, exponent.high);
-    power = {{"factor", law.factor(arguments.level).value}, {"exponent", exponent.value}};
+    power = Json::Object{{"factor", law.factor(arguments.level).value}, {"exponent", exponent.value}};
   }
   if (arguments.as_json)
-    print_json({{"form", "critical-batch"}, {"losses", rows}, {"power", power}, {"noise_scale", noise}});
+    print_json(Json::Object{
+        {"form", "critical-batch"}, {"losses", table.json()}, {"power", power}, {"noise_scale", noise.json()}});
   return 0;
 }
 
 int fit_settings(const ScalingArguments& arguments) {
   const std::vector<Run> runs = load_runs(arguments);
-  json object = {{"form", "settings"}};
+  Json object = Json::Object{{"form", "settings"}};
   for (const auto& [title, key, setting] : {std::tuple("learning rate", "learning_rate", &Run::learning_rate),
                                             std::tuple("batch in tokens", "batch_tokens", &Run::batch_tokens)}) {
     const std::vector<BestSetting> best = best_settings(runs, setting);
-    json rows = json::array();
     fmt::print("{}\n", title);
+    Table table({{"parameters"}, {"tokens"}, {"value"}, {"tried"}, {"loss"}});
     for (const BestSetting& one : best) {
-      fmt::print("  {:>10.4g} parameters {:>10.4g} tokens  best {:>10.4g} of {} tried{}\n", one.parameters, one.tokens,
-                 one.value, one.tried, one.inside ? "" : ": the edge of what was tried");
-      rows.push_back({{"parameters", one.parameters},
-                      {"tokens", one.tokens},
-                      {"value", one.value},
-                      {"loss", one.loss},
-                      {"inside", one.inside}});
+      table.add(
+          {real(one.parameters, ".4g"), real(one.tokens, ".4g"), real(one.value, ".4g"), one.tried,
+           real(one.loss, ".4f")},
+          {.note = one.inside ? "" : "the edge of what was tried", .members = Json::Object{{"inside", one.inside}}});
     }
-    object[key] = {{"best", rows}, {"law", nullptr}};
+    table.print();
+    Json found;
     try {
       const PowerLaw law = settings_law(best);
-      json exponents;
+      Json exponents;
       fmt::print("  = {:.4g}", law.factor(arguments.level).value);
       for (size_t k = 0; k < law.names().size(); ++k) {
         const Estimate exponent = law.exponent(k, arguments.level);
         fmt::print(" {}^{:.3f} ({:.3f} to {:.3f})", law.names()[k], exponent.value, exponent.low, exponent.high);
-        exponents[law.names()[k]] = {{"value", exponent.value}, {"interval", interval_json(exponent)}};
+        exponents.set(law.names()[k], Json::Object{{"value", exponent.value}, {"interval", interval_json(exponent)}});
       }
       fmt::print("\n");
-      object[key]["law"] = {{"factor", law.factor(arguments.level).value}, {"exponents", exponents}};
+      found = Json::Object{{"factor", law.factor(arguments.level).value}, {"exponents", exponents}};
     } catch (const DataError& error) {
       fmt::print("  no law: {}\n", error.what());
     }
+    object.set(key, Json::Object{{"best", table.json()}, {"law", found}});
   }
   if (arguments.as_json) print_json(object);
   return 0;

@@ -15,8 +15,6 @@
 namespace tessera {
 namespace {
 
-using json = nlohmann::ordered_json;
-
 HardwareConfig hardware_of(const std::string& name) {
   HardwareConfig hardware;
   const std::string named = "configs/hardware/" + name + ".textproto";
@@ -24,61 +22,52 @@ HardwareConfig hardware_of(const std::string& name) {
   return hardware;
 }
 
-void print_row(const char* name, const Estimate& interval) {
-  fmt::print("{:<14}{:>14.5g}{:>14.5g}{:>14.5g}\n", name, interval.value, interval.low, interval.high);
-}
-
-// By the law of the best settings tried.
-json plan_setting(const FittedLaw& law, double Run::*setting, const char* name, const Allocation& at, double level) {
+// By the law of the best settings tried; null where there is none.
+Json plan_setting(const FittedLaw& law, double Run::*setting, const char* name, const Allocation& at, double level,
+                  EstimateTable& table) {
   const std::vector<BestSetting> best = best_settings(law.runs, setting);
   if (best.empty()) {
     const bool stated = std::any_of(law.runs.begin(), law.runs.end(), [&](const Run& run) { return run.*setting > 0; });
-    fmt::print("{:<14}not planned: {}\n", name,
-               stated ? "no size and budget was tried with several" : "no run of the table states it");
-    return nullptr;
+    table.add_missing(name, stated ? "no size and budget was tried with several" : "no run of the table states it");
+    return {};
   }
   try {
     const PowerLaw power = settings_law(best);
     const Estimate planned = power.observation_at(settings_at(power, at.parameters, at.tokens), level);
-    print_row(name, planned);
-    return {{"value", planned.value}, {"interval", interval_json(planned)}};
+    table.add(name, planned);
+    return Json::Object{{"value", planned.value}, {"interval", interval_json(planned)}};
   } catch (const DataError& error) {
-    fmt::print("{:<14}not planned: {}\n", name, error.what());
-    return nullptr;
+    table.add_missing(name, error.what());
+    return {};
   }
 }
 
-json plan_time(const ScalingArguments& arguments, const HardwareConfig& hardware, const OptimalPlan& plan) {
+Json plan_time(const ScalingArguments& arguments, const HardwareConfig& hardware, const OptimalPlan& plan) {
   const PredictMfu stated = [&](double, double) { return arguments.mfu; };
   const double devices = arguments.devices > 0 ? arguments.devices : 1;
   const Duration time = duration_of(plan.flops, plan.parameters.value, devices, hardware.bf16_flops(), stated);
-  fmt::print("{:.5g} {} hours at {:g} % MFU", time.device_hours, hardware.name(), 100 * time.mfu);
-  if (arguments.devices > 0) fmt::print(", {:.4g} days on {:g}", time.days, devices);
-  fmt::print("\n");
-  json result = {{"hardware", hardware.name()}, {"mfu", time.mfu}, {"gpu_hours", time.device_hours}};
-  if (arguments.devices > 0) {
-    result["devices"] = devices;
-    result["days"] = time.days;
-  }
-  return result;
+  Facts facts;
+  facts.add("hardware", hardware.name()).add("mfu", real(time.mfu, ".3g"));
+  facts.add("gpu_hours", real(time.device_hours, ".5g"));
+  if (arguments.devices > 0) facts.add("devices", real(devices, "g")).add("days", real(time.days, ".4g"));
+  facts.print();
+  return facts.json();
 }
 
-json print_over_training(const FittedLaw& law, double flops) {
+Json report_over_training(const FittedLaw& law, double flops) {
   constexpr double kShares[] = {0.5, 0.25, 0.125};
-  json rows = json::array();
-  fmt::print("\nsmaller models, trained longer\n{:>14}{:>14}{:>10}{:>26}\n", "parameters", "tokens", "loss",
-             "compute for the same loss");
+  Table table({{"parameters"}, {"tokens"}, {"loss"}, {"flops_for_same_loss"}, {"tokens_for_same_loss"}});
   for (const OverTraining& row : over_training(*law.form, law.fit.theta, flops, kShares)) {
     const double times = row.flops_for_same_loss / flops;
-    fmt::print("{:>14.4g}{:>14.4g}{:>10.4f}{:>26}\n", row.same_flops.parameters, row.same_flops.tokens,
-               row.same_flops.loss, std::isnan(times) ? "never" : fmt::format("{:.3f} times", times));
-    rows.push_back({{"parameters", row.same_flops.parameters},
-                    {"tokens", row.same_flops.tokens},
-                    {"loss", row.same_flops.loss},
-                    {"flops_for_same_loss", std::isnan(times) ? json() : json(row.flops_for_same_loss)},
-                    {"tokens_for_same_loss", std::isnan(times) ? json() : json(row.tokens_for_same_loss)}});
+    const bool never = std::isnan(times);
+    table.add({real(row.same_flops.parameters, ".4g"), real(row.same_flops.tokens, ".4g"),
+               real(row.same_flops.loss, ".4f"),
+               never ? Cell(Json(), "never") : Cell(row.flops_for_same_loss, fmt::format("{:.3f} times", times)),
+               never ? Cell(Json(), "never") : real(row.tokens_for_same_loss, ".4g")});
   }
-  return rows;
+  fmt::print("\nsmaller models, trained longer, at the same compute; and what brings them to the same loss\n");
+  table.print();
+  return table.json();
 }
 
 }  // namespace
@@ -101,16 +90,17 @@ int run_scaling_plan(const ScalingArguments& arguments) {
       plan_for_flops(*law.form, law.samples, law.bootstrap, flops, arguments.level, arguments.unique_tokens);
   fmt::print("{:.4g} FLOPs, by {} fitted to {} runs\n", flops, law.form->name(), law.samples.size());
   print_extrapolation(plan.extrapolation);
-  fmt::print("{:<14}{:>14}{:>14}{:>14}\n", "", "value", fmt::format("{:g} % from", 100 * arguments.level), "to");
-  print_row("parameters", plan.parameters);
-  print_row("tokens", plan.tokens);
+  EstimateTable estimates(arguments.level);
+  estimates.add("parameters", plan.parameters);
+  estimates.add("tokens", plan.tokens);
   const Allocation best{plan.parameters.value, plan.tokens.value, plan.loss.value};
-  const json batch = plan_setting(law, &Run::batch_tokens, "batch_tokens", best, arguments.level);
-  const json rate = plan_setting(law, &Run::learning_rate, "learning_rate", best, arguments.level);
-  print_row("loss", plan.loss);
-  print_row("loss of a run", plan.run_loss);
-  const json time = arguments.hardware.empty() ? json() : plan_time(arguments, hardware, plan);
-  const json trades = print_over_training(law, flops);
+  const Json batch = plan_setting(law, &Run::batch_tokens, "batch_tokens", best, arguments.level, estimates);
+  const Json rate = plan_setting(law, &Run::learning_rate, "learning_rate", best, arguments.level, estimates);
+  estimates.add("loss", plan.loss);
+  estimates.add("run_loss", plan.run_loss);
+  estimates.print();
+  const Json time = arguments.hardware.empty() ? Json() : plan_time(arguments, hardware, plan);
+  const Json trades = report_over_training(law, flops);
 
   double largest = 0;
   for (const Sample& sample : law.samples) largest = std::max(largest, 6 * sample.parameters * sample.tokens);
@@ -120,25 +110,20 @@ int run_scaling_plan(const ScalingArguments& arguments) {
       "\nnext run: {:.4g} parameters, {:.4g} tokens ({:.4g} FLOPs) would narrow the interval of the loss by {:.1f} %\n",
       next.parameters, next.tokens, next.flops, 100 * (1 - next.width_left));
   if (arguments.as_json)
-    print_json({{"flops", flops},
-                {"parameters", plan.parameters.value},
-                {"tokens", plan.tokens.value},
-                {"loss", plan.loss.value},
-                {"batch_tokens", batch},
-                {"learning_rate", rate},
-                {"intervals",
-                 {{"parameters", interval_json(plan.parameters)},
-                  {"tokens", interval_json(plan.tokens)},
-                  {"loss", interval_json(plan.loss)},
-                  {"run_loss", interval_json(plan.run_loss)}}},
-                {"extrapolation", plan.extrapolation},
-                {"time", time},
-                {"over_training", trades},
-                {"next_run",
-                 {{"parameters", next.parameters},
-                  {"tokens", next.tokens},
-                  {"flops", next.flops},
-                  {"width_left", next.width_left}}}});
+    print_json(Json::Object{{"flops", flops},
+                            {"parameters", plan.parameters.value},
+                            {"tokens", plan.tokens.value},
+                            {"loss", plan.loss.value},
+                            {"batch_tokens", batch},
+                            {"learning_rate", rate},
+                            {"intervals", estimates.intervals()},
+                            {"extrapolation", plan.extrapolation},
+                            {"time", time},
+                            {"over_training", trades},
+                            {"next_run", Json::Object{{"parameters", next.parameters},
+                                                      {"tokens", next.tokens},
+                                                      {"flops", next.flops},
+                                                      {"width_left", next.width_left}}}});
   return 0;
 }
 

@@ -16,20 +16,20 @@ int run_scaling_predict(const ScalingArguments& arguments) {
   double most = 0;
   for (const Sample& sample : law.samples) most = std::max(most, sample.parameters * sample.tokens);
   const double times = at.parameters * at.tokens / most;
-  fmt::print("{} parameters, {} tokens, {:.4g} FLOPs, by {} fitted to {} runs\n", at.parameters, at.tokens,
-             6 * at.parameters * at.tokens, law.form->name(), law.samples.size());
+  fmt::print("{:.4g} parameters, {:.4g} tokens, {:.4g} FLOPs, by {} fitted to {}\n", at.parameters, at.tokens,
+             6 * at.parameters * at.tokens, law.form->name(), counted(static_cast<int64_t>(law.samples.size()), "run"));
   print_extrapolation(times);
   fmt::print("loss {:.5f}; {:g} %: the law from {:.5f} to {:.5f}, a run from {:.5f} to {:.5f}\n", loss.value,
              100 * arguments.level, loss.low, loss.high, run.low, run.high);
   if (arguments.as_json)
-    print_json({{"loss", loss.value},
-                {"interval", interval_json(loss)},
-                {"run_interval", interval_json(run)},
-                {"level", arguments.level},
-                {"parameters", at.parameters},
-                {"tokens", at.tokens},
-                {"flops", 6 * at.parameters * at.tokens},
-                {"extrapolation", times}});
+    print_json(Json::Object{{"loss", loss.value},
+                            {"interval", interval_json(loss)},
+                            {"run_interval", interval_json(run)},
+                            {"level", arguments.level},
+                            {"parameters", at.parameters},
+                            {"tokens", at.tokens},
+                            {"flops", 6 * at.parameters * at.tokens},
+                            {"extrapolation", times}});
   return 0;
 }
 

@@ -46,7 +46,7 @@ class Report {
     const std::string path = directory_ + "/report.html";
     replace_file(path, page_.html());
     fmt::print("{}\n", path);
-    if (arguments_.as_json) print_json({{"page", path}, {"pictures", pictures_}, {"missing", missing_}});
+    if (arguments_.as_json) print_json(Json::Object{{"page", path}, {"pictures", pictures_}, {"missing", missing_}});
     return 0;
   }
 

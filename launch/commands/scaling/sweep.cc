@@ -27,8 +27,6 @@
 namespace tessera {
 namespace {
 
-using json = nlohmann::ordered_json;
-
 volatile sig_atomic_t stop_asked = 0;
 
 double tokens_of(const RunConfig& config) {
@@ -106,8 +104,7 @@ std::map<std::string, double> measured_rates(const SweepPlan& plan, const SweepC
     std::string output;
     const int code = run_process(command, output);
     if (code != 0) throw IoError(fmt::format("{} ended with {}", fmt::join(command, " "), code));
-    const size_t end = output.find_last_not_of('\n'), begin = output.rfind('\n', end);
-    rates[run.size] = run.run.flops_per_step / json::parse(output.substr(begin + 1))["step_seconds"].get<double>();
+    rates[run.size] = run.run.flops_per_step / number_in_last_line(output, "step_seconds");
     std::filesystem::remove(file);
   }
   return rates;
@@ -120,34 +117,39 @@ int print_plan(const SweepArguments& arguments, const SweepConfig& sweep, const 
     const auto rate = rates.find(size);
     return rate == rates.end() ? std::nan("") : flops / rate->second;
   };
-  const auto time_text = [](double seconds) { return std::isnan(seconds) ? "" : format_duration(seconds); };
-  size_t width = 3;
-  for (const PlannedRun& run : plan.runs) width = std::max(width, run.name.size());
-  fmt::print("{:<{}}{:>12}{:>12}{:>10}{:>10}{:>9}{:>12}{:>12}{:>10}\n", "run", width, "parameters", "tokens", "ratio",
-             "steps", "FLOPs", "of which new", "6ND", "time");
+  const auto time_cell = [](double seconds) { return std::isnan(seconds) ? Cell() : duration(seconds); };
+  Table table({{"run", Column::Align::Left},
+               {"parameters"},
+               {"tokens"},
+               {"tokens_per_parameter"},
+               {"steps"},
+               {"flops"},
+               {"new_flops"},
+               {"flops_6nd"},
+               {"seconds"}});
   double seconds = 0, most = 0;
-  json rows = json::array();
   for (const PlannedRun& run : plan.runs) {
     const auto tokens = static_cast<double>(run.tokens);
     const double n = sweep.count() == SweepConfig::TOTAL ? run.run.parameters : run.run.non_embedding;
     const double time = seconds_of(run.size, run.flops_to_do());
     seconds += time;
     most = std::max(most, tokens);
-    fmt::print("{:<{}}{:>12.0f}{:>12}{:>10.1f}{:>9}{:>12.3g}{:>12.3g}{:>12.3g}{:>10}\n", run.name, width, n,
-               short_number(tokens), tokens / n, run.steps, run.flops, run.flops_to_do(), 6 * n * tokens,
-               time_text(time));
-    rows.push_back({{"run", run.name},
-                    {"parameters", n},
-                    {"tokens", run.tokens},
-                    {"steps", run.steps},
-                    {"flops", run.flops},
-                    {"new_flops", run.flops_to_do()}});
+    table.add({run.name,
+               {n, with_thousands(std::llround(n))},
+               {run.tokens, short_number(tokens)},
+               real(tokens / n, ".1f"),
+               run.steps,
+               real(run.flops, ".3g"),
+               real(run.flops_to_do(), ".3g"),
+               real(6 * n * tokens, ".3g"),
+               time_cell(time)});
   }
+  table.print();
   for (const PlannedTrunk& trunk : plan.trunks) {
     const double time = seconds_of(trunk.size, trunk.flops_to_do());
     seconds += time;
     fmt::print("trunk {}: {} steps, {:.3g} FLOPs, branches at {} {}\n", trunk.name, trunk.stops.back(),
-               trunk.flops_to_do(), fmt::join(trunk.stops, ", "), time_text(time));
+               trunk.flops_to_do(), fmt::join(trunk.stops, ", "), time_cell(time).text);
   }
   fmt::print("{} runs, {} trunks, {:.4g} FLOPs to compute", plan.runs.size(), plan.trunks.size(), plan.flops_to_do());
   if (arguments.measure)
@@ -159,9 +161,10 @@ int print_plan(const SweepArguments& arguments, const SweepConfig& sweep, const 
     fmt::print("the longest run takes {} of {} tokens{}\n", short_number(most), short_number(available),
                most > available ? ": it sees some of them again" : "");
   if (arguments.as_json) {
-    json object = {{"runs", std::move(rows)}, {"flops", plan.flops_to_do()}, {"trunks", plan.trunks.size()}};
-    object["seconds"] = arguments.measure ? json(seconds / sweep.concurrent()) : json();
-    print_json(object);
+    print_json(Json::Object{{"runs", table.json()},
+                            {"flops", plan.flops_to_do()},
+                            {"trunks", plan.trunks.size()},
+                            {"seconds", arguments.measure ? Json(seconds / sweep.concurrent()) : Json()}});
   }
   return 0;
 }
@@ -253,10 +256,10 @@ int make_runs(const SweepArguments& arguments, const SweepConfig& config, const 
   }
   if (code == 0 && counts[RunState::Unfinished] > 0) code = static_cast<int>(ExitCode::Stopped);
   if (arguments.as_json) {
-    json object = {{"directory", plan.directory}};
+    Json object = Json::Object{{"directory", plan.directory}};
     for (const RunState state :
          {RunState::Finished, RunState::Diverged, RunState::Unfinished, RunState::Failed, RunState::Blocked})
-      object[name(state)] = counts[state];
+      object.set(name(state), counts[state]);
     print_json(object);
   }
   return code;

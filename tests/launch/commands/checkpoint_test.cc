@@ -2,12 +2,11 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "launch/commands/command.h"
 #include "tests/checkpoint/rig.h"
+#include "tests/launch/commands/command_run.h"
 #include "tests/support/program.h"
 
 namespace tessera {
@@ -15,34 +14,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Output {
-  int code = -1;
-  std::string out;
-
-  nlohmann::json last_line() const {
-    const size_t end = out.find_last_not_of('\n'), begin = out.rfind('\n', end);
-    return nlohmann::json::parse(out.substr(begin == std::string::npos ? 0 : begin + 1));
-  }
-  bool has(const std::string& text) const { return out.find(text) != std::string::npos; }
-};
+using Output = testing::CommandRun;
 
 Output run(std::vector<std::string> arguments) {
-  CLI::App program;
-  Selected selected;
-  add_checkpoint(program, selected);
   arguments.insert(arguments.begin(), "checkpoint");
-  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants a vector
-  program.parse(arguments);
-  Output output;
-  ::testing::internal::CaptureStdout();
-  try {
-    output.code = selected();
-  } catch (...) {
-    ::testing::internal::GetCapturedStdout();
-    throw;
-  }
-  output.out = ::testing::internal::GetCapturedStdout();
-  return output;
+  return testing::run_command(add_checkpoint, arguments);
 }
 
 TEST(CheckpointCommand, ListsStepsWithTheirState) {

@@ -1,12 +1,10 @@
 // tessera data build and inspect, through the command line.
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
-
 #include "launch/commands/command.h"
 #include "tensor/check.h"
 #include "tests/data/shards/shards.h"
+#include "tests/launch/commands/command_run.h"
 
 namespace tessera {
 namespace {
@@ -14,37 +12,11 @@ namespace {
 using namespace testing_data;
 using json = nlohmann::json;
 
-struct Output {
-  int code = -1;
-  std::string out, err;
-
-  json last_line() const {
-    const size_t end = out.find_last_not_of('\n'), begin = out.rfind('\n', end);
-    return json::parse(out.substr(begin == out.npos ? 0 : begin + 1));
-  }
-};
+using Output = testing::CommandRun;
 
 Output run(std::vector<std::string> arguments) {
-  CLI::App program;
-  Selected selected;
-  add_data(program, selected);
   arguments.insert(arguments.begin(), "data");
-  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants a vector
-  program.parse(arguments);
-  ::testing::internal::CaptureStdout();
-  ::testing::internal::CaptureStderr();
-  Output result;
-  try {
-    result.code = selected();
-  } catch (...) {
-    ::testing::internal::GetCapturedStdout();
-    ::testing::internal::GetCapturedStderr();
-    throw;
-  }
-  std::fflush(stdout);
-  result.out = ::testing::internal::GetCapturedStdout();
-  result.err = ::testing::internal::GetCapturedStderr();
-  return result;
+  return testing::run_command(add_data, arguments);
 }
 
 class DataCommand : public ::testing::Test {
@@ -69,7 +41,7 @@ TEST_F(DataCommand, BuildsAndInspects) {
   EXPECT_EQ(report["train"]["documents"].get<int>() + report["validation"]["documents"].get<int>(), 40);
   EXPECT_GT(report["validation"]["documents"], 0);
   EXPECT_EQ(report["empty_documents"], 1);
-  EXPECT_NE(built.err.find("skipped 1 empty documents"), std::string::npos) << built.err;
+  EXPECT_NE(built.err.find("skipped 1 empty document\n"), std::string::npos) << built.err;
   EXPECT_NE(built.err.find(dir_ / "corpus/.hidden: hidden"), std::string::npos) << built.err;
 
   const Output inspected = run({"inspect", dir_ / "out", "--json", "--verify"});
@@ -97,8 +69,8 @@ TEST_F(DataCommand, RefusesWhatItShould) {
   EXPECT_THROW(run({"inspect", dir_ / "out", "--sample", "1"}), UsageError) << "no tokenizer";
   EXPECT_THROW(run({"inspect", dir_ / "absent"}), DataError);
   EXPECT_THROW(run({"inspect", dir_ / "corpus"}), DataError) << "no shard there";
-  EXPECT_THROW(run({"inspect"}), CLI::ParseError);
-  EXPECT_THROW(run({"build", "--input", "x"}), CLI::ParseError);
+  EXPECT_THROW(run({"inspect"}), UsageError);
+  EXPECT_THROW(run({"build", "--input", "x"}), UsageError);
   write_shard(dir_ / "other.h5", {{1, 2}});
   const std::string message = message_of<DataError>([&] {
     run({"inspect", dir_ / "other.h5", "--tokenizer", "bytes"});

@@ -1,7 +1,6 @@
 // tessera schedule, through the command line.
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -10,26 +9,17 @@
 #include "parallel/schedule/generate.h"
 #include "parallel/schedule/text.h"
 #include "tensor/check.h"
+#include "tests/launch/commands/command_run.h"
 #include "tests/support/program.h"
 
 namespace tessera {
 namespace {
 
 std::string run(std::vector<std::string> arguments) {
-  CLI::App program;
-  Selected selected;
-  add_schedule(program, selected);
   arguments.insert(arguments.begin(), "schedule");
-  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants a vector
-  program.parse(arguments);
-  ::testing::internal::CaptureStdout();
-  try {
-    EXPECT_EQ(selected(), 0);
-  } catch (...) {
-    ::testing::internal::GetCapturedStdout();
-    throw;
-  }
-  return ::testing::internal::GetCapturedStdout();
+  const testing::CommandRun run = testing::run_command(add_schedule, arguments);
+  EXPECT_EQ(run.code, 0);
+  return run.out;
 }
 
 nlohmann::json json(std::vector<std::string> arguments) {

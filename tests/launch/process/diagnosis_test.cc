@@ -2,14 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "launch/commands/command.h"
 #include "tensor/context/threads.h"
+#include "tests/launch/commands/command_run.h"
 
 namespace tessera {
 namespace {
@@ -153,19 +152,13 @@ TEST(ExamineMachine, SaysWhyADirectoryCannotBeUsed) {
 }
 
 TEST(Doctor, JsonIsTheLastLineAndHasEveryRowOfTheTable) {
-  CLI::App program;
-  Selected selected;
-  add_doctor(program, selected);
-  program.parse("doctor --json", false);
-  ::testing::internal::CaptureStdout();
-  const int code = selected();
-  std::fflush(stdout);
-  std::istringstream output(::testing::internal::GetCapturedStdout());
+  const testing::CommandRun run = testing::run_command(add_doctor, {"doctor", "--json"});
+  std::istringstream output(run.out);
   std::vector<std::string> lines;
   for (std::string line; std::getline(output, line);) lines.push_back(line);
   ASSERT_FALSE(lines.empty());
   const auto object = nlohmann::json::parse(lines.back());
-  EXPECT_EQ(object["training_is_possible"], code == 0);
+  EXPECT_EQ(object["training_is_possible"], run.code == 0);
   for (const Finding& f : judge(good_machine())) {
     if (f.name == "tessera" || f.name == "mpi") continue;
     EXPECT_TRUE(object.contains(f.name)) << f.name;

@@ -2,15 +2,14 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "launch/commands/command.h"
 #include "scaling/law/forms.h"
 #include "tensor/check.h"
+#include "tests/launch/commands/command_run.h"
 #include "tests/scaling/ladder.h"
 #include "tests/support/program.h"
 
@@ -19,34 +18,11 @@ namespace {
 
 const std::vector<double> kValues = {1.69, 406.4, 410.7, 0.34, 0.28};
 
-struct Output {
-  int code = -1;
-  std::string out;
-
-  nlohmann::json last_line() const {
-    const size_t end = out.find_last_not_of('\n'), begin = out.rfind('\n', end);
-    return nlohmann::json::parse(out.substr(begin == std::string::npos ? 0 : begin + 1));
-  }
-  bool has(const std::string& text) const { return out.find(text) != std::string::npos; }
-};
+using Output = testing::CommandRun;
 
 Output run(std::vector<std::string> arguments) {
-  CLI::App program;
-  Selected selected;
-  add_scaling(program, selected);
   arguments.insert(arguments.begin(), "scaling");
-  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants a vector
-  program.parse(arguments);
-  Output output;
-  ::testing::internal::CaptureStdout();
-  try {
-    output.code = selected();
-  } catch (...) {
-    ::testing::internal::GetCapturedStdout();
-    throw;
-  }
-  output.out = ::testing::internal::GetCapturedStdout();
-  return output;
+  return testing::run_command(add_scaling, arguments);
 }
 
 std::string file(const std::string& name, const std::string& text) {
