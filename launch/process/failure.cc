@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "launch/process/host.h"
+#include "launch/process/signals.h"
 
 namespace tessera {
 namespace {
@@ -57,6 +58,7 @@ std::string failure_line(const Failure& failure, int rank, int ranks, const std:
 }
 
 int end_in_failure(const Failure& failure) {
+  end_at_once_by_signals();  // The launcher ends ranks that wait here by SIGTERM.
   const MpiState state = mpi_state();
   const LaunchedRank launched = launched_rank(process_environment());
   int rank = launched.rank;

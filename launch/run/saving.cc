@@ -8,7 +8,6 @@
 #include "checkpoint/checkpoint.pb.h"
 #include "checkpoint/format/names.h"
 #include "launch/process/host.h"
-#include "launch/process/signals.h"
 #include "parallel/reducer_between.h"
 
 namespace tessera {
@@ -16,6 +15,16 @@ namespace {
 
 double seconds_between(std::chrono::steady_clock::time_point a, std::chrono::steady_clock::time_point b) {
   return std::chrono::duration<double>(b - a).count();
+}
+
+// Why a run is to end, as ranks tell each other: where several have a reason, the largest number is said.
+constexpr double kNoStop = 0, kTimeLimit = 1, kStopFile = 2, kSignal = 100;  // and the signal's number
+
+std::string stop_reason(double code) {
+  if (code == kNoStop) return "";
+  if (code == kTimeLimit) return "the time limit";
+  if (code == kStopFile) return "the file STOP";
+  return signal_name(static_cast<int>(code - kSignal));
 }
 
 // Only step() changes the weights.
@@ -37,6 +46,7 @@ Saving::Saving(const CheckpointConfig& config, Surroundings surroundings)
     : config_(config),
       around_(std::move(surroundings)),
       directory_(around_.run_directory + "/checkpoints"),
+      signals_(around_.world.rank() == 0 ? SignalRequests::Speech::SaysThatItEnds : SignalRequests::Speech::Silent),
       saver_(around_.world, storage_,
              {.staging_bytes = config.asynchronous() ? config.staging_mib() << 20 : 0,
               .copy = around_.copy,
@@ -45,7 +55,6 @@ Saving::Saving(const CheckpointConfig& config, Surroundings surroundings)
       start_(Clock::now()),
       last_step_(start_),
       last_begun_(start_) {
-  note_save_signals();
   saver_.plan(around_.state());
 }
 
@@ -79,29 +88,34 @@ bool Saving::limit_is_near() {
 Saving::Due Saving::agree(int64_t step, bool last) {
   const Clock::time_point now = Clock::now();
   longest_step_ = std::max(longest_step_, seconds_between(last_step_, now));
-  std::array<double, 3> flags = {};  // signal, another reason to save, stop
+  std::array<double, 4> flags = {};  // a signal to save, another reason to save, why to stop, the run was taken over
   // A signal for all ranks may reach some of them a step later.
-  const bool signal = take_save_signal();
+  const bool signal = signals_.take_save();
   if (signal && (last_signal_ == Clock::time_point() || seconds_between(last_signal_, now) > 1)) flags[0] = 1;
+  if (const int number = signals_.end()) flags[2] = kSignal + number;
   if (around_.world.rank() == 0) {
     const bool minutes =
         config_.every_minutes() > 0 && seconds_between(last_begun_, now) >= 60 * config_.every_minutes();
     flags[1] = take_file("CHECKPOINT") || minutes;
-    stop_reason_ = take_file("STOP") ? "the file STOP" : limit_is_near() ? "the time limit" : "";
-    flags[2] = !stop_reason_.empty();
+    flags[2] = std::max(flags[2], take_file("STOP") ? kStopFile : limit_is_near() ? kTimeLimit : kNoStop);
+    flags[3] = around_.lost && around_.lost();
   }
-  around_.world.all_reduce_max(Tensor(std::span<double>(flags), Shape{3}));
+  around_.world.all_reduce_max(Tensor(std::span<double>(flags), Shape{4}));
+  if (flags[3] > 0)
+    throw IoError(around_.run_directory +
+                  ": another process took this run over, as this one gave no sign of life for too long; it writes "
+                  "nothing more");
   if (flags[0] > 0) last_signal_ = now;
   const bool regular = config_.every_steps() > 0 && step % config_.every_steps() == 0;
-  const bool stop = flags[2] > 0 && !last;
-  return {regular || flags[0] > 0 || flags[1] > 0 || stop || (last && config_.save_last()), stop};
+  const std::string stop = last ? "" : stop_reason(flags[2]);
+  return {regular || flags[0] > 0 || flags[1] > 0 || !stop.empty() || (last && config_.save_last()), stop};
 }
 
 bool Saving::step_done(int64_t step, bool last) {
   const Due due = agree(step, last);
   poll(false);
   if (due.save) {
-    const bool wait = due.stop || last || !config_.asynchronous();
+    const bool wait = !due.stop.empty() || last || !config_.asynchronous();
     if (saver_.in_flight()) {
       // It could be left out, but then steps that are to be kept for ever would be missing.
       if (!wait) {
@@ -115,12 +129,12 @@ bool Saving::step_done(int64_t step, bool last) {
     if (wait) poll(true);
   }
   last_step_ = Clock::now();
-  if (!due.stop) return false;
+  if (due.stop.empty()) return false;
   if (saved_step_ != step) {
-    around_.console.error("warning: {} asks to stop, but step {} is not saved: training goes on", stop_reason_, step);
+    around_.console.error("warning: {} asks to stop, but step {} is not saved: training goes on", due.stop, step);
     return false;
   }
-  around_.console.info("step {}  stopped, as {} asks; start again to go on", step, stop_reason_);
+  around_.console.info("step {}  stopped, as {} asks; start again to go on", step, due.stop);
   return true;
 }
 

@@ -1,8 +1,9 @@
 // When a run saves, and what becomes of its saves: the trainer asks at each step boundary.
 //
 // A save is due every n steps, every t minutes, when SIGUSR1 came, when a file CHECKPOINT or STOP appears in the run
-// directory (it is removed then), before the wall-clock limit, and after the last step. All ranks agree on it,
-// whichever of them noticed. STOP and the limit also end the run, with the checkpoint published.
+// directory (it is removed then), when a signal asks to end (launch/process/signals.h), before the wall-clock limit, and
+// after the last step. All ranks agree on it, whichever of them noticed. STOP, a signal to end and the limit also end
+// the run, with the checkpoint published.
 //
 // Saves are written while training goes on (checkpoint/saver.h). One that is not through when the next is due is said,
 // and training waits for it. What was published is read again and marked VERIFIED; then superfluous older ones go. A
@@ -20,6 +21,7 @@
 #include "checkpoint/reread.h"
 #include "checkpoint/retention.h"
 #include "checkpoint/saver.h"
+#include "launch/process/signals.h"
 #include "parallel/reducer.h"
 
 namespace spdlog {
@@ -41,6 +43,8 @@ class Saving {
     std::function<State()> state;
     std::function<SaveInfo()> info;  // directory and id are filled in
     HostCopy copy = {};              // for state on a device
+    // Whether another process took the run over (launch/run/run_lock.h); asked on rank 0.
+    std::function<bool()> lost = {};
   };
 
   // Takes the staging memory. Collective.
@@ -51,7 +55,8 @@ class Saving {
   Reducer& guard(Reducer& reducer);
 
   // To be called after every step, on all ranks: saves when that is due. Returns whether the run is to end now, with a
-  // checkpoint of this step; only the last step's and a stop's save are waited for.
+  // checkpoint of this step; only the last step's and a stop's save are waited for. Throws IoError, on all ranks, when
+  // another process took the run over.
   bool step_done(int64_t step, bool last);
 
   // Waits until nothing is being written or read again.
@@ -66,7 +71,7 @@ class Saving {
 
   struct Due {
     bool save = false;
-    bool stop = false;
+    std::string stop;  // who asks to end the run; empty: nobody
   };
 
   Due agree(int64_t step, bool last);
@@ -82,6 +87,7 @@ class Saving {
   const CheckpointConfig& config_;
   Surroundings around_;
   std::string directory_;
+  SignalRequests signals_;
   PosixStorage storage_;
   Saver saver_;
   Rereader rereader_;
@@ -92,7 +98,6 @@ class Saving {
   Clock::time_point last_signal_;  // that all ranks agreed on
   double longest_step_ = 0;        // seconds
   double longest_save_ = 0;        // from its begin until it was published
-  std::string stop_reason_;        // on rank 0
   int64_t saved_step_ = -1;
   std::string error_;
 };

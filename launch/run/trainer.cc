@@ -19,6 +19,7 @@
 #include "launch/run/tokenizer_file.h"
 #include "model/cost.h"
 #include "optim/lr_schedule.h"
+#include "parallel/comm/agreement.h"
 #include "scaling/training_record.pb.h"
 #include "tensor/context/runtime.h"
 #include "tensor/has_cuda.h"
@@ -48,17 +49,10 @@ std::string device_text(const Context& context) {
 }
 
 // Throws on every rank what rank 0 threw.
-void on_rank_zero(Comm& world, const std::function<void()>& work) {
-  std::string error;
-  if (world.rank() == 0) {
-    try {
-      work();
-    } catch (const std::exception& caught) {
-      error = caught.what();
-    }
-  }
-  if (world.sum(static_cast<int64_t>(!error.empty())) > 0)
-    throw IoError(error.empty() ? "rank 0 could not write" : error);
+void on_rank_zero(Comm& world, FunctionRef<void()> work) {
+  together(world, [&] {
+    if (world.rank() == 0) work();
+  });
 }
 
 }  // namespace
@@ -72,6 +66,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
       watchdog_(std::make_unique<Watchdog>(Watchdog::Options{
           .timeout_seconds = config.watchdog().timeout_seconds(), .rank = session.world.rank(), .host = host_name()})) {
   if (!session.warning.empty()) console_->warn(session.warning);
+  lock_run_directory();
   parts_ = std::make_unique<Assembly>(config, session);
   abandon_on_failure_ = std::make_unique<AbandonOnFailure>(parts_->link());
   watchdog_->progress("resume", 0);
@@ -97,7 +92,8 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
                                                                          .failpoint = options.failpoint,
                                                                          .state = [this] { return settled_state(); },
                                                                          .info = [this] { return save_info(); },
-                                                                         .copy = host_copy(parts_->context())});
+                                                                         .copy = host_copy(parts_->context()),
+                                                                         .lost = [this] { return lock_->lost(); }});
   pipeline_ = parts_->training(*loader_, saving_->guard(measured_reducer()));
   progress_ = std::make_unique<Progress>(position_.step, config.run().steps());
 }
@@ -173,6 +169,15 @@ void Trainer::resume(const TrainOptions& options) {
   host.send(parts_->context());
   parts_->optimizer().state_loaded(parts_->context());
   resumed_from_ = position_.step;
+}
+
+void Trainer::lock_run_directory() {
+  on_rank_zero(session_.world, [&] {
+    lock_ = std::make_unique<RunLock>(directory_);
+    if (const std::optional<LockHolder>& dead = lock_->taken_from())
+      console_->warn("warning: {}: took over the lock of process {} on {}, since {}, which ended without releasing it",
+                     directory_, dead->process, dead->host, dead->since);
+  });
 }
 
 void Trainer::open_run_directory() {

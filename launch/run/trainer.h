@@ -13,6 +13,7 @@
 #include "launch/process/watchdog.h"
 #include "launch/run/assembly.h"
 #include "launch/run/recording.h"
+#include "launch/run/run_lock.h"
 #include "launch/run/saving.h"
 #include "launch/run/validation.h"
 #include "optim/gradient_noise.h"
@@ -32,7 +33,8 @@ struct TrainOptions {
 class Trainer {
  public:
   // config: resolved. Collective over the world. Takes all memory and, when the run directory has a valid checkpoint,
-  // loads the newest. Throws UsageError when the config differs from the checkpoint's where it must not.
+  // loads the newest. Throws UsageError when the config differs from the checkpoint's where it must not, and before
+  // anything is touched when another process trains in the run directory.
   Trainer(const RunConfig& config, Session& session, const TrainOptions& options);
   ~Trainer();
 
@@ -47,6 +49,7 @@ class Trainer {
     int64_t tokens = 0;   // target tokens among them
   };
 
+  void lock_run_directory();
   void open_run_directory();
   void open_record();
   Reducer& measured_reducer();  // the optimizer, with the noise of its gradients measured where that can be
@@ -70,6 +73,7 @@ class Trainer {
   bool speaks_;  // rank 0
   std::shared_ptr<spdlog::logger> console_;
   std::string directory_;
+  std::unique_ptr<RunLock> lock_;  // on rank 0
   std::unique_ptr<Watchdog> watchdog_;
   Position position_;
   int64_t resumed_from_ = -1;  // step of the checkpoint; -1: fresh
