@@ -55,7 +55,7 @@ std::vector<SourceShare> shares(const std::vector<OpenSource>& sources, const Da
           fmt::format("data source \"{}\" ({}) has {} tokens, fewer than one sample: data.sequence_length = "
                       "{}; give it more text or make sequence_length at most {}",
                       source.name, source.dataset.path(), source.dataset.tokens(), length, source.dataset.tokens()));
-    result.push_back({source.name, source.weight, samples, fmt::format("{}/{}", source.dataset.identity(), length)});
+    result.push_back({source.name, source.weight, samples, source.dataset.identity()});
   }
   return result;
 }
@@ -71,32 +71,57 @@ Loader::Loader(const DataConfig& config, std::vector<OpenSource> sources, Loader
   const int count = tessera::microbatches(config, options_.dp_count);
   TESSERA_CHECK(options_.dp_rank >= 0 && options_.dp_rank < options_.dp_count, "a rank of the data-parallel group");
   if (sources_.empty()) throw UsageError("there is no data source; name at least one");
-  if (options_.order == Order::Shuffled) {
-    const std::vector<SourceShare> now = shares(sources_, config);
-    if (options_.history.periods().empty()) options_.history.change(0, now);
-  }
   for (const OpenSource& source : sources_) {
     const int64_t samples = sample_count(source.dataset.tokens(), sequence_length_, last_sample(options_.order));
     samples_.push_back(samples_.back() + samples);
-    orders_.emplace_back(samples, options_.seed, source.name);
   }
-  for (const Period& period : options_.history.periods()) {
-    std::vector<int>& indices = period_sources_.emplace_back();
-    for (const PeriodSource& wanted : period.sources) {
-      const auto found = std::find_if(sources_.begin(), sources_.end(),
-                                      [&](const OpenSource& open) { return open.name == wanted.name; });
-      const bool is_open = found != sources_.end();
-      if (!is_open && wanted.weight > 0 && &period == &options_.history.periods().back())
-        throw DataError(
-            fmt::format("the data history draws on source \"{}\", which is not among the open ones", wanted.name));
-      const auto index = found - sources_.begin();
-      if (is_open)
-        TESSERA_CHECK_EQ(samples_[index + 1] - samples_[index], wanted.samples, "an epoch of " + wanted.name);
-      indices.push_back(is_open ? static_cast<int>(index) : -1);
-    }
+  if (options_.order == Order::Shuffled) {
+    const std::vector<SourceShare> now = shares(sources_, config);
+    if (options_.history.periods().empty()) options_.history.change(0, sequence_length_, now);
+    find_period_sources();
   }
   batches_.reserve(count);
   for (int m = 0; m < count; ++m) batches_.emplace_back(micro_batch_size_, sequence_length_);
+}
+
+void Loader::find_period_sources() {
+  const DataHistory& history = options_.history;
+  const Period& last = history.periods().back();
+  const auto last_period = static_cast<int>(history.periods().size()) - 1;
+  TESSERA_CHECK_EQ(last.sequence_length, sequence_length_, "the length of the history's last samples");
+  const auto number_in = [](const Period& period, const std::string& name) {
+    const auto found = std::ranges::find(period.sources, name, &PeriodSource::name);
+    return found == period.sources.end() ? -1 : static_cast<int>(found - period.sources.begin());
+  };
+  std::vector<std::vector<Stretch>> stretches;  // of the sources
+  for (const OpenSource& source : sources_) {
+    const int number = number_in(last, source.name);
+    stretches.push_back(number < 0 ? std::vector<Stretch>{{sequence_length_, 0}}
+                                   : history.stretches(last_period, number));
+    orders_.emplace_back(source.dataset.tokens(), options_.seed, source.name, stretches.back());
+  }
+  for (int p = 0; p <= last_period; ++p) {
+    const Period& period = history.periods()[static_cast<size_t>(p)];
+    std::vector<int>& indices = period_sources_.emplace_back();
+    for (int s = 0; s < std::ssize(period.sources); ++s) {
+      const PeriodSource& wanted = period.sources[static_cast<size_t>(s)];
+      const auto found = std::ranges::find(sources_, wanted.name, &OpenSource::name);
+      const auto index = static_cast<size_t>(found - sources_.begin());
+      if (found == sources_.end()) {
+        if (wanted.weight > 0 && p == last_period)
+          throw DataError(
+              fmt::format("the data history draws on source \"{}\", which is not among the open ones", wanted.name));
+        indices.push_back(kNotOpen);
+        continue;
+      }
+      const bool same_stretch = history.stretches(p, s).size() == stretches[index].size() &&
+                                stretches[index].back().sequence_length == sequence_length_;
+      if (same_stretch && wanted.weight > 0)
+        TESSERA_CHECK_EQ((samples_[index + 1] - samples_[index]) * sequence_length_, wanted.epoch,
+                         "an epoch of " + wanted.name);
+      indices.push_back(same_stretch ? static_cast<int>(index) : kOtherLength);
+    }
+  }
 }
 
 int64_t Loader::bytes(const DataConfig& config, int dp_count) {
@@ -113,10 +138,14 @@ Loader::Place Loader::locate(int64_t g) const {
   }
   const DataHistory::Place place = options_.history.locate(g);
   const int source = period_sources_[place.period][place.source];
-  if (source < 0)
-    throw DataError(fmt::format("sample {} comes from data source \"{}\", which is not among the open ones", g,
-                                options_.history.periods()[place.period].sources[place.source].name));
-  return {source, orders_[source](place.index)};
+  if (source < 0) {
+    const Period& period = options_.history.periods()[place.period];
+    throw DataError(fmt::format("sample {} comes from data source \"{}\", {}", g, period.sources[place.source].name,
+                                source == kNotOpen ? "which is not among the open ones"
+                                                   : fmt::format("in samples of {} tokens, and those at hand have {}",
+                                                                 period.sequence_length, sequence_length_)));
+  }
+  return {source, orders_[static_cast<size_t>(source)](place.index)};
 }
 
 int64_t Loader::global_sample(int64_t first_sample, int m, int64_t i) const {

@@ -8,16 +8,16 @@
 //   DataHistory history = saved.empty() ? DataHistory() : DataHistory::from_text(saved);
 //   std::vector<OpenSource> sources = open_sources(config.train());
 //   check_tokenizer(sources, tokenizer.fingerprint());
-//   history.change(next_sample, shares(sources, config));
+//   history.change(next_sample, config.sequence_length(), shares(sources, config));
 //   Loader loader(config, std::move(sources), {.seed = 1, .dp_rank = d, .dp_count = dp, .history = history});
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "data/order/continued_order.h"
 #include "data/order/history.h"
 #include "data/order/packing.h"
-#include "data/order/permutation.h"
 #include "data/shards/token_dataset.h"
 #include "parallel/source.h"
 
@@ -48,10 +48,11 @@ std::vector<SourceShare> shares(const std::vector<OpenSource>& sources, const Da
 class Loader final : public Source {
  public:
   // Throws what microbatches() and shares() do; UsageError when there is no source; DataError when the history goes on
-  // with a source that is not open.
+  // with a source that is not open. The history's last period has the config's sequence length.
   Loader(const DataConfig& config, std::vector<OpenSource> sources, LoaderOptions options);
 
-  // Throws DataError: a token outside the vocabulary; a sample of a source that is in the history, but not open.
+  // Throws DataError: a token outside the vocabulary; a sample of a source that is in the history, but not open; one of
+  // an earlier period with another sequence length.
   void load(int64_t first_sample) override;
   int microbatches() const override { return static_cast<int>(batches_.size()); }
   const Batch& batch(int m) const override { return batches_.at(m).batch(); }
@@ -77,9 +78,12 @@ class Loader final : public Source {
   LoaderOptions options_;
   int64_t sequence_length_, global_batch_size_, micro_batch_size_;
   Documents documents_;
-  std::vector<SourceOrder> orders_;               // of the sources
+  static constexpr int kNotOpen = -1, kOtherLength = -2;
+  void find_period_sources();
+
+  std::vector<ContinuedOrder> orders_;            // of the sources
   std::vector<int64_t> samples_;                  // [sources + 1]: of the sources before
-  std::vector<std::vector<int>> period_sources_;  // the open source of each of a period's, -1: none
+  std::vector<std::vector<int>> period_sources_;  // the open source of each of a period's, or why there is none
   std::vector<PackedBatch> batches_;
   int64_t prefetched_ = -1;  // first sample of the step that was asked for ahead
 };

@@ -77,7 +77,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
     check_tokenizer(sources, fingerprint);
   }
   resume(options);
-  history_.change(position_.samples, shares(sources, config.data()));
+  history_.change(position_.samples, config.data().sequence_length(), shares(sources, config.data()));
   loader_ = std::make_unique<Loader>(config.data(), std::move(sources),
                                      LoaderOptions{.seed = seed_,
                                                    .dp_rank = parts_->mesh().coordinate(Axis::Dp),
@@ -312,19 +312,6 @@ void Trainer::evaluate_all() {
   }
 }
 
-double Trainer::unique_share() const {
-  const Period& period = history_.periods().back();
-  double weights = 0, given = 0, unique = 0;
-  for (const PeriodSource& source : period.sources) weights += static_cast<double>(source.weight);
-  const auto since = static_cast<double>(position_.samples - period.first_sample);
-  for (const PeriodSource& source : period.sources) {
-    const double samples = static_cast<double>(source.base) + since * static_cast<double>(source.weight) / weights;
-    given += samples;
-    unique += std::min(samples, static_cast<double>(source.samples));
-  }
-  return given > 0 ? unique / given : 1;
-}
-
 void Trainer::open_record() {
   TrainingRecord facts;
   facts.set_name(config_.run().name());
@@ -367,9 +354,9 @@ void Trainer::open_record() {
 void Trainer::write_record(bool finished) {
   on_rank_zero(session_.world, [&] {
     if (finished)
-      recording_->write_finished(position_.samples, unique_share());
+      recording_->write_finished(position_.samples, history_.unique_share(position_.samples));
     else
-      recording_->write_unfinished(position_.samples, unique_share());
+      recording_->write_unfinished(position_.samples, history_.unique_share(position_.samples));
   });
 }
 
@@ -380,7 +367,8 @@ int Trainer::run() {
     return train();
   } catch (const NumericalError& error) {
     try {
-      if (recording_) recording_->write_diverged(position_.samples, unique_share(), error.what());
+      if (recording_)
+        recording_->write_diverged(position_.samples, history_.unique_share(position_.samples), error.what());
     } catch (const IoError&) {
       // What happened matters more than that it could not be written down.
     }

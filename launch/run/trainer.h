@@ -53,7 +53,6 @@ class Trainer {
   void open_run_directory();
   void open_record();
   Reducer& measured_reducer();  // the optimizer, with the noise of its gradients measured where that can be
-  double unique_share() const;  // of the tokens given so far, those that were given once
   int train();
   void resume(const TrainOptions& options);
   void say_what_runs();

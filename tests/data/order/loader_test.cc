@@ -181,17 +181,17 @@ TEST_F(LoaderTest, EachEpochOfEachSourceHoldsEverySampleOnce) {
 TEST_F(LoaderTest, AChangedMixtureRepeatsAndSkipsNothing) {
   const auto sources = shares(open_sources(config_.train()), config_);
   DataHistory history;
-  history.change(0, sources);
+  history.change(0, config_.sequence_length(), sources);
   config_.mutable_train(0)->set_weight(0.5);
   config_.mutable_train()->DeleteSubrange(1, 1);  // books go
-  history.change(24, shares(open_sources(config_.train()), config_));
+  history.change(24, config_.sequence_length(), shares(open_sources(config_.train()), config_));
   Loader loader = make({.history = history});
   loader.load(24);
   EXPECT_THROW(loader.load(12), DataError) << "books are not open any more";
 
   DataSource* books = config_.add_train();
   *books = config_.validation(1);
-  history.change(60, shares(open_sources(config_.train()), config_));
+  history.change(60, config_.sequence_length(), shares(open_sources(config_.train()), config_));
   std::map<int64_t, std::vector<int32_t>> all;
   for (int64_t first = 0; first < 96; first += 12) all.merge(step(1, 12, first, Order::Shuffled, history));
   std::vector<std::set<int64_t>> seen(3);
@@ -211,9 +211,34 @@ TEST_F(LoaderTest, AChangedMixtureRepeatsAndSkipsNothing) {
   EXPECT_LT(counts[1], 25);
 
   DataHistory from_start;
-  from_start.change(0, sources);
+  from_start.change(0, config_.sequence_length(), sources);
   for (int64_t first = 0; first < 24; first += 12)
     for (const auto& [g, sample] : step(1, 12, first, Order::Shuffled, from_start)) EXPECT_EQ(sample, all.at(g));
+}
+
+TEST_F(LoaderTest, AnotherLengthGoesOnWithTokensThatTheEpochHasNotGiven) {
+  DataHistory history;
+  history.change(0, kLength, shares(open_sources(config_.train()), config_));
+  std::map<int64_t, std::vector<int32_t>> before;
+  for (int64_t first = 0; first < 36; first += 12) before.merge(step(1, 12, first, Order::Shuffled, history));
+  std::set<int32_t> seen;
+  const auto add = [&](const std::vector<int32_t>& sample, int64_t length) {
+    for (int64_t i = 0; i < length; ++i)
+      if (sample[i] < 10000) {  // of web and books, which are in their first epoch
+        EXPECT_TRUE(seen.insert(sample[i]).second) << sample[i];
+      }
+  };
+  for (const auto& [g, sample] : before) add(sample, kLength);
+  config_.set_sequence_length(5);
+  history.change(36, 5, shares(open_sources(config_.train()), config_));
+  Loader loader = make({.history = history});
+  EXPECT_NE(message_of<DataError>([&] { loader.load(0); }).find("samples of 8 tokens, and those at hand have 5"),
+            std::string::npos);
+  for (int64_t first = 36; first < 60; first += 12) {
+    loader.load(first);
+    for (int m = 0; m < loader.microbatches(); ++m)
+      add({loader.batch(m).tokens.begin(), loader.batch(m).tokens.end()}, 5);
+  }
 }
 
 TEST_F(LoaderTest, ValidationRunsFromFrontToBackAndThenPads) {
@@ -327,10 +352,7 @@ TEST_F(LoaderTest, RefusesASourceShorterThanASample) {
 
 TEST_F(LoaderTest, RefusesAHistoryOfOtherData) {
   DataHistory history;
-  history.change(0, shares(open_sources(config_.train()), config_));
-  config_.set_sequence_length(9);
-  EXPECT_THROW(history.change(12, shares(open_sources(config_.train()), config_)), DataError);
-  config_.set_sequence_length(kLength);
+  history.change(0, config_.sequence_length(), shares(open_sources(config_.train()), config_));
   config_.mutable_train()->RemoveLast();
   EXPECT_NE(message_of<DataError>([&] { make({.history = history}); }).find("\"code\", which is not among"),
             std::string::npos);
