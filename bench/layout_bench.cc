@@ -35,8 +35,9 @@ class Side {
     overrides.push_back("model.vocab_size=8192");
     read_config(file, overrides, config_, origins);
     config_.mutable_data()->clear_tokenizer();
-    resolve(config_, origins, {.world_size = world_.size(), .data = Surroundings::Data::NotNeeded});
-    parts_ = std::make_unique<Assembly>(config_, world_, session.threads);
+    const Layout layout =
+        resolve(config_, origins, {.world_size = world_.size(), .data = Surroundings::Data::NotNeeded});
+    parts_ = std::make_unique<Assembly>(config_, layout, world_, session.threads);
     source_ = std::make_unique<SyntheticSource>(
         SyntheticSource::Options{.vocab = config_.model().vocab_size(),
                                  .sequence_length = config_.data().sequence_length(),

@@ -12,6 +12,7 @@
 #include "launch/commands/options.h"
 #include "launch/commands/run_arguments.h"
 #include "launch/commands/table.h"
+#include "launch/config/run_layout.h"
 #include "launch/measure/checkpoint_speed.h"
 #include "launch/measure/gemm_peak.h"
 #include "launch/measure/median.h"
@@ -47,13 +48,14 @@ void report_stage_times(const StageTimes& times, const PipelineSchedule& schedul
   facts.add("bubble", real(simulation.bubble, ".4f"), "share of the simulated step that ranks wait");
 }
 
-int bench_train(const BenchTrainArguments& arguments, RunConfig& config, Session& session) {
+int bench_train(const BenchTrainArguments& arguments, RunConfig& config, const Layout& planned, Session& session) {
   Comm& world = session.world;
   if (arguments.microbatches > 0) {
     config.mutable_data()->set_global_batch_size(config.parallel().dp() * config.data().micro_batch_size() *
                                                  arguments.microbatches);
   }
-  Assembly parts(config, session);
+  const Layout layout = arguments.microbatches > 0 ? plan_layout(config) : planned;
+  Assembly parts(config, layout, session);
   const ModelShape& shape = parts.shape();
   SyntheticSource source({.vocab = shape.vocab,
                           .sequence_length = config.data().sequence_length(),
@@ -198,7 +200,9 @@ void add_bench(Command& program) {
   train_command.add_json(train->as_json);
   train_command.runs([train] {
     return run_with_config(train->run, Surroundings::Data::NotNeeded,
-                           [&](RunConfig& config, Session& session) { return bench_train(*train, config, session); });
+                           [&](RunConfig& config, const Layout& layout, Session& session) {
+                             return bench_train(*train, config, layout, session);
+                           });
   });
 
   const auto gemm = std::make_shared<BenchGemmArguments>();

@@ -60,11 +60,11 @@ int run_eval(const EvalArguments& arguments) {
     problems.throw_if_any();
     Surroundings surroundings{.world_size = session.world.size()};
     find_gpus(surroundings);
-    resolve(config, origins, surroundings);
+    const Layout layout = resolve(config, origins, surroundings);
     if (config.data().validation_size() == 0) {
       throw UsageError("the config has no data.validation: give one with --set data.validation=PATH");
     }
-    Assembly parts(config, session);
+    Assembly parts(config, layout, session);
     load_weights(session.world, checkpoint, parts);
     const std::string fingerprint =
         config.data().has_tokenizer() ? open_tokenizer(config.data().tokenizer()).fingerprint() : "";

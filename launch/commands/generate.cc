@@ -87,7 +87,7 @@ int run_generate(const GenerateArguments& arguments) {
     config.mutable_data()->set_global_batch_size(1);
     Surroundings surroundings{.world_size = 1, .data = Surroundings::Data::NotNeeded};
     find_gpus(surroundings);
-    resolve(config, {}, surroundings);
+    const Layout layout = resolve(config, {}, surroundings);
     const std::string tokenizer_name = !arguments.tokenizer.empty() ? arguments.tokenizer : config.data().tokenizer();
     if (tokenizer_name.empty()) throw UsageError("the run names no data.tokenizer: give one with --tokenizer");
     const Tokenizer tokenizer = open_tokenizer(tokenizer_name);
@@ -96,7 +96,7 @@ int run_generate(const GenerateArguments& arguments) {
     if (text.empty()) throw UsageError("the prompt is empty: give some text with --prompt");
 
     Sampler sampler(arguments.sampler);
-    Assembly parts(config, session);
+    Assembly parts(config, layout, session);
     load_weights(session.world, checkpoint, parts);
     NextToken model(parts, config.data().sequence_length());
     std::string pending = arguments.prompt, all;

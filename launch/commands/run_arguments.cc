@@ -1,6 +1,8 @@
 #include "launch/commands/run_arguments.h"
 
 #include <filesystem>
+#include <mutex>
+#include <optional>
 
 #include "data/shards/token_dataset.h"
 #include "launch/commands/options.h"
@@ -30,7 +32,7 @@ void RunArguments::add_to(Command& command) {
 }
 
 int run_with_config(const RunArguments& arguments, Surroundings::Data data,
-                    const std::function<int(RunConfig& config, Session& session)>& body) {
+                    const std::function<int(RunConfig& config, const Layout& layout, Session& session)>& body) {
   RunConfig config;
   Origins origins;
   read_config(arguments.config, arguments.overrides, config, origins);
@@ -38,12 +40,20 @@ int run_with_config(const RunArguments& arguments, Surroundings::Data data,
   Surroundings surroundings{.tokenizer_vocab_size = tokenizer_vocabulary(config, data), .data = data};
   set_gpu_environment(arguments.local_ranks);
   find_gpus(surroundings);
+  std::mutex mutex;
+  RunConfig resolved = config;
+  std::optional<Layout> layout;
   return run_session(options, [&](Session& session) {
-    RunConfig resolved = config;
-    Surroundings here = surroundings;
-    here.world_size = session.world.size();
-    resolve(resolved, origins, here);
-    return body(resolved, session);
+    RunConfig own;
+    {
+      const std::lock_guard lock(mutex);
+      if (!layout) {
+        surroundings.world_size = session.world.size();
+        layout = resolve(resolved, origins, surroundings);
+      }
+      own = resolved;
+    }
+    return body(own, *layout, session);
   });
 }
 

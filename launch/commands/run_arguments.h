@@ -25,9 +25,9 @@ struct RunArguments {
 // a tokenizer that is not there is no mistake: the config may give the vocabulary itself.
 int64_t tokenizer_vocabulary(const RunConfig& config, Surroundings::Data data);
 
-// Reads the config, starts the job's ranks, resolves the config against them and its tokenizer, and runs body on every
-// rank. Returns body's result on this process's first rank. Throws UsageError, DataError, and what body throws.
+// Reads the config, starts the job's ranks, resolves the config against them and its tokenizer (once a process, also
+// where its ranks are threads), and runs body on every rank, each with a config and a layout of its own. Returns body's result on this process's first rank. Throws UsageError, DataError, and what body throws.
 int run_with_config(const RunArguments& arguments, Surroundings::Data data,
-                    const std::function<int(RunConfig& config, Session& session)>& body);
+                    const std::function<int(RunConfig& config, const Layout& layout, Session& session)>& body);
 
 }  // namespace tessera

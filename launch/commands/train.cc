@@ -25,9 +25,10 @@ void add_train(Command& program) {
       .one_each_time();
   command.runs([arguments] {
     arguments->options.failpoint = failpoint_of(process_environment());
-    return run_with_config(arguments->run, Surroundings::Data::Needed, [&](RunConfig& config, Session& session) {
-      return Trainer(config, session, arguments->options).run();
-    });
+    return run_with_config(arguments->run, Surroundings::Data::Needed, 
+                           [&](RunConfig& config, const Layout& layout, Session& session) {
+                             return Trainer(config, layout, session, arguments->options).run();
+                           });
   });
 }
 

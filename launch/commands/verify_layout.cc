@@ -27,9 +27,11 @@ struct VerifyArguments {
   bool shrink = false, as_json = false;
 };
 
-struct Layout {
+// A layout to be proved: what the user called it, and the config that asks for it.
+struct Candidate {
   std::string name;
   RunConfig config;
+  Layout layout = {};  // once the config is resolved
 };
 
 int ranks_of(const ParallelConfig& parallel) {
@@ -37,8 +39,8 @@ int ranks_of(const ParallelConfig& parallel) {
 }
 
 // "tp=2,pp=2,schedule=zb-h1": fields of the parallel section.
-Layout parse_layout(const std::string& text, const RunConfig& base, Origins& origins, Problems& problems) {
-  Layout layout{.name = text, .config = base};
+Candidate parse_layout(const std::string& text, const RunConfig& base, Origins& origins, Problems& problems) {
+  Candidate layout{.name = text, .config = base};
   layout.config.clear_parallel();
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find(',', begin), text.size());
@@ -48,25 +50,25 @@ Layout parse_layout(const std::string& text, const RunConfig& base, Origins& ori
   return layout;
 }
 
-std::vector<Layout> read_layouts(const VerifyArguments& arguments, const RunConfig& config, Origins& origins) {
+std::vector<Candidate> read_layouts(const VerifyArguments& arguments, const RunConfig& config, Origins& origins) {
   Problems problems;
-  std::vector<Layout> layouts;
+  std::vector<Candidate> layouts;
   for (const std::string& text : arguments.layouts) layouts.push_back(parse_layout(text, config, origins, problems));
   problems.throw_if_any();
   if (layouts.empty()) layouts.push_back({.name = "the config's", .config = config});
   return layouts;
 }
 
-void prepare(RunConfig& config, const Origins& origins) {
+Layout prepare(RunConfig& config, const Origins& origins) {
   config.mutable_run()->set_compute_dtype(RunSection::F64);
   config.mutable_run()->set_device(RunSection::CPU);
   config.mutable_data()->clear_train();
   config.mutable_data()->clear_validation();
   config.mutable_data()->clear_tokenizer();
-  resolve(config, origins, {.world_size = ranks_of(config.parallel()), .data = Surroundings::Data::NotNeeded});
+  return resolve(config, origins, {.world_size = ranks_of(config.parallel()), .data = Surroundings::Data::NotNeeded});
 }
 
-std::string what_differs(const Layout& layout, const LayoutDifference& difference, int64_t steps) {
+std::string what_differs(const Candidate& layout, const LayoutDifference& difference, int64_t steps) {
   const std::string claim = fmt::format("{} does not compute what one rank computes: ", layout.name);
   if (!difference.first_gradient.empty())
     return claim +
@@ -80,13 +82,13 @@ int run_verify(const VerifyArguments& arguments) {
   RunConfig config;
   Origins origins;
   read_config(arguments.config, arguments.overrides, config, origins);
-  std::vector<Layout> layouts = read_layouts(arguments, config, origins);
+  std::vector<Candidate> layouts = read_layouts(arguments, config, origins);
   if (arguments.shrink) {
     std::vector<RunConfig> all;
-    for (const Layout& layout : layouts) all.push_back(layout.config);
+    for (const Candidate& layout : layouts) all.push_back(layout.config);
     const RunConfig small = shrunk(config, all);
     fmt::print("shrunk: {}\n", fmt::join(changes(config, small), ", "));
-    for (Layout& layout : layouts) {
+    for (Candidate& layout : layouts) {
       ParallelConfig parallel = layout.config.parallel();
       // Blocks by number mean nothing in a model of other size.
       parallel.clear_blocks_per_stage();
@@ -103,12 +105,12 @@ int run_verify(const VerifyArguments& arguments) {
   if (!config.model().has_vocab_size()) {
     // The tokenizer would say; its size does not matter to the proof.
     fmt::print("model.vocab_size is not set: {} is taken\n", kVocabulary);
-    for (Layout& layout : layouts) layout.config.mutable_model()->set_vocab_size(kVocabulary);
+    for (Candidate& layout : layouts) layout.config.mutable_model()->set_vocab_size(kVocabulary);
     config.mutable_model()->set_vocab_size(kVocabulary);
   }
-  for (Layout& layout : layouts) prepare(layout.config, origins);
+  for (Candidate& layout : layouts) layout.layout = prepare(layout.config, origins);
   config.clear_parallel();
-  prepare(config, origins);
+  const Layout alone = prepare(config, origins);
 
   fmt::print("{} in F64 on random documents; differences from one rank, at most {:.0e}\n",
              counted(arguments.steps, "step"), kLayoutTolerance);
@@ -120,10 +122,10 @@ int run_verify(const VerifyArguments& arguments) {
                {"state", Column::Align::Right, 9},
                {"equal", Column::Align::Left}},
               Table::Printing::Rows);
-  const RunRecord one = record_run(config, arguments.steps);
+  const RunRecord one = record_run(config, alone, arguments.steps);
   std::string first_bad;
-  for (const Layout& layout : layouts) {
-    const LayoutDifference difference = compare_runs(one, record_run(layout.config, arguments.steps));
+  for (const Candidate& layout : layouts) {
+    const LayoutDifference difference = compare_runs(one, record_run(layout.config, layout.layout, arguments.steps));
     const std::string& parameter =
         difference.first_gradient.empty() ? difference.first_state : difference.first_gradient;
     table.add({layout.name,

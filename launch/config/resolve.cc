@@ -5,11 +5,13 @@
 #include <google/protobuf/message.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "launch/config/field.h"
 #include "launch/config/rules.h"
 #include "launch/run.pb.h"
 #include "parallel/mesh.h"
+#include "tensor/check.h"
 
 namespace tessera {
 namespace {
@@ -100,7 +102,7 @@ void resolve_schedule(LrScheduleConfig& schedule, int64_t steps) {
 
 }  // namespace
 
-void resolve(RunConfig& config, const Origins& origins, const Surroundings& surroundings) {
+Layout resolve(RunConfig& config, const Origins& origins, const Surroundings& surroundings) {
   Problems problems;
   check_ranges(config, origins, problems);
   set_schema_defaults(config);
@@ -121,9 +123,12 @@ void resolve(RunConfig& config, const Origins& origins, const Surroundings& surr
   } catch (const UsageError& error) {
     problems.add(origins, {"parallel.tp", "parallel.pp", "parallel.cp", "parallel.dp"}, error.what());
   }
+  std::optional<Layout> layout;
   if (config.parallel().dp() > 0 && config.model().has_vocab_size())
-    check_relations(config, origins, surroundings, problems);
+    layout = check_relations(config, origins, surroundings, problems);
   problems.throw_if_any();
+  TESSERA_CHECK(layout.has_value(), "a config without problems has a layout");
+  return *std::move(layout);
 }
 
 }  // namespace tessera

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "launch/config/problems.h"
+#include "scaling/planning/layout.h"
 
 namespace tessera {
 
@@ -29,8 +30,10 @@ struct Surroundings {
 //
 // A decay_end_step that is not set becomes run.steps, or warmup_steps when the run is shorter than its warm-up.
 //
+// Returns how the run is then laid out over the ranks: nothing else needs to work that out again.
+//
 // Throws UsageError with one line for each broken rule: where the field was set, its path, value, the rule, and what
 // would fit. Resolving a resolved config changes nothing.
-void resolve(RunConfig& config, const Origins& origins, const Surroundings& surroundings);
+Layout resolve(RunConfig& config, const Origins& origins, const Surroundings& surroundings);
 
 }  // namespace tessera

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "launch/config/field.h"
-#include "launch/config/pipeline_config.h"
+#include "launch/config/run_layout.h"
 #include "launch/config/suggest.h"
 #include "launch/run.pb.h"
 #include "model/shape/context_exchange.h"
@@ -22,6 +22,7 @@
 #include "optim/adamw.h"
 #include "optim/lr_schedule.h"
 #include "parallel/context/plan.h"
+#include "scaling/planning/schedule_choice.h"
 #include "tensor/divisors.h"
 #include "tensor/ops/attention/attention.h"
 #include "tensor/ops/quantise.h"
@@ -123,12 +124,14 @@ class Rules {
  public:
   Rules(const Origins& origins, Problems& problems) : origins_(origins), problems_(problems) {}
 
-  // Checks by making what a config describes.
+  // Checks by making what a config describes. A message that begins with a field that was set is located there, another
+  // one at the first of `paths` that was set.
   void attempt(std::initializer_list<std::string> paths, const std::function<void()>& make) {
     try {
       make();
     } catch (const UsageError& error) {
-      problems_.add(origins_, paths, error.what());
+      const std::string message = error.what(), field = message.substr(0, message.find(' '));
+      origins_.of(field).empty() ? problems_.add(origins_, paths, message) : problems_.add(origins_, {field}, message);
     }
   }
 
@@ -243,18 +246,13 @@ void check_context(const RunConfig& config, Rules& rules) {
                             model.sliding_window(), parallel.cp(), kAttentionTile, kAttentionTile));
 }
 
-// The schedule, its stages and what they recompute are checked by making them.
-void check_pipeline(const RunConfig& config, Rules& rules, const Problems& problems) {
-  rules.attempt({"parallel.recompute"}, [&] {
-    recompute_plan(config.parallel().recompute(), static_cast<int>(config.model().num_hidden_layers()));
-  });
-  rules.attempt({"parallel.blocks_per_stage", "parallel.pp", "parallel.chunks", "parallel.schedule"},
-                [&] { stage_parts(config); });
+// The schedule, its stages and what they recompute are checked by making the layout.
+std::optional<Layout> check_pipeline(const RunConfig& config, int world, Rules& rules) {
+  std::optional<Layout> layout;
   rules.attempt({"parallel.schedule", "parallel.chunks", "parallel.microbatch_group", "parallel.memory_limit",
-                 "parallel.times", "parallel.pp"},
-                [&] {
-                  if (problems.empty() && microbatches_of(config) > 0) training_schedule(config, stage_parts(config));
-                });
+                 "parallel.times", "parallel.pp", "parallel.recompute"},
+                [&] { layout = plan_layout(layout_request(config, world)); });
+  return layout;
 }
 
 void check_sources(const google::protobuf::RepeatedPtrField<DataSource>& sources, const std::string& list,
@@ -362,14 +360,15 @@ void check_fp8(const RunConfig& config, Rules& rules) {
           data.micro_batch_size() * data.sequence_length());
 }
 
-void check_relations(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,
-                     Problems& problems) {
+std::optional<Layout> check_relations(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,
+                                      Problems& problems) {
   Rules rules(origins, problems);
   check_model(config, rules);
   check_layout(config, rules);
   check_context(config, rules);
   check_fp8(config, rules);
-  if (problems.empty()) check_pipeline(config, rules, problems);
+  std::optional<Layout> layout;
+  if (problems.empty()) layout = check_pipeline(config, surroundings.world_size, rules);
   check_sources(config.data().train(), "data.train", rules);
   check_sources(config.data().validation(), "data.validation", rules);
   rules.require(config.model().vocab_size() >= surroundings.tokenizer_vocab_size,
@@ -382,6 +381,7 @@ void check_relations(const RunConfig& config, const Origins& origins, const Surr
         config.data().train_size() > 0, {"data.train"},
         "data.train is empty: name a token shard, e.g. --set data.train=PATH (`tessera data build` makes one)");
   for (const std::string& problem : tessera::problems(config.lr_schedule())) problems.add_located(origins, problem);
+  return layout;
 }
 
 }  // namespace tessera

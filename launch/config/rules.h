@@ -1,6 +1,8 @@
 // The rules of a config, apart from those of the schema. Internal to launch/config/.
 #pragma once
 
+#include <optional>
+
 #include "launch/config/problems.h"
 #include "launch/config/resolve.h"
 
@@ -13,8 +15,8 @@ void check_ranges(RunConfig& config, const Origins& origins, Problems& problems)
 void check_available(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,
                      Problems& problems);
 
-// Rules between fields of a resolved config whose single fields are in range.
-void check_relations(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,
-                     Problems& problems);
+// Rules between fields of a resolved config whose single fields are in range. The run's layout, where no rule is broken.
+std::optional<Layout> check_relations(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,
+                                      Problems& problems);
 
 }  // namespace tessera

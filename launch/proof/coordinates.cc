@@ -66,10 +66,11 @@ std::vector<double> sizes(const Values& a, const Values& b) {
 }
 
 // [steps + 1][places]
-std::vector<std::vector<double>> one_run(const RunConfig& config, const CoordinateOptions& options) {
+std::vector<std::vector<double>> one_run(const RunConfig& config, const Layout& layout,
+                                         const CoordinateOptions& options) {
   std::vector<std::vector<double>> result;
   run_ranks(1, [&](Comm& world) {
-    Assembly parts(config, world, options.threads);
+    Assembly parts(config, layout, world, options.threads);
     SyntheticSource source({.vocab = parts.shape().vocab,
                             .sequence_length = config.data().sequence_length(),
                             .micro_batch_size = config.data().micro_batch_size(),
@@ -123,8 +124,8 @@ Coordinates check_coordinates(const RunConfig& config, const CoordinateOptions& 
       run.mutable_run()->set_seed(config.run().seed() + static_cast<uint64_t>(seed));
       run.mutable_run()->set_device(RunSection::CPU);  // whose memory is looked at
       run.mutable_data()->set_global_batch_size(run.data().micro_batch_size());
-      resolve(run, {}, {.world_size = 1, .data = Surroundings::Data::NotNeeded});
-      const auto sizes = one_run(run, options);
+      const Layout layout = resolve(run, {}, {.world_size = 1, .data = Surroundings::Data::NotNeeded});
+      const auto sizes = one_run(run, layout, options);
       logs.resize(sizes.size(), std::vector<double>(sizes.front().size(), 0.0));
       for (size_t t = 0; t < sizes.size(); ++t)
         for (size_t place = 0; place < sizes[t].size(); ++place)

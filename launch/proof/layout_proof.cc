@@ -61,15 +61,14 @@ double largest(const WholeTensors& a, const WholeTensors& b, std::string* first)
 
 }  // namespace
 
-RunRecord record_run(const RunConfig& config, int64_t steps, const Interference& interference) {
-  const ParallelConfig& layout = config.parallel();
-  const int ranks = layout.pp() * layout.dp() * layout.cp() * layout.tp();
+RunRecord record_run(const RunConfig& config, const Layout& layout, int64_t steps, const Interference& interference) {
+  const int ranks = layout.mesh.size();
   const int threads = std::max(1, usable_cores() / ranks);
   RunRecord record;
   record.gradients.resize(steps);
   std::mutex mutex;
   run_ranks(ranks, [&](Comm& world) {
-    Assembly parts(config, world, threads);
+    Assembly parts(config, layout, world, threads);
     TESSERA_CHECK(parts.shape().compute == DType::F64, "a proof is made in F64");
     SyntheticSource random({.vocab = config.model().vocab_size(),
                             .sequence_length = config.data().sequence_length(),

@@ -16,6 +16,7 @@
 namespace tessera {
 
 class RunConfig;  // launch/run.proto
+struct Layout;
 
 using WholeTensors = std::map<std::string, std::vector<double>>;  // by name, put together from all ranks
 
@@ -33,7 +34,8 @@ struct Interference {
 };
 
 // Runs `steps` steps of a resolved config in F64 on random documents, on as many ranks as its layout has.
-RunRecord record_run(const RunConfig& config, int64_t steps, const Interference& interference = {});
+RunRecord record_run(const RunConfig& config, const Layout& layout, int64_t steps,
+                     const Interference& interference = {});
 
 // The largest differences of a run from the run on one rank.
 struct LayoutDifference {

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <numeric>
 
-#include "launch/config/pipeline_config.h"
 #include "launch/run.pb.h"
 #include "model/shape/context_exchange.h"
 #include "model/shape/windows.h"
+#include "scaling/planning/schedule_choice.h"
 #include "tensor/ops/attention/attention.h"
 
 namespace tessera {
@@ -33,8 +33,9 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts) {
     if (parallel.context_exchange().find("ulysses") != std::string::npos)
       trading = std::lcm(trading, at_least_one(parallel.cp()));
     batch = std::lcm(batch, at_least_one(parallel.dp()) * samples);
-    stages = std::max<int64_t>(stages, stages_of(layout));
-    of_file = std::max(of_file, at_least_one(parallel.dp()) * samples * file_microbatches(layout));
+    const ScheduleChoice schedule(parallel);
+    stages = std::max<int64_t>(stages, schedule.stages());
+    of_file = std::max(of_file, at_least_one(parallel.dp()) * samples * schedule.file_microbatches());
     in_flight = std::max(in_flight, at_least_one(parallel.dp()) * samples * 2 * parallel.pp());
   }
   const int64_t kv_heads = model.has_num_key_value_heads() ? model.num_key_value_heads() : model.num_attention_heads();

@@ -12,28 +12,22 @@
 #include "parallel/context/source.h"
 #include "parallel/mesh.h"
 #include "parallel/pipeline.h"
+#include "scaling/planning/layout.h"
 #include "tensor/context/context.h"
 
 namespace tessera {
 
 class RunConfig;  // launch/run.proto
 
-// The compute dtype that a config names: that of its tensors, which is BF16 for FP8.
-DType compute_dtype(const RunConfig& config);
-// What the linear layers of inner blocks multiply.
-ProductFormat product_format(const RunConfig& config);
-// How it lets gradients travel.
-WireFormat wire_format(const RunConfig& config);
-
 class Assembly {
  public:
   // Makes the mesh, this rank's stages and the optimizer with initial weights; all memory of a step is taken here, but
   // for the messages that the pipelines take. The world must outlive the assembly. Throws UsageError when ranks and
   // layout do not match, before anything is allocated.
-  // Runs where config.run.device says (resolved); gpu: which one, and how its tensors travel.
-  Assembly(const RunConfig& config, Comm& world, int threads, const RankGpu& gpu = {});
+  // Runs where config.run.device says (resolved); layout: the config's; gpu: which one, and how its tensors travel.
+  Assembly(const RunConfig& config, const Layout& layout, Comm& world, int threads, const RankGpu& gpu = {});
   // On the rank's own GPU, if any.
-  Assembly(const RunConfig& config, Session& session);
+  Assembly(const RunConfig& config, const Layout& layout, Session& session);
 
   Context& context() { return context_; }
   DeviceLink& link() { return link_; }
@@ -43,7 +37,8 @@ class Assembly {
   ZeroOptimizer& optimizer() { return *optimizer_; }
   const Parameters& parameters() const { return parameters_; }    // of all stages of this rank
   int64_t model_parameters() const { return model_parameters_; }  // elements of the whole model
-  const PipelineSchedule& schedule() const { return schedule_; }
+  const Layout& layout() const { return layout_; }
+  const PipelineSchedule& schedule() const { return layout_.schedule; }
 
   // The training step on a source of whole microbatches, which are dealt to context-parallel ranks here, and the mean
   // loss on another one. Collective over the world.
@@ -60,19 +55,14 @@ class Assembly {
 
  private:
   std::vector<Stage*> stages();
-  PipelineSchedule evaluation_schedule(int microbatches) const;
   // This context-parallel rank's part of a source; the source itself where the group has one rank.
   Source& dealt(Source& whole);
 
+  Layout layout_;
   Context context_;
   DeviceLink link_;
   Mesh mesh_;
   ModelShape shape_;
-  ContextPlan::Options context_options_;
-  std::vector<StagePart> parts_;  // of the whole pipeline
-  PipelineSchedule schedule_;
-  int evaluation_group_ = 1;  // microbatches (parallel/schedule/passes.h)
-  int zero_stage_;
   std::vector<std::unique_ptr<Transformer>> stages_;
   Parameters parameters_;
   int64_t model_parameters_ = 0;

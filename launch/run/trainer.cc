@@ -57,7 +57,7 @@ void on_rank_zero(Comm& world, FunctionRef<void()> work) {
 
 }  // namespace
 
-Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& options)
+Trainer::Trainer(const RunConfig& config, const Layout& layout, Session& session, const TrainOptions& options)
     : config_(config),
       session_(session),
       speaks_(session.world.rank() == 0),
@@ -67,7 +67,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, const TrainOptions& 
           .timeout_seconds = config.watchdog().timeout_seconds(), .rank = session.world.rank(), .host = host_name()})) {
   if (!session.warning.empty()) console_->warn(session.warning);
   lock_run_directory();
-  parts_ = std::make_unique<Assembly>(config, session);
+  parts_ = std::make_unique<Assembly>(config, layout, session);
   abandon_on_failure_ = std::make_unique<AbandonOnFailure>(parts_->link());
   watchdog_->progress("resume", 0);
   std::vector<OpenSource> sources = open_sources(config.data().train());

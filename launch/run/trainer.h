@@ -32,10 +32,10 @@ struct TrainOptions {
 
 class Trainer {
  public:
-  // config: resolved. Collective over the world. Takes all memory and, when the run directory has a valid checkpoint,
+  // config: resolved, and its layout. Collective over the world. Takes all memory and, when the run directory has a valid checkpoint,
   // loads the newest. Throws UsageError when the config differs from the checkpoint's where it must not, and before
   // anything is touched when another process trains in the run directory.
-  Trainer(const RunConfig& config, Session& session, const TrainOptions& options);
+  Trainer(const RunConfig& config, const Layout& layout, Session& session, const TrainOptions& options);
   ~Trainer();
 
   // Trains to run.steps. Returns the exit code.

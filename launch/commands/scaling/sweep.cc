@@ -48,15 +48,15 @@ DescribedRun describe(const SweepConfig& sweep, const SweepArguments& arguments,
   Origins origins;
   read_config(sweep.base(), all, *config, origins);
   const auto data = arguments.dry_run ? Surroundings::Data::NotNeeded : Surroundings::Data::Needed;
-  resolve(*config, origins,
-          {.world_size = sweep.ranks(), .tokenizer_vocab_size = tokenizer_vocabulary(*config, data), .data = data});
+  const Layout layout =
+      resolve(*config, origins,
+              {.world_size = sweep.ranks(), .tokenizer_vocab_size = tokenizer_vocabulary(*config, data), .data = data});
   if (config->run().threads() == 0)
     config->mutable_run()->set_threads(std::max(1, usable_cores() / (sweep.concurrent() * sweep.ranks())));
 
   const DataConfig& batches = config->data();
-  const int64_t slots = batches.micro_batch_size() * batches.sequence_length();
-  const ModelShape shape = model_shape(config->model(), {.slots = slots});
-  const Cost cost = model_costs(shape, slots).sum();
+  const ModelShape shape = layout.whole_model();
+  const Cost cost = model_costs(shape, shape.slots).sum();
   DescribedRun run;
   run.parameters = static_cast<double>(cost.parameters);
   run.non_embedding = run.parameters - static_cast<double>(cost.table_parameters);

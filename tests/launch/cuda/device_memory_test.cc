@@ -7,6 +7,7 @@
 
 #include "data/order/synthetic_source.h"
 #include "launch/config/resolve.h"
+#include "launch/config/run_layout.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
@@ -26,7 +27,7 @@ void expect_stated_bytes(RunConfig config, int ranks, DeviceTransport transport 
           {.world_size = ranks, .data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present});
   const int64_t before = grid::device_bytes();
   run_ranks(ranks, [&](Comm& world) {
-    Assembly parts(config, world, 1, {.ordinal = 0, .transport = transport, .sums = sums});
+    Assembly parts(config, plan_layout(config), world, 1, {.ordinal = 0, .transport = transport, .sums = sums});
     const SyntheticSource::Options options{.vocab = config.model().vocab_size(),
                                            .sequence_length = config.data().sequence_length(),
                                            .global_batch_size = global_batch,
@@ -83,7 +84,7 @@ TEST(DeviceMemory, ThatIsTooLittleIsRefusedByName) {
   const auto assemble = [&] {
     int64_t bytes = 0;
     run_ranks(1, [&](Comm& world) {
-      const Assembly parts(config, world, 1);
+      const Assembly parts(config, plan_layout(config), world, 1);
       bytes = grid::device_bytes() - before;
     });
     return bytes;

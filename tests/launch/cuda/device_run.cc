@@ -8,6 +8,7 @@
 
 #include "data/order/synthetic_source.h"
 #include "launch/config/resolve.h"
+#include "launch/config/run_layout.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
@@ -66,7 +67,7 @@ Curve train(RunConfig config, int ranks, DeviceTransport transport, DeviceSums s
   const int64_t batch = config.data().global_batch_size(), sequence = config.data().sequence_length();
   Curve curve;
   run_ranks(ranks, [&](Comm& world) {
-    Assembly parts(config, world, 1, {.ordinal = 0, .transport = transport, .sums = sums});
+    Assembly parts(config, plan_layout(config), world, 1, {.ordinal = 0, .transport = transport, .sums = sums});
     const SyntheticSource::Options options{.vocab = config.model().vocab_size(),
                                            .sequence_length = sequence,
                                            .global_batch_size = batch,
@@ -106,7 +107,7 @@ grid::StreamCalls calls_of_step(RunConfig config, int64_t microbatches, int64_t 
   resolve(config, {}, {.data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present});
   grid::StreamCalls before, after;
   run_ranks(1, [&](Comm& world) {
-    Assembly parts(config, world, 1);
+    Assembly parts(config, plan_layout(config), world, 1);
     SyntheticSource source({.vocab = config.model().vocab_size(),
                             .sequence_length = kSequence,
                             .global_batch_size = microbatches,

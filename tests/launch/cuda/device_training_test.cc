@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "launch/config/resolve.h"
+#include "launch/config/run_layout.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "launch/run/gpu.h"
@@ -177,7 +178,7 @@ TEST(DeviceState, GoesThroughHostMemory) {
   RunConfig config = small_config(ModelConfig::LLAMA, RunSection::BF16);
   resolve(config, {}, {.data = Surroundings::Data::NotNeeded, .cuda = Surroundings::Cuda::Present});
   run_ranks(1, [&](Comm& world) {
-    Assembly parts(config, world, 1);
+    Assembly parts(config, plan_layout(config), world, 1);
     State state;
     state.slices = parts.optimizer().state();
     const StateSlice first = state.slices.front();

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "data/order/synthetic_source.h"
+#include "launch/config/run_layout.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
@@ -20,7 +21,7 @@ TEST(StageTimes, AreThoseOfEveryStageOnEveryRank) {
         config_of(ModelConfig::LLAMA, false, {"pp=2", "dp=2", schedule, "blocks_per_stage=8,1", "recompute=full:8"},
                   {.hidden = 64, .ffn = 128});
     tessera::run_ranks(4, [&](Comm& world) {
-      Assembly parts(config, world, 1);
+      Assembly parts(config, plan_layout(config), world, 1);
       SyntheticSource source({.vocab = config.model().vocab_size(),
                               .sequence_length = config.data().sequence_length(),
                               .micro_batch_size = config.data().micro_batch_size(),

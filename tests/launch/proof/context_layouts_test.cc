@@ -8,6 +8,7 @@
 #include <map>
 
 #include "launch/config/resolve.h"
+#include "launch/config/run_layout.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
@@ -146,7 +147,7 @@ struct Curve {
 };
 
 Curve train(const RunConfig& config, const Packing& packing, Comm& world) {
-  Assembly parts(config, world, 1);
+  Assembly parts(config, plan_layout(config), world, 1);
   PackedSource source(packing, config.data().global_batch_size(), parts.mesh().extent(Axis::Dp),
                       parts.mesh().coordinate(Axis::Dp));
   const std::unique_ptr<Pipeline> pipeline = parts.training(source);

@@ -6,11 +6,13 @@
 #include <mutex>
 
 #include "data/order/synthetic_source.h"
+#include "launch/config/run_layout.h"
 #include "launch/proof/layout_proof.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
 #include "parallel/pipeline.h"
+#include "tests/launch/proof/planned_run.h"
 #include "tests/support/ranks.h"
 
 namespace tessera::testing {
@@ -63,7 +65,7 @@ Counted counted(const Layout& layout, ModelConfig::Family family) {
   Counted counted;
   run_ranks(layout.ranks(), [&](Comm& world) {
     const RunConfig config = config_of(layout, family);
-    Assembly parts(config, world, 1);
+    Assembly parts(config, plan_layout(config), world, 1);
     SyntheticSource whole({.vocab = config.model().vocab_size(),
                            .sequence_length = kSequence,
                            .micro_batch_size = kMicroBatch,
@@ -106,9 +108,9 @@ TEST(Dealing, CountsAndLossesAreThoseOfTheWholeStep) {
 
 TEST(Dealing, TrainingIsThatOfOneRank) {
   for (const auto family : {ModelConfig::LLAMA, ModelConfig::GPT2}) {
-    const RunRecord one = record_run(config_of({}, family), 2);
+    const RunRecord one = record_planned(config_of({}, family), 2);
     for (const Layout& layout : {Layout{.cp = 2}, {.cp = 4}, {.cp = 2, .tp = 2}, {.cp = 2, .pp = 2, .dp = 2}}) {
-      const LayoutDifference difference = compare_runs(one, record_run(config_of(layout, family), 2));
+      const LayoutDifference difference = compare_runs(one, record_planned(config_of(layout, family), 2));
       EXPECT_TRUE(difference.equal()) << ModelConfig::Family_Name(family) << " " << name(layout) << ": loss "
                                       << difference.loss << " gradient " << difference.gradient << " of "
                                       << difference.first_gradient << " state " << difference.state;

@@ -9,6 +9,7 @@
 #include <numeric>
 #include <set>
 
+#include "launch/config/run_layout.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
@@ -110,7 +111,7 @@ Seen seen_by(const RunConfig& config, int64_t changed, std::span<const int64_t> 
   Seen seen;
   seen.gradient.resize(kTokens);
   run_ranks(config.parallel().cp() * config.parallel().pp(), [&](Comm& world) {
-    Assembly parts(config, world, 1);
+    Assembly parts(config, plan_layout(config), world, 1);
     Documents documents(config.model().vocab_size());
     if (changed >= 0) documents.change(changed, kTokens);
     const std::unique_ptr<Pipeline> evaluation = parts.evaluation(documents), training = parts.training(documents);

@@ -11,6 +11,7 @@
 #include <map>
 
 #include "data/order/synthetic_source.h"
+#include "launch/config/run_layout.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
@@ -98,7 +99,7 @@ void nudge(Assembly& parts, uint64_t coin) {
 }
 
 Curve train(const RunConfig& config, Comm& world, uint64_t coin = 0) {
-  Assembly parts(config, world, 1);
+  Assembly parts(config, plan_layout(config), world, 1);
   if (coin != 0) nudge(parts, coin);
   SyntheticSource source({.vocab = config.model().vocab_size(),
                           .sequence_length = kSequence,

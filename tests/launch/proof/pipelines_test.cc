@@ -4,9 +4,11 @@
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include "launch/config/run_layout.h"
 #include "launch/proof/layout_proof.h"
 #include "launch/run.pb.h"
 #include "parallel/reducer_between.h"
+#include "tests/launch/proof/planned_run.h"
 #include "tests/launch/proof/small_pipeline.h"
 #include "tests/support/ranks.h"
 
@@ -59,10 +61,10 @@ class PipelinesTest : public ::testing::TestWithParam<std::tuple<ModelConfig::Fa
 };
 
 TEST_P(PipelinesTest, AllComputeWhatOneRankComputes) {
-  const RunRecord one = record_run(make({}), kSteps);
+  const RunRecord one = record_planned(make({}), kSteps);
   EXPECT_NE(one.losses.front(), one.losses.back());
   for (const Case& c : cases()) {
-    const LayoutDifference difference = compare_runs(one, record_run(make(c.fields), kSteps));
+    const LayoutDifference difference = compare_runs(one, record_planned(make(c.fields), kSteps));
     EXPECT_TRUE(difference.equal()) << c.name << ": loss " << difference.loss << " norm " << difference.norm
                                     << " gradient " << difference.gradient << " " << difference.first_gradient
                                     << " state " << difference.state << " " << difference.first_state;
@@ -87,9 +89,9 @@ TEST_P(PipelinesTest, SchedulesOfALayoutAreBitwiseEqual) {
       {{"pp=2", "schedule=interleaved"}, {"pp=2", "schedule=interleaved", "microbatch_group=4"}},
   };
   for (const auto& group : groups) {
-    const RunRecord first = record_run(make(group.front()), kSteps);
+    const RunRecord first = record_planned(make(group.front()), kSteps);
     for (const auto& fields : group) {
-      const RunRecord other = record_run(make(fields), kSteps);
+      const RunRecord other = record_planned(make(fields), kSteps);
       const std::string what = fmt::format("{}", fmt::join(fields, " "));
       EXPECT_EQ(other.losses, first.losses) << what;
       EXPECT_EQ(other.norms, first.norms) << what;
@@ -166,7 +168,7 @@ class PlantedFaults : public ::testing::Test {
   }
   static LayoutDifference difference(const std::vector<std::string>& fields, const Interference& fault) {
     const auto make = [](const std::vector<std::string>& f) { return config_of(ModelConfig::GPT2, true, f); };
-    return compare_runs(record_run(make({}), kSteps), record_run(make(fields), kSteps, fault));
+    return compare_runs(record_planned(make({}), kSteps), record_planned(make(fields), kSteps, fault));
   }
 };
 

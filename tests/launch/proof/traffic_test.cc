@@ -3,6 +3,7 @@
 
 #include "data/order/synthetic_source.h"
 #include "launch/config/resolve.h"
+#include "launch/config/run_layout.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
@@ -50,7 +51,7 @@ TEST(Traffic, OfAStepIsTheFormulas) {
          {std::pair{"none", true}, {"none", false}, {"selective", true}, {"full", true}, {"full", false}}) {
       run_ranks(mesh.size(), [&](Comm& world) {
         const RunConfig config = config_of(s, mesh, recompute, overlap);
-        Assembly parts(config, world, 1);
+        Assembly parts(config, plan_layout(config), world, 1);
         SyntheticSource source({.vocab = s.vocab,
                                 .sequence_length = s.sequence,
                                 .global_batch_size = s.batch,
@@ -127,7 +128,7 @@ TEST(Traffic, OfContextParallelRanksIsTheFormula) {
       run_ranks(mesh.size(), [&](Comm& world) {
         RunConfig config = config_of(s, mesh, recompute, true);
         config.mutable_parallel()->set_context_exchange("ulysses");
-        Assembly parts(config, world, 1);
+        Assembly parts(config, plan_layout(config), world, 1);
         SyntheticSource source({.vocab = s.vocab, .sequence_length = s.sequence, .global_batch_size = s.batch});
         const std::unique_ptr<Pipeline> pipeline = parts.training(source);
         pipeline->step(parts.context(), 0, 1e-3, 1);

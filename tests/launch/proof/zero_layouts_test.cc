@@ -9,10 +9,12 @@
 #include <map>
 
 #include "data/order/synthetic_source.h"
+#include "launch/config/run_layout.h"
 #include "launch/proof/layout_proof.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
+#include "tests/launch/proof/planned_run.h"
 #include "tests/launch/proof/small_pipeline.h"
 #include "tests/support/ranks.h"
 
@@ -54,13 +56,13 @@ TEST_P(ZeroLayouts, AllComputeWhatOneRankComputes) {
       {"tp=2", "pp=2", "dp=2", "schedule=zb-h2"},
       {"tp=2", "pp=1", "dp=4", "zero_group=2", "recompute=full"},
   };
-  const RunRecord one = record_run(make({}), kSteps);
+  const RunRecord one = record_planned(make({}), kSteps);
   for (size_t i = 0; i < layouts.size(); ++i) {
     for (const int stage : {1, 2, 3}) {
       if (stage == 1 && i % 4 != 0) continue;  // schedules and recomputation are stage 0's
       std::vector<std::string> fields = layouts[i];
       fields.push_back(fmt::format("zero_stage={}", stage));
-      const LayoutDifference difference = compare_runs(one, record_run(make(fields), kSteps));
+      const LayoutDifference difference = compare_runs(one, record_planned(make(fields), kSteps));
       EXPECT_TRUE(difference.equal()) << fmt::format("{}", fmt::join(fields, " ")) << ": loss " << difference.loss
                                       << " norm " << difference.norm << " gradient " << difference.gradient << " "
                                       << difference.first_gradient << " state " << difference.state << " "
@@ -82,7 +84,7 @@ TEST_P(ZeroLayouts, SumsOfOneOrderHaveTheSameBits) {
   if (under_mpi()) GTEST_SKIP() << "ranks are threads here";
   const auto record = [&](std::vector<std::string> fields, int stage) {
     fields.push_back(fmt::format("zero_stage={}", stage));
-    return record_run(make(fields), 2);
+    return record_planned(make(fields), 2);
   };
   const RunRecord many = record({"dp=2"}, 0), few = record({"dp=8"}, 0), sharded = record({"dp=2"}, 2);
   expect_equal_bits(record({"dp=2"}, 1), many, "stage 1");
@@ -95,7 +97,7 @@ TEST_P(ZeroLayouts, SumsOfOneOrderHaveTheSameBits) {
 
 // Over processes as well: the losses and norms of one rank.
 TEST_P(ZeroLayouts, TrainOverThreadsAndProcesses) {
-  const RunRecord one = record_run(make({}), kSteps);
+  const RunRecord one = record_planned(make({}), kSteps);
   const std::vector<std::vector<std::string>> layouts = {
       {"dp=2", "zero_stage=1"},
       {"dp=2", "zero_stage=3"},
@@ -106,7 +108,7 @@ TEST_P(ZeroLayouts, TrainOverThreadsAndProcesses) {
   for (const auto& fields : layouts) {
     const RunConfig config = make(fields);
     run_ranks(config.parallel().tp() * config.parallel().pp() * config.parallel().dp(), [&](Comm& world) {
-      Assembly parts(config, world, 1);
+      Assembly parts(config, plan_layout(config), world, 1);
       SyntheticSource source = source_for(config, parts);
       const std::unique_ptr<Pipeline> pipeline = parts.training(source);
       for (int64_t step = 1; step <= kSteps; ++step) {
@@ -128,7 +130,7 @@ TEST_P(ZeroLayouts, EvaluateTheSameLoss) {
     const RunConfig config = make(fields);
     EvaluationResult before, after;
     tessera::run_ranks(config.parallel().pp() * config.parallel().dp(), [&](Comm& world) {
-      Assembly parts(config, world, 1);
+      Assembly parts(config, plan_layout(config), world, 1);
       SyntheticSource source = source_for(config, parts), other = source_for(config, parts);
       const std::unique_ptr<Pipeline> pipeline = parts.training(source), evaluation = parts.evaluation(other);
       const EvaluationResult first = evaluation->evaluate(parts.context(), 64, 2, 8);
@@ -197,7 +199,7 @@ TEST(ZeroMemory, IsTheFormulas) {
               config_of(ModelConfig::LLAMA, false, {fmt::format("dp={}", n), fmt::format("zero_stage={}", stage)}, s);
           config.mutable_run()->set_compute_dtype(dtype);
           tessera::run_ranks(n, [&](Comm& world) {
-            Assembly parts(config, world, 1);
+            Assembly parts(config, plan_layout(config), world, 1);
             std::map<std::string, int64_t> lines;
             for (const MemoryLine& line : parts.memory()) lines[line.category] = line.bytes;
 
@@ -262,7 +264,7 @@ TEST(ZeroTraffic, OfAStepIsTheFormulas) {
           config.mutable_run()->set_compute_dtype(RunSection::BF16);
           config.mutable_parallel()->set_gradient_wire(bf16 ? "bf16" : "full");
           tessera::run_ranks(n, [&](Comm& world) {
-            Assembly parts(config, world, 1);
+            Assembly parts(config, plan_layout(config), world, 1);
             SyntheticSource source = source_for(config, parts);
             const std::unique_ptr<Pipeline> pipeline = parts.training(source);
             const auto sent = [&] {

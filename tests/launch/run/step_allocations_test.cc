@@ -4,6 +4,7 @@
 #include <malloc.h>
 
 #include "data/order/synthetic_source.h"
+#include "launch/config/run_layout.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
@@ -51,7 +52,7 @@ Counts count(ModelConfig::Family family, RunSection::ComputeDtype dtype, int tp,
     run.mutable_parallel()->set_pp(pp);
     run.mutable_parallel()->set_zero_stage(zero_stage);
     run.mutable_parallel()->set_cp(cp);
-    Assembly parts(run, world, 1);
+    Assembly parts(run, plan_layout(run), world, 1);
     SyntheticSource source({.vocab = 101,
                             .sequence_length = kSequence,
                             .global_batch_size = 4,

@@ -1,5 +1,5 @@
-// A config's schedule: a kind, a file, or a search.
-#include "launch/config/pipeline_config.h"
+// A config's layout, and its schedule: a kind, a file, or a search.
+#include "launch/config/run_layout.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -13,24 +13,24 @@
 #include "parallel/schedule/generate.h"
 #include "parallel/schedule/text.h"
 #include "parallel/schedule/verify.h"
+#include "scaling/planning/schedule_choice.h"
+#include "tests/launch/proof/planned_run.h"
 #include "tests/launch/proof/small_pipeline.h"
 #include "tests/support/ranks.h"
 
 namespace tessera::testing {
 namespace {
 
-class PipelineConfig : public ::testing::Test {
+class RunLayout : public ::testing::Test {
  protected:
   void SetUp() override {
     if (under_mpi()) GTEST_SKIP() << "one process";
   }
   static std::string path(const std::string& name) {
-    return ::testing::TempDir() + "pipeline_config_" + std::to_string(getpid()) + "_" + name;
+    return ::testing::TempDir() + "run_layout_" + std::to_string(getpid()) + "_" + name;
   }
   static RunConfig make(const std::vector<std::string>& fields) { return config_of(ModelConfig::LLAMA, false, fields); }
-  static PipelineSchedule schedule_of(const RunConfig& config) {
-    return training_schedule(config, stage_parts(config));
-  }
+  static PipelineSchedule schedule_of(const RunConfig& config) { return plan_layout(config).schedule; }
   // The error of a config with these fields.
   static std::string refusal(const std::vector<std::string>& fields) {
     try {
@@ -50,7 +50,7 @@ class PipelineConfig : public ::testing::Test {
   }
 };
 
-TEST_F(PipelineConfig, AFileTrainsBitForBitAsTheKindItHolds) {
+TEST_F(RunLayout, AFileTrainsBitForBitAsTheKindItHolds) {
   const std::vector<std::vector<std::string>> layouts = {
       {"pp=1"}, {"pp=2", "schedule=zb-h1"}, {"pp=2", "schedule=zb-v", "recompute=full"}, {"pp=2", "tp=2"}};
   for (const std::vector<std::string>& fields : layouts) {
@@ -65,7 +65,7 @@ TEST_F(PipelineConfig, AFileTrainsBitForBitAsTheKindItHolds) {
       });
     }
     write_schedule_file(path("bare.txt"), bare);
-    const RunRecord expected = record_run(kind, kSteps);
+    const RunRecord expected = record_planned(kind, kSteps);
     for (const char* file : {"whole.txt", "bare.txt"}) {
       std::vector<std::string> with_file;
       for (const std::string& field : fields) {
@@ -74,7 +74,7 @@ TEST_F(PipelineConfig, AFileTrainsBitForBitAsTheKindItHolds) {
       with_file.push_back("schedule=file:" + path(file));
       const RunConfig config = make(with_file);
       EXPECT_EQ(schedule_of(config), whole) << file;
-      const RunRecord record = record_run(config, kSteps);
+      const RunRecord record = record_planned(config, kSteps);
       const std::string what = fmt::format("{}, {}", file, fmt::join(fields, " "));
       EXPECT_EQ(record.losses, expected.losses) << what;
       EXPECT_EQ(record.norms, expected.norms) << what;
@@ -84,7 +84,16 @@ TEST_F(PipelineConfig, AFileTrainsBitForBitAsTheKindItHolds) {
   }
 }
 
-TEST_F(PipelineConfig, Stage1SumsBesideTheLastBackwardAndNoEarlier) {
+TEST_F(RunLayout, AFileIsReadOnceAndNeverAgain) {
+  const std::string file = path("once.txt");
+  write_schedule_file(file, plan_layout(make({"pp=2"})).schedule);
+  const RunConfig config = make({"pp=2", "schedule=file:" + file});
+  const Layout layout = plan_layout(config);
+  std::filesystem::remove(file);
+  EXPECT_EQ(record_run(config, layout, kSteps).losses, record_planned(make({"pp=2"}), kSteps).losses);
+}
+
+TEST_F(RunLayout, Stage1SumsBesideTheLastBackwardAndNoEarlier) {
   const PipelineSchedule schedule = schedule_of(make({"dp=2", "zero_stage=1"}));
   const Schedule& list = schedule.ranks[0];
   int reductions = 0;
@@ -96,7 +105,7 @@ TEST_F(PipelineConfig, Stage1SumsBesideTheLastBackwardAndNoEarlier) {
     EXPECT_EQ(list[i - 1].blocks, list[i].blocks);
     EXPECT_EQ(list[i - 1].microbatch + 1, schedule.microbatches);
   }
-  EXPECT_EQ(reductions, blocks_of(stage_parts(make({"dp=2"})))[0]) << "one a block";
+  EXPECT_EQ(reductions, plan_layout(make({"dp=2"})).parts[0].blocks()) << "one a block";
   EXPECT_GT(reductions, 1);
   EXPECT_EQ(list.end()[-3].kind, ActionKind::Reduce) << "only the last one's time is left, before NORM and STEP";
   // The same bits as of one REDUCE behind all: as a file may have it.
@@ -104,31 +113,31 @@ TEST_F(PipelineConfig, Stage1SumsBesideTheLastBackwardAndNoEarlier) {
   write_schedule_file(path("behind.txt"), behind);
   const RunConfig file = make({"dp=2", "zero_stage=1", "schedule=file:" + path("behind.txt")});
   EXPECT_EQ(schedule_of(file), behind);
-  const RunRecord beside = record_run(make({"dp=2", "zero_stage=1"}), kSteps), after = record_run(file, kSteps);
+  const RunRecord beside = record_planned(make({"dp=2", "zero_stage=1"}), kSteps), after = record_planned(file, kSteps);
   EXPECT_EQ(beside.losses, after.losses);
   EXPECT_EQ(beside.norms, after.norms);
   EXPECT_TRUE(beside.gradients == after.gradients);
   EXPECT_TRUE(beside.state == after.state);
 }
 
-TEST_F(PipelineConfig, ASearchKeepsItsLimitAndComputesTheSame) {
+TEST_F(RunLayout, ASearchKeepsItsLimitAndComputesTheSame) {
   const RunConfig config = make({"pp=2", "schedule=search", "memory_limit=1", "times.backward_weight=0.5"});
   const PipelineSchedule schedule = schedule_of(config);
   EXPECT_EQ(verify(schedule).peak_bytes, (std::vector<int64_t>{1, 1}));
-  const RunRecord found = record_run(config, kSteps), other = record_run(make({"pp=2"}), kSteps);
+  const RunRecord found = record_planned(config, kSteps), other = record_planned(make({"pp=2"}), kSteps);
   EXPECT_EQ(found.losses, other.losses);
   EXPECT_TRUE(found.gradients == other.gradients);
   EXPECT_EQ(schedule_of(make({"pp=2", "schedule=search", "chunks=2"})).rank_of_stage, (std::vector<int>{0, 1, 1, 0}));
 }
 
-TEST_F(PipelineConfig, TimesPlaceTheWeightsOfZeroBubbleKinds) {
+TEST_F(RunLayout, TimesPlaceTheWeightsOfZeroBubbleKinds) {
   const PipelineSchedule even = schedule_of(make({"pp=3", "schedule=zb-h2"}));
   EXPECT_EQ(even, schedule_of(make({"pp=3", "schedule=zb-h2", "times.forward=2,2,2", "times.backward_input=2",
                                     "times.backward_weight=2"})));
   EXPECT_NE(even, schedule_of(make({"pp=3", "schedule=zb-h2", "times.backward_weight=0.1"})));
 }
 
-TEST_F(PipelineConfig, AFileThatDoesNotFitIsRefusedWithWhatWould) {
+TEST_F(RunLayout, AFileThatDoesNotFitIsRefusedWithWhatWould) {
   const std::string file = written("two.txt", to_string(generate({.ranks = 2, .microbatches = 4})));
   expect_words(refusal({"pp=2", file}), {"the file has 4 microbatches", "= 8; choose data.global_batch_size = 4"});
   expect_words(refusal({"pp=4", "dp=2", file}),
@@ -148,7 +157,7 @@ TEST_F(PipelineConfig, AFileThatDoesNotFitIsRefusedWithWhatWould) {
                {path("odd.txt"), "Q0"});
 }
 
-TEST_F(PipelineConfig, ADeadlockAndTooMuchMemoryAreShownByAnArrow) {
+TEST_F(RunLayout, ADeadlockAndTooMuchMemoryAreShownByAnArrow) {
   // Rank 0 wants the gradient before it sends what makes it.
   const std::string deadlock = written("deadlock.txt",
                                        "tessera schedule 1\nmicrobatches 1\nplacement 0 1\n"
@@ -161,7 +170,7 @@ TEST_F(PipelineConfig, ADeadlockAndTooMuchMemoryAreShownByAnArrow) {
   expect_words(refusal({"pp=2", "schedule=search", "memory_limit=0.5"}), {"rank"});
 }
 
-TEST_F(PipelineConfig, TimesAreChecked) {
+TEST_F(RunLayout, TimesAreChecked) {
   expect_words(refusal({"pp=2", "schedule=search", "times.forward=1;2"}),
                {"parallel.times.forward = 1;2: must be times with commas between"});
   expect_words(refusal({"pp=2", "schedule=search", "times.forward=1,2,3"}),
