@@ -25,7 +25,7 @@ void add_train(Command& program) {
       .one_each_time();
   command.runs([arguments] {
     arguments->options.failpoint = failpoint_of(process_environment());
-    return run_with_config(arguments->run, Surroundings::Data::Needed, 
+    return run_with_config(arguments->run, Surroundings::Data::Needed,
                            [&](RunConfig& config, const Layout& layout, Session& session) {
                              return Trainer(config, layout, session, arguments->options).run();
                            });

@@ -29,15 +29,14 @@ int most_recomputed(const Schedule& actions, const StagePart& part, const std::v
 }
 
 ModelShape shape_of_first_rank(const LayoutRequest& request, const MeshShape& mesh, int64_t microbatch_tokens) {
-  return model_shape(
-      request.model,
-      {.tp = mesh.tp,
-       .cp = mesh.cp,
-       .slots = context_slots(microbatch_tokens, mesh.cp, mesh.tp, request.parallel.context_slack()),
-       .compute = request.compute,
-       .inner_products = request.products,
-       .exchanges = context_exchange_plan(request.parallel.context_exchange(),
-                                          static_cast<int>(request.model.num_hidden_layers()))});
+  return model_shape(request.model,
+                     {.tp = mesh.tp,
+                      .cp = mesh.cp,
+                      .slots = context_slots(microbatch_tokens, mesh.cp, mesh.tp, request.parallel.context_slack()),
+                      .compute = request.compute,
+                      .inner_products = request.products,
+                      .exchanges = context_exchange_plan(request.parallel.context_exchange(),
+                                                         static_cast<int>(request.model.num_hidden_layers()))});
 }
 
 }  // namespace
@@ -83,8 +82,7 @@ Layout plan_layout(const LayoutRequest& request) {
   const int blocks = static_cast<int>(request.model.num_hidden_layers());
   layout.recompute = recompute_plan(parallel.recompute(), blocks);
   const ScheduleChoice choice(parallel);
-  layout.parts =
-      stage_parts(parallel, choice.stages(), stage_cost(layout.whole_model(), layout.sequence_length));
+  layout.parts = stage_parts(parallel, choice.stages(), stage_cost(layout.whole_model(), layout.sequence_length));
   VerifiedSchedule made = choice.make(layout.microbatches, replicated_samples, layout.parts, layout.recompute);
   layout.schedule = std::move(made.schedule);
   layout.figures = std::move(made.figures);

@@ -182,7 +182,8 @@ Operand magnitudes(Operand x) {
 TEST(LinearInFp8, GradientsAreThoseOfTheExactLayer) {
   run_ranks(1, [&](Comm& world) {
     Context context({.threads = 1, .workspace_bytes = 1 << 20});
-    ColumnLinear layer(small_shape(Family::Llama, kTokens, DType::BF16), "layer", {kOut, kIn}, {.format = ProductFormat::Fp8});
+    ColumnLinear layer(small_shape(Family::Llama, kTokens, DType::BF16), "layer", {kOut, kIn},
+                       {.format = ProductFormat::Fp8});
     const Operand x = magnitudes(Operand::random({kTokens, kIn}, DType::BF16, "x"));
     const Operand dy = magnitudes(Operand::random({kTokens, kOut}, DType::BF16, "dy", 1e-4));
     Operand weight = magnitudes(Operand::random({kOut, kIn}, DType::BF16, "w", 0.02)), dx({kTokens, kIn}, DType::BF16);
