@@ -86,8 +86,9 @@ TEST_P(UnequalLayersTest, EveryWayThroughAStepGivesTheSameBits) {
 TEST(LayerKinds, RotationsAreTheLayersOwn) {
   run_ranks(1, [&](Comm& world) {
     PackedBatch batch(kSlots, kDocuments, 53);
-    for (size_t i = 0; i + 1 < batch.tokens.size(); ++i) {
-      if (batch.targets[i] >= 0) batch.targets[i] = batch.tokens[i + 1];
+    const std::span<int32_t> tokens = batch.array(&Batch::tokens), targets = batch.array(&Batch::targets);
+    for (size_t i = 0; i + 1 < tokens.size(); ++i) {
+      if (targets[i] >= 0) targets[i] = tokens[i + 1];
     }
     std::set<double> losses;
     for (const std::vector<double>& thetas :
@@ -97,8 +98,8 @@ TEST(LayerKinds, RotationsAreTheLayersOwn) {
       WholeModel rig(shape, world);
       const ReferenceModel reference(shape, rig.model.parameters());
       double expected = 0;
-      for (const Segment& s : batch.segments)
-        expected += reference.loss({batch.tokens.begin() + s.begin, batch.tokens.begin() + s.end});
+      for (const Segment& s : batch.view().segments)
+        expected += reference.loss({tokens.begin() + s.begin, tokens.begin() + s.end});
       const double loss = rig.evaluate(batch.view());
       EXPECT_NEAR(loss, expected * kScale, 1e-12 * expected);
       EXPECT_TRUE(losses.insert(loss).second) << "another model had the same loss";
