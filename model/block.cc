@@ -136,6 +136,10 @@ int64_t Block::backward_workspace(Target target) const {
                                       feed_forward_.sublayer->backward_workspace(target)});
 }
 
+int64_t Block::most_exchanged() const {
+  return std::max(mixer_.sublayer->most_exchanged(), feed_forward_.sublayer->most_exchanged());
+}
+
 Cost Block::cost() const {
   return mixer_.norm.cost() + mixer_.sublayer->cost() + feed_forward_.norm.cost() + feed_forward_.sublayer->cost();
 }

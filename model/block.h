@@ -69,6 +69,7 @@ class Block {
   int64_t workspace(Target target) const;                  // of forward, recompute and backward_input
   int64_t backward_weight_workspace(Target target) const;  // beside the gathers
   int64_t backward_workspace(Target target) const;         // of backward
+  int64_t most_exchanged() const;                          // the most tensors that a call has under way over cp at once
   Cost cost() const;
   void add_parameters(Parameters& parameters);
 

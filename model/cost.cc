@@ -24,16 +24,16 @@ PartCosts model_costs(const ModelShape& shape, int64_t slots) {
 
 StepFlops step_flops(const ModelShape& shape, double tokens, double pairs) {
   const PartCosts token = model_costs(shape, 1);
-  int64_t matrices = 0, of_a_pair = 0;
+  int64_t matrices = 0, pair_flops = 0;
   for (const Cost& block : token.blocks) {
     matrices += block.matrix_flops;
-    of_a_pair = std::max(of_a_pair, block.pair_flops);
+    pair_flops = std::max(pair_flops, block.pair_flops);
   }
   // The pairs are counted over all layers, so a pair must cost the same in each that attends.
   for (const Cost& block : token.blocks)
-    TESSERA_CHECK(block.pair_flops == 0 || block.pair_flops == of_a_pair, "layers of attention differ in their heads");
+    TESSERA_CHECK(block.pair_flops == 0 || block.pair_flops == pair_flops, "layers of attention differ in their heads");
   return {.matrices = 3 * tokens * static_cast<double>(matrices),
-          .attention = 3 * pairs * static_cast<double>(of_a_pair),
+          .attention = 3 * pairs * static_cast<double>(pair_flops),
           .head = 3 * tokens * static_cast<double>(token.head.matrix_flops)};
 }
 

@@ -171,8 +171,9 @@ void Transformer::allocate(Context& context, Comm& tp, Comm* cp) {
   tp_ = &tp;
   tp.expect_device_tensors();
   if (shape_.cp > 1) {
-    const HeadLayout heads = shape_.local_heads();
-    cp_ = std::make_unique<ContextGroup>(*cp, 2 * (heads.q_heads() + 2 * heads.kv_heads));
+    int64_t most = 0;
+    for (const auto& block : blocks_) most = std::max(most, block->most_exchanged());
+    cp_ = std::make_unique<ContextGroup>(*cp, most);
   }
   weights_ = Arena("weights", context.device(), weights_bytes());
   for (Parameter* parameter : parameters_) {
@@ -314,8 +315,8 @@ void Transformer::backward_weight(Context& context, const Batch& batch, const Sl
   const bool with_embedding = embedding_ && range.first == 0;
   gathered_.clear();
   for (int i = range.last; i-- > range.first;) {
-    const auto of_block = Block::gathers(saved(slot, i), slot.residual[i + 1]);
-    gathered_.insert(gathered_.end(), of_block.begin(), of_block.end());
+    const auto block_gathers = Block::gathers(saved(slot, i), slot.residual[i + 1]);
+    gathered_.insert(gathered_.end(), block_gathers.begin(), block_gathers.end());
   }
   if (with_embedding) gathered_.push_back(slot.residual[0]);
   ArenaScope scope(context.workspace());

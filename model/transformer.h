@@ -26,8 +26,8 @@ class Transformer : public Stage {
     int slots = 1;                          // microbatches that are alive at once
     int areas = 0;                          // blocks that are between recompute and backward_weight at once
     Device device = Device::Cpu;            // of the context that it will run in
-    // Of a tied model with several stages: whether the first and the last one lie on one rank, and for the last one the
-    // first.
+    // In a tied model with several stages: whether the first and the last one lie on one rank, and, for the last one
+    // there, which stage has the embedding.
     bool ends_together = false;
     Transformer* embedding_stage = nullptr;
     bool weights_elsewhere = false;  // values are given their memory from outside (Reducer::gather)
@@ -47,7 +47,7 @@ class Transformer : public Stage {
   int64_t area_bytes() const;           // what recompute makes, of one block
   int64_t activations_bytes() const;    // all slots and areas, and the loss
   int64_t workspace_bytes(Target target) const;
-  // Of one microbatch, by part and in all.
+  // What one microbatch costs, by part and in all.
   PartCosts costs() const;
   Cost cost() const { return costs().sum(); }
 

@@ -144,6 +144,9 @@ int64_t Attention::backward_workspace(Target target) const {
                    qkv_.backward_workspace()});
 }
 
+// In either direction, of each head its queries or outputs, and the two halves of keys and values.
+int64_t Attention::most_exchanged() const { return 2 * (layout_.q_heads() + 2 * layout_.kv_heads); }
+
 Cost Attention::cost() const {
   Cost cost = qkv_.cost() + out_.cost();
   cost.pair_flops = layout_.q_heads() * attention_forward_flops(1, shape_.head_dim);

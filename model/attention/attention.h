@@ -34,6 +34,7 @@ class Attention final : public Sublayer {
   int64_t backward_input_workspace(Target target) const override;
   int64_t backward_weight_workspace(Target target) const override;
   int64_t backward_workspace(Target target) const override;
+  int64_t most_exchanged() const override;
   Cost cost() const override;
   void add_parameters(Parameters& parameters) override;
 

@@ -10,8 +10,8 @@ namespace tessera {
 ContextAttention::ContextAttention(const ModelShape& shape, const LayerAttention& kind)
     : kind_(kind),
       ring_(kind.exchange.is_ring(shape.cp)),
-      of_unit_(shape.exchange_shape(kind.exchange)),
-      trade_(shape.exchange_shape({}), of_unit_) {}
+      unit_(shape.exchange_shape(kind.exchange)),
+      trade_(shape.exchange_shape({}), unit_) {}
 
 void ContextAttention::forward(LayerRun run, const AttentionPlans& all, const AttentionInputs& in, const Tensor& out,
                                const Tensor& lse) const {
@@ -23,7 +23,7 @@ void ContextAttention::forward(LayerRun run, const AttentionPlans& all, const At
   trade_.give(run, in, traded.q, traded.k, traded.v);
   run.cp->data_in.wait();
   run.cp->data_out.wait();
-  attend(run, plan, {traded.q, traded.k, traded.v}, traded.out, lse.reshape({of_unit_.q_heads, of_unit_.units.slots}));
+  attend(run, plan, {traded.q, traded.k, traded.v}, traded.out, lse.reshape({unit_.q_heads, unit_.units.slots}));
   trade_.return_outputs(run, traded.out, traded.columns, out);
 }
 
@@ -43,8 +43,7 @@ void ContextAttention::backward(LayerRun run, const AttentionPlans& all, const A
   run.cp->data_in.wait();
   run.cp->data_out.wait();
   attend_backward(run, plan, {traded.q, traded.k, traded.v}, traded.out,
-                  lse.reshape({of_unit_.q_heads, of_unit_.units.slots}), traded.dout,
-                  {traded.dq, traded.dk, traded.dv});
+                  lse.reshape({unit_.q_heads, unit_.units.slots}), traded.dout, {traded.dq, traded.dk, traded.dv});
   trade_.return_gradients(run, traded, gradients);
 }
 
@@ -58,39 +57,38 @@ int64_t ContextAttention::workspace(Target target) const {
 
 ContextTraffic ContextAttention::sent(const AttentionPlans& all) const {
   ContextTraffic sent = trade_.sent();
-  if (of_unit_.units.units == 1) return sent;
+  if (unit_.units.units == 1) return sent;
   const AttentionPlan& plan = all.attention(kind_);
-  return sent += ring_ ? ring_attention_sent(of_unit_, plan.ring())
-                       : gather_attention_sent(of_unit_, plan.routes().sent_rows(), plan.routes().received_rows());
+  return sent += ring_ ? ring_attention_sent(unit_, plan.ring())
+                       : gather_attention_sent(unit_, plan.routes().sent_rows(), plan.routes().received_rows());
 }
 
 ContextTraffic ContextAttention::most_sent() const {
   ContextTraffic most = trade_.sent();
-  const int64_t rows = ContextRoutes::most_sent(of_unit_.units);  // to each other unit, or as many hops, all slots
-  return most += (ring_ ? ring_attention_sent(of_unit_, rows, rows) : gather_attention_sent(of_unit_, rows, rows));
+  const int64_t rows = ContextRoutes::most_sent(unit_.units);  // to each other unit, or as many hops, all slots
+  return most += (ring_ ? ring_attention_sent(unit_, rows, rows) : gather_attention_sent(unit_, rows, rows));
 }
 
 void ContextAttention::attend(LayerRun run, const AttentionPlan& plan, const AttentionInputs& in, const Tensor& out,
                               const Tensor& lse) const {
-  if (of_unit_.units.units == 1) return attention(run.context, plan.problem(), in.q, in.k, in.v, out, lse);
-  (ring_ ? ring_attention : gather_attention)(run, of_unit_, plan, in, out, lse);
+  if (unit_.units.units == 1) return attention(run.context, plan.problem(), in.q, in.k, in.v, out, lse);
+  (ring_ ? ring_attention : gather_attention)(run, unit_, plan, in, out, lse);
 }
 
 void ContextAttention::attend_backward(LayerRun run, const AttentionPlan& plan, const AttentionInputs& in,
                                        const ConstTensor& out, const ConstTensor& lse, const ConstTensor& dout,
                                        const AttentionGradients& gradients) const {
-  if (of_unit_.units.units == 1) {
+  if (unit_.units.units == 1) {
     return attention_backward(run.context, plan.problem(), in.q, in.k, in.v, out, lse, dout, gradients.q, gradients.k,
                               gradients.v);
   }
-  (ring_ ? ring_attention_backward : gather_attention_backward)(run, of_unit_, plan, in, out, lse, dout, gradients);
+  (ring_ ? ring_attention_backward : gather_attention_backward)(run, unit_, plan, in, out, lse, dout, gradients);
 }
 
 int64_t ContextAttention::attend_workspace(Target target) const {
-  if (of_unit_.units.units > 1)
-    return (ring_ ? ring_attention_workspace : gather_attention_workspace)(target, of_unit_);
-  return attention_workspace(target, of_unit_.units.slots, of_unit_.units.slots, of_unit_.q_heads, of_unit_.kv_heads,
-                             of_unit_.head_dim, of_unit_.compute);
+  if (unit_.units.units > 1) return (ring_ ? ring_attention_workspace : gather_attention_workspace)(target, unit_);
+  return attention_workspace(target, unit_.units.slots, unit_.units.slots, unit_.q_heads, unit_.kv_heads,
+                             unit_.head_dim, unit_.compute);
 }
 
 }  // namespace tessera

@@ -34,11 +34,11 @@ class ContextAttention {
   void attend_backward(LayerRun run, const AttentionPlan& plan, const AttentionInputs& in, const ConstTensor& out,
                        const ConstTensor& lse, const ConstTensor& dout, const AttentionGradients& gradients) const;
   int64_t attend_workspace(Target target) const;
-  bool trades() const { return of_unit_.units.ranks > 1; }
+  bool trades() const { return unit_.units.ranks > 1; }
 
   LayerAttention kind_;
   bool ring_;
-  ExchangeShape of_unit_;
+  ExchangeShape unit_;
   HeadTrade trade_;
 };
 

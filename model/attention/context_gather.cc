@@ -139,8 +139,8 @@ void gather_attention(LayerRun run, const ExchangeShape& shape, const AttentionP
     if (g + 1 < groups) gathering.start(run, shape, plan.routes(), in, g + 1);
     const KeyValues keys = gathering.keys(plan.routes(), g);
     const HeadGroup group(shape, g, heads);
-    attention(run.context, group.problem(plan.problem()), group.of_queries(in.q), keys.k, keys.v, out,
-              group.of_queries(lse));
+    attention(run.context, group.problem(plan.problem()), group.queries_in(in.q), keys.k, keys.v, out,
+              group.queries_in(lse));
   }
   run.cp->data_out.wait();
 }
@@ -160,8 +160,8 @@ void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const A
     if (g + 1 < groups) gathering.start(run, shape, plan.routes(), in, g + 1);
     const KeyValues keys = gathering.keys(plan.routes(), g), made = homing.made(plan.routes(), g);
     const HeadGroup group(shape, g, heads);
-    attention_backward(run.context, group.problem(plan.problem()), group.of_queries(in.q), keys.k, keys.v, out,
-                       group.of_queries(lse), dout, group.of_queries(gradients.q), made.k, made.v);
+    attention_backward(run.context, group.problem(plan.problem()), group.queries_in(in.q), keys.k, keys.v, out,
+                       group.queries_in(lse), dout, group.queries_in(gradients.q), made.k, made.v);
     if (g > 0) homing.finish(run, shape, plan.routes(), g - 1, gradients);
     homing.start(run, shape, plan.routes(), g);
   }

@@ -44,16 +44,16 @@ struct HeadGroup {
   int64_t q_size() const { return q_end - q_begin; }
 
   template <class AnyTensor>
-  AnyTensor of_queries(const AnyTensor& x) const {
+  AnyTensor queries_in(const AnyTensor& x) const {
     return x.rows(q_begin, q_end);
   }
   template <class AnyTensor>
-  AnyTensor of_keys(const AnyTensor& x) const {
+  AnyTensor keys_in(const AnyTensor& x) const {
     return x.rows(begin, end);
   }
   // For outputs that have all query heads.
-  AttentionProblem problem(const AttentionProblem& of_all) const {
-    AttentionProblem problem = of_all;
+  AttentionProblem problem(const AttentionProblem& all_heads) const {
+    AttentionProblem problem = all_heads;
     problem.first_head = q_begin;
     return problem;
   }

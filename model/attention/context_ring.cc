@@ -140,15 +140,15 @@ void ring_attention(LayerRun run, const ExchangeShape& shape, const AttentionPla
   const auto columns = [&](const Tensor& x) { return x.reshape({x.dim(0), x.dim(1) * x.dim(2)}); };
   for (int64_t g = 0; g < shape.kv_heads / heads; ++g) {
     const HeadGroup group(shape, g, heads);
-    const ConstTensor q = group.of_queries(in.q);
-    const Tensor group_lse = group.of_queries(lse);
+    const ConstTensor q = group.queries_in(in.q);
+    const Tensor group_lse = group.queries_in(lse);
     blocks.pack(run, ring, in, group);
     attention_merge_start(run.context, merging.out, group_lse);
     for (int hops = 0; hops < ring.units(); ++hops) {
       if (hops + 1 < ring.units()) blocks.pass_on(run, ring, hops);
       const KeyValues block = blocks.at(ring, hops);
-      const ConstTensor k = hops == 0 ? group.of_keys(in.k) : ConstTensor(block.k);
-      const ConstTensor v = hops == 0 ? group.of_keys(in.v) : ConstTensor(block.v);
+      const ConstTensor k = hops == 0 ? group.keys_in(in.k) : ConstTensor(block.k);
+      const ConstTensor v = hops == 0 ? group.keys_in(in.v) : ConstTensor(block.v);
       attention(run.context, plan.block(hops), q, k, v, merging.part_out, merging.part_lse);
       attention_merge(run.context, merging.part_out, merging.part_lse, merging.out, group_lse);
       Blocks::finish_hop(run);
@@ -170,15 +170,15 @@ void ring_attention_backward(LayerRun run, const ExchangeShape& shape, const Att
   const KeyValues home = sums.home.with_rows(ring.routes.length(shape.units.unit, 1));
   for (int64_t g = 0; g < shape.kv_heads / heads; ++g) {
     const HeadGroup group(shape, g, heads);
-    const KeyValues own{group.of_keys(gradients.k), group.of_keys(gradients.v)};
+    const KeyValues own{group.keys_in(gradients.k), group.keys_in(gradients.v)};
     const auto kernel = [&](int hops, const ConstTensor& k, const ConstTensor& v, const KeyValues& made) {
-      attention_backward(run.context, group.problem(plan.block(hops)), group.of_queries(in.q), k, v, out,
-                         group.of_queries(lse), dout, sums.part_dq, made.k, made.v);
+      attention_backward(run.context, group.problem(plan.block(hops)), group.queries_in(in.q), k, v, out,
+                         group.queries_in(lse), dout, sums.part_dq, made.k, made.v);
     };
     await_home(run, ring, home);
     blocks.pack(run, ring, in, group);
     blocks.pass_on(run, ring, 0);
-    kernel(0, group.of_keys(in.k), group.of_keys(in.v), own);
+    kernel(0, group.keys_in(in.k), group.keys_in(in.v), own);
     cast(run.context, sums.part_dq, sums.dq);
     Blocks::finish_hop(run);
     for (int hops = 1; hops < ring.units(); ++hops) {
@@ -202,7 +202,7 @@ void ring_attention_backward(LayerRun run, const ExchangeShape& shape, const Att
       embedding_backward(run.context, ring.routes.rows(), come_back, 0, sums.own);
       cast(run.context, sums.own, gradient);
     });
-    cast(run.context, sums.dq, group.of_queries(gradients.q));
+    cast(run.context, sums.dq, group.queries_in(gradients.q));
     run.cp->sums_out.wait();
     run.cp->home_out.wait();
   }

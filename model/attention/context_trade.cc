@@ -98,7 +98,7 @@ void HeadTrade::return_outputs(LayerRun run, const ConstTensor& traded, const Te
 }
 
 void HeadTrade::return_gradients(LayerRun run, const Backward& made, const AttentionGradients& gradients) const {
-  // Of each key/value head, a part from each rank that had it.
+  // A key/value head's gradient comes in parts, one from each rank that had the head.
   const auto part = [&](int64_t head, int member) {
     const int64_t at = (head * ranks() + member) * slots();
     return made.parts.reshape({2 * rank_.kv_heads * ranks() * slots(), unit_.head_dim}).rows(at, at + slots());

@@ -14,8 +14,8 @@ namespace tessera {
 
 class HeadTrade {
  public:
-  // of_rank: what a rank has before (a unit of one); of_unit: after.
-  HeadTrade(const ExchangeShape& of_rank, const ExchangeShape& of_unit) : rank_(of_rank), unit_(of_unit) {}
+  // rank: what a rank has before (a unit of one); unit: after.
+  HeadTrade(const ExchangeShape& rank, const ExchangeShape& unit) : rank_(rank), unit_(unit) {}
 
   // Tensors after the trade.
   struct Forward {
@@ -34,7 +34,7 @@ class HeadTrade {
   void give(LayerRun run, const AttentionInputs& in, const Tensor& q, const Tensor& k, const Tensor& v) const;
   // Outputs (or their gradients) [slots, q_heads, head_dim] -> [slots of the unit, q_heads of this rank, head_dim].
   void give_outputs(LayerRun run, const ConstTensor& all, const Tensor& columns, const Tensor& traded) const;
-  // And back.
+  // The reverse of give_outputs: overwrites `all` with the outputs of every head for this rank's slots.
   void return_outputs(LayerRun run, const ConstTensor& traded, const Tensor& columns, const Tensor& all) const;
   // Overwrites the gradients with what came back; sums over copies of a head in the order of ranks, in the accumulation
   // dtype.

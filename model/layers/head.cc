@@ -55,8 +55,8 @@ void Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, const
   const int64_t tile = tile_tokens(shape_);
   const int64_t columns = rows_.size();
   const DType sums_dtype = shape_.accumulation();
-  const Tensor of_batch = workspace.take({1}, DType::F64);  // scaled as a whole
-  zero(run.context, of_batch);
+  const Tensor batch_loss = workspace.take({1}, DType::F64);  // scaled as a whole
+  zero(run.context, batch_loss);
   for (int64_t begin = 0; begin < shape_.slots; begin += tile) {
     const int64_t end = std::min(shape_.slots, begin + tile);
     const std::span<const int32_t> target = batch.targets.subspan(begin, end - begin);
@@ -70,7 +70,7 @@ void Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, const
     run.tp.all_reduce_max(maximum);
     cross_entropy_sums(run.context, logits, target, rows_.begin, maximum, sums);
     run.tp.all_reduce_sum(sums);
-    cross_entropy_loss(run.context, target, sums, of_batch);
+    cross_entropy_loss(run.context, target, sums, batch_loss);
     if (mode == Mode::Evaluate) continue;
 
     const Tensor dlogits =
@@ -80,8 +80,8 @@ void Head::forward(LayerRun run, const Batch& batch, const ConstTensor& x, const
     gemm(run.context, dlogits, table().value, h, kInput);
   }
   if (mode == Mode::Train) scatter_sum_tokens(run.context, run.tp, all, saved.h);
-  scale(run.context, loss_scale, of_batch);
-  accumulate(run.context, of_batch, loss);
+  scale(run.context, loss_scale, batch_loss);
+  accumulate(run.context, batch_loss, loss);
 }
 
 void Head::backward_input(LayerRun run, const Tensor& x, const Saved& saved) {

@@ -21,7 +21,7 @@ class Head {
     Tensor h;
   };
 
-  // Where the table comes from.
+  // Where the head's table comes from.
   enum class Tie : uint8_t {
     Free,        // the head's own
     SameStage,   // it is the embedding's

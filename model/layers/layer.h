@@ -33,7 +33,7 @@ struct Cost {
   int64_t parameters = 0;        // elements on this rank
   int64_t table_parameters = 0;  // those of them that lie in tables over the vocabulary or the positions
   int64_t matrix_flops = 0;  // of forward's matrix products, 2 m n k; backward_input and backward_weight: the same each
-  // Of forward's attention, for each (query, key) pair that sees each other.
+  // What forward's attention takes for each (query, key) pair that sees each other.
   int64_t pair_flops = 0;
   int64_t forward_sent = 0;  // bytes sent over tp
   int64_t backward_input_sent = 0;

@@ -26,7 +26,7 @@ class ColumnLinear {
 
   // Gathers x over tp; overwrites y.
   void forward(LayerRun run, const ConstTensor& x, const Tensor& y) const;
-  // The same with an activation behind it: overwrites before, what forward() gives, and y = gelu(before).
+  // forward() with an activation behind it: overwrites before, what forward() gives, and y = gelu(before).
   void forward_gelu(LayerRun run, const ConstTensor& x, const Tensor& before, const Tensor& y) const;
   // Overwrites dx [slots/tp, in], summed over tp: it may be used after wait(), until which the ranks' own sums lie in
   // the context's workspace (the caller holds the scope).

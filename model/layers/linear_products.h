@@ -28,7 +28,7 @@ class LinearProducts {
   // Overwrites y. bias: empty, or [out].
   void forward(Context& context, const ConstTensor& x, const ConstTensor& w, const Tensor& y,
                const ConstTensor& bias = {}) const;
-  // The same with an activation behind it: overwrites before = x w^T [+ bias] and y = gelu(before). In 8 bits GELU is
+  // forward() with an activation behind it: overwrites before = x w^T [+ bias] and y = gelu(before). In 8 bits GELU is
   // an operation of its own.
   void forward_gelu(Context& context, const ConstTensor& x, const ConstTensor& w, const Tensor& before, const Tensor& y,
                     const ConstTensor& bias = {}) const;

@@ -57,6 +57,8 @@ class Sublayer {
   virtual int64_t backward_input_workspace(Target target) const = 0;
   virtual int64_t backward_weight_workspace(Target target) const = 0;
   virtual int64_t backward_workspace(Target target) const = 0;
+  // The most tensors that a call has under way over cp at once: what a ContextGroup has room for.
+  virtual int64_t most_exchanged() const { return 0; }
   virtual Cost cost() const = 0;
   virtual void add_parameters(Parameters& parameters) = 0;
 

@@ -29,8 +29,8 @@ std::optional<ContextExchange> parse_exchange(const std::string& text) {
   return ContextExchange{.outer = Outer::Ring, .trading = trading};
 }
 
-// Whether a rank that gets `q` query heads of groups of `of_key` gets whole groups, or a part of one.
-bool groups_fit(int64_t q, int64_t of_key) { return q % of_key == 0 || of_key % q == 0; }
+// Whether a rank that gets `q` query heads of groups of `queries_per_key` gets whole groups, or a part of one.
+bool groups_fit(int64_t q, int64_t queries_per_key) { return q % queries_per_key == 0 || queries_per_key % q == 0; }
 
 }  // namespace
 
@@ -55,8 +55,8 @@ void check_exchange(const ContextExchange& exchange, int cp, int64_t q_heads, in
                     "parallel.cp = {}; choose a divisor, gather or ring",
                     name(exchange), trading, cp));
   }
-  const int64_t of_key = q_heads / kv_heads;
-  const auto fits = [&](int ranks) { return q_heads % ranks == 0 && groups_fit(q_heads / ranks, of_key); };
+  const int64_t queries_per_key = q_heads / kv_heads;
+  const auto fits = [&](int ranks) { return q_heads % ranks == 0 && groups_fit(q_heads / ranks, queries_per_key); };
   if (fits(trading)) return;
   std::vector<int> others;
   for (int ranks = 1; ranks <= cp; ++ranks) {
@@ -66,7 +66,7 @@ void check_exchange(const ContextExchange& exchange, int cp, int64_t q_heads, in
       "parallel.context_exchange = {}: {} ranks share {} query heads and {} key-value heads of a tensor-parallel rank; "
       "each needs an equal number of query heads, whole groups of {} or an equal part of one; choose gather, ring, or "
       "ulysses-ring:N with N from {}",
-      name(exchange), trading, q_heads, kv_heads, of_key, fmt::join(others, ", ")));
+      name(exchange), trading, q_heads, kv_heads, queries_per_key, fmt::join(others, ", ")));
 }
 
 int64_t ExchangeShape::group(Outer outer, Target target) const {

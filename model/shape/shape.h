@@ -46,7 +46,7 @@ struct ModelShape {
   std::vector<LayerKind> layers;  // of the whole model, in order
   int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, positions = 0;
   double norm_epsilon = 1e-5, initializer_range = 0.02;
-  // Of the parametrisation.
+  // What the parametrisation chooses.
   double width_ratio = 1;           // r
   double output_scale = 1;          // of the logits
   double attention_multiplier = 0;  // a; 0: the standard scale
@@ -69,7 +69,7 @@ struct ModelShape {
   Interval vocab_rows() const { return shard({0, vocab}, tp, tp_rank); }
   double attention_scale() const;   // of q k
   double matrix_deviation() const;  // initial standard deviation of the matrices that read the residual stream
-  // Of those that write to it: two of them a layer (Radford et al. 2019).
+  // The same for the matrices that write to it, of which a layer has two (Radford et al. 2019).
   double residual_deviation() const;
 };
 
@@ -82,8 +82,8 @@ struct ShapeRequest {
   int cp = 1, cp_rank = 0;
   int64_t slots = 0;  // of this context-parallel rank
   DType compute = DType::F32;
-  // Of the linear layers between the first layer and the last. Those two, the embedding and the head keep to the
-  // compute dtype: what enters and leaves the network is the most sensitive to rounding.
+  // What the linear layers between the first layer and the last multiply. Those two, the embedding and the head keep
+  // to the compute dtype: what enters and leaves the network is the most sensitive to rounding.
   ProductFormat inner_products = ProductFormat::Compute;
   std::vector<ContextExchange> exchanges = {};  // by layer; empty: all gather
 };
@@ -91,7 +91,7 @@ struct ShapeRequest {
 // config: resolved (every field that may be unset is set). Throws UsageError naming the rule where sizes do not fit.
 ModelShape model_shape(const ModelConfig& config, const ShapeRequest& request);
 
-// The same model and slots with nothing split: one rank has all of every layer.
+// The same model and slots on one rank that has all of every layer.
 ModelShape whole_shape(ModelShape shape);
 
 }  // namespace tessera

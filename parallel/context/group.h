@@ -1,4 +1,4 @@
-// The context-parallel group as attention uses it.
+// The context-parallel group as mixers use it.
 #pragma once
 
 #include "parallel/comm/messages.h"
@@ -8,7 +8,7 @@ namespace tessera {
 // The group along cp with room for its messages.
 class ContextGroup {
  public:
-  // heads: the most key/value and query heads of a layer on this rank.
+  // heads: the most tensors that a layer has under way at once, each a head's.
   ContextGroup(Comm& comm, int64_t heads);
 
   int rank() const { return comm_.rank(); }

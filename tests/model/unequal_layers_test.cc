@@ -46,6 +46,11 @@ TEST_P(UnequalLayersTest, ParametersAreNumberedAlikeHoweverStagesAreCut) {
       for (const Parameter* p : stage->parameters()) {
         EXPECT_EQ(p->ordinal, ordinals.at(p->name)) << p->name << " with the cut before block " << cut;
         EXPECT_EQ(p->ordinals, whole.parameters().front()->ordinals);
+        const int first = stage == &begin ? 0 : cut;
+        EXPECT_EQ(p->stage, stage == &begin ? 0 : 1);
+        if (p->name.starts_with("blocks.")) {
+          EXPECT_EQ("blocks." + std::to_string(first + p->block), p->name.substr(0, p->name.find('.', 7))) << p->name;
+        }
       }
     }
   }
