@@ -89,7 +89,7 @@ class Block {
   Tensor take_residual(Arena& arena) const { return arena.take({shape_.local_slots(), shape_.hidden}, shape_.compute); }
   int64_t residual_bytes() const { return Arena::bytes({shape_.local_slots(), shape_.hidden}, shape_.compute); }
 
-  ModelShape shape_;
+  ModelSizes shape_;
   Recompute recompute_;
   Half mixer_, feed_forward_;
 };

@@ -59,7 +59,7 @@ class Attention final : public Sublayer {
   int64_t attend_backward_workspace(Target target) const;
   int64_t out_bytes() const;  // of a tensor like out, in the workspace
 
-  ModelShape shape_;
+  ModelSizes shape_;
   LayerAttention kind_;
   HeadLayout layout_;  // of this rank
   ColumnLinear qkv_;

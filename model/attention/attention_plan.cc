@@ -8,7 +8,7 @@
 
 namespace tessera {
 
-AttentionPlan::AttentionPlan(const ModelShape& shape, const LayerAttention& kind, Arena& arena, Arena& lists)
+AttentionPlan::AttentionPlan(const ModelSizes& shape, const LayerAttention& kind, Arena& arena, Arena& lists)
     : window_(kind.window),
       exchange_(kind.exchange),
       ranks_(shape.cp),
@@ -70,7 +70,7 @@ void AttentionPlan::make(const Context& context, const Batch& batch) {
   make_problem(context, 0, {keys.position.first(slots), keys.document.first(slots)}, keys);
 }
 
-AttentionPlans::AttentionPlans(const ModelShape& shape, std::span<const LayerAttention> layers, Arena& arena,
+AttentionPlans::AttentionPlans(const ModelSizes& shape, std::span<const LayerAttention> layers, Arena& arena,
                                Arena& lists)
     : sums_(shape.accumulation()) {
   for (const LayerAttention& kind : layers) {

@@ -18,7 +18,7 @@ namespace tessera {
 // For layers with one window and one exchange.
 class AttentionPlan {
  public:
-  AttentionPlan(const ModelShape& shape, const LayerAttention& kind, Arena& arena, Arena& lists);
+  AttentionPlan(const ModelSizes& shape, const LayerAttention& kind, Arena& arena, Arena& lists);
 
   void make(const Context& context, const Batch& batch);
 
@@ -55,7 +55,7 @@ class AttentionPlans final : public MixerPlan {
  public:
   // layers: whose kinds differ or not. arena: on the context's device. The lists are the host's, and sent to a device
   // once for all layers that one AttentionPlan serves.
-  AttentionPlans(const ModelShape& shape, std::span<const LayerAttention> layers, Arena& arena, Arena& lists);
+  AttentionPlans(const ModelSizes& shape, std::span<const LayerAttention> layers, Arena& arena, Arena& lists);
 
   void make(const Context& context, const Batch& batch) override;
 

@@ -7,7 +7,7 @@
 
 namespace tessera {
 
-ContextAttention::ContextAttention(const ModelShape& shape, const LayerAttention& kind)
+ContextAttention::ContextAttention(const ModelSizes& shape, const LayerAttention& kind)
     : kind_(kind),
       ring_(kind.exchange.is_ring(shape.cp)),
       unit_(shape.exchange_shape(kind.exchange)),

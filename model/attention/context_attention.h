@@ -9,7 +9,7 @@ namespace tessera {
 
 class ContextAttention {
  public:
-  ContextAttention(const ModelShape& shape, const LayerAttention& kind);
+  ContextAttention(const ModelSizes& shape, const LayerAttention& kind);
 
   // Overwrites out [slots, q_heads, head_dim] and lse (q_heads * slots numbers in an order of the exchange's own, for
   // backward).

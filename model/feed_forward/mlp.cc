@@ -8,7 +8,7 @@
 namespace tessera {
 namespace {
 
-Shape up_weight(const ModelShape& shape, FeedForwardKind kind) {
+Shape up_weight(const ModelSizes& shape, FeedForwardKind kind) {
   return kind == FeedForwardKind::SwiGlu ? Shape{shape.ffn, 2, shape.hidden} : Shape{shape.ffn, shape.hidden};
 }
 

@@ -55,7 +55,7 @@ class Mlp final : public Sublayer {
   Tensor backward_to_up(LayerRun run, const ConstTensor& dy, const Saved& saved, const Tensor& spare) const;
   bool is_gelu() const { return kind_ == FeedForwardKind::Gelu; }
 
-  ModelShape shape_;
+  ModelSizes shape_;
   FeedForwardKind kind_;
   Shape up_shape_;          // local shape of kUp
   Shape activation_shape_;  // and of kActivation

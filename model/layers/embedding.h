@@ -28,7 +28,7 @@ class Embedding {
   // Positions of this tp rank's tokens.
   std::span<const int32_t> local_positions(const Batch& batch) const;
 
-  ModelShape shape_;
+  ModelSizes shape_;
   Parameter table_;      // [vocab, hidden]
   Parameter positions_;  // [positions, hidden]
 };

@@ -17,7 +17,7 @@ constexpr int64_t kTileMultiple = 64;
 
 }  // namespace
 
-int64_t Head::tile_tokens(const ModelShape& shape) {
+int64_t Head::tile_tokens(const ModelSizes& shape) {
   const int64_t row = std::max<int64_t>(1, shard_rows(shape.vocab, shape.tp) * size_of(shape.accumulation()));
   const int64_t most = std::max(kTileMultiple, kLogitsBytes / row / kTileMultiple * kTileMultiple);
   const int64_t tiles = (shape.slots + most - 1) / most;

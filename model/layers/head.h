@@ -55,7 +55,7 @@ class Head {
   void add_parameters(Parameters& parameters);
 
   // Tokens whose logits exist at once: as many as make `kLogitsBytes`, in equal tiles.
-  static int64_t tile_tokens(const ModelShape& shape);
+  static int64_t tile_tokens(const ModelSizes& shape);
   static constexpr int64_t kLogitsBytes = int64_t{64} << 20;
 
  private:
@@ -63,7 +63,7 @@ class Head {
   void scale_output(Context& context, const Tensor& h) const;
   const Parameter& table() const { return tied_ ? *tied_ : table_; }
 
-  ModelShape shape_;
+  ModelSizes shape_;
   Norm norm_;
   Parameter* tied_;  // the embedding's table, when it is of the same stage
   Parameter table_;  // [vocab, hidden]; unused then

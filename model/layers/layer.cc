@@ -23,21 +23,21 @@ Cost PartCosts::sum() const {
   return sum;
 }
 
-int64_t tp_sent(const ModelShape& shape, int64_t elements) {
+int64_t tp_sent(const ModelSizes& shape, int64_t elements) {
   return elements * size_of(shape.compute) / shape.tp * (shape.tp - 1);
 }
 
-int64_t tp_all_reduce_sent(const ModelShape& shape, int64_t elements, DType dtype) {
+int64_t tp_all_reduce_sent(const ModelSizes& shape, int64_t elements, DType dtype) {
   if (shape.tp == 1) return 0;
   const int64_t own = shard({0, elements}, shape.tp, shape.tp_rank).size();
   return (elements + (shape.tp - 2) * own) * size_of(dtype);
 }
 
-ConstTensor own_tokens(const ModelShape& shape, const ConstTensor& x) {
+ConstTensor own_tokens(const ModelSizes& shape, const ConstTensor& x) {
   return x.rows(shape.tp_rank * shape.local_slots(), (shape.tp_rank + 1) * shape.local_slots());
 }
 
-Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global) {
+Parameter split_parameter(const ModelSizes& shape, std::string name, const Shape& global) {
   Parameter parameter;
   parameter.name = std::move(name);
   parameter.global_shape = global;

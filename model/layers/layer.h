@@ -56,15 +56,15 @@ struct PartCosts {
 };
 
 // Bytes that one all-gather or reduce-scatter over tp sends, for a gathered tensor of `elements`.
-int64_t tp_sent(const ModelShape& shape, int64_t elements);
+int64_t tp_sent(const ModelSizes& shape, int64_t elements);
 // Bytes that an all-reduce over tp of `elements` sends from this rank (parallel/comm/traffic.h).
-int64_t tp_all_reduce_sent(const ModelShape& shape, int64_t elements, DType dtype);
+int64_t tp_all_reduce_sent(const ModelSizes& shape, int64_t elements, DType dtype);
 
 // This rank's tokens of x [slots, n].
-ConstTensor own_tokens(const ModelShape& shape, const ConstTensor& x);
+ConstTensor own_tokens(const ModelSizes& shape, const ConstTensor& x);
 
 // A parameter whose dim 0 is split over tp.
-Parameter split_parameter(const ModelShape& shape, std::string name, const Shape& global);
+Parameter split_parameter(const ModelSizes& shape, std::string name, const Shape& global);
 // A parameter that every tp rank holds whole.
 Parameter whole_parameter(std::string name, const Shape& global);
 

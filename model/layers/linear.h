@@ -50,7 +50,7 @@ class ColumnLinear {
   ConstTensor matrix() const { return weight_.value.reshape({out_, in_}); }
   int64_t all_tokens() const;  // bytes of x gathered, or of dx before it is summed
 
-  ModelShape shape_;
+  ModelSizes shape_;
   BiasKind bias_kind_;
   int64_t in_, out_;  // out_ on this rank
   Parameter weight_, bias_;
@@ -83,7 +83,7 @@ class RowLinear {
   void add_parameters(Parameters& parameters);
 
  private:
-  ModelShape shape_;
+  ModelSizes shape_;
   BiasKind bias_kind_;
   int64_t in_, out_;  // in_ on this rank
   Parameter weight_, bias_;

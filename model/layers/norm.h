@@ -33,7 +33,7 @@ class Norm {
   void add_parameters(Parameters& parameters);
 
  private:
-  ModelShape shape_;
+  ModelSizes shape_;
   Parameter weight_, bias_;
 };
 

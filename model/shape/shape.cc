@@ -20,12 +20,12 @@ void require_multiple(const char* what, int64_t value, const char* by_what, int6
 
 }  // namespace
 
-double ModelShape::attention_scale() const {
+double ModelSizes::attention_scale() const {
   const auto dim = static_cast<double>(head_dim);
   return attention_multiplier > 0 ? attention_multiplier / dim : 1.0 / std::sqrt(dim);
 }
 
-double ModelShape::matrix_deviation() const { return initializer_range / std::sqrt(width_ratio); }
+double ModelSizes::matrix_deviation() const { return initializer_range / std::sqrt(width_ratio); }
 
 double ModelShape::residual_deviation() const {
   return matrix_deviation() / std::sqrt(2.0 * static_cast<double>(layers.size()));

@@ -36,14 +36,14 @@ class ModelConfig;  // model/model.proto
 enum class NormKind : uint8_t { Rms, Layer };
 enum class PositionKind : uint8_t { Rope, Learned };
 
-struct ModelShape {
+// What all layers of a model share, on one rank.
+struct ModelSizes {
   // The family's choices.
   NormKind norm = NormKind::Rms;
   PositionKind position = PositionKind::Rope;  // where positions enter: by the layers' rotations, or with the embedding
   bool tied = false;                           // head and embedding share one table
 
   // Global sizes.
-  std::vector<LayerKind> layers;  // of the whole model, in order
   int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab = 0, positions = 0;
   double norm_epsilon = 1e-5, initializer_range = 0.02;
   // What the parametrisation chooses.
@@ -61,7 +61,6 @@ struct ModelShape {
   int64_t local_slots() const { return slots / tp; }
   int64_t local_ffn() const { return ffn / tp; }
   HeadLayout local_heads() const { return {kv_heads / tp, heads / kv_heads, head_dim}; }
-  int blocks() const { return static_cast<int>(layers.size()); }
   ExchangeShape exchange_shape(const ContextExchange& exchange) const {
     const HeadLayout local = local_heads();
     return tessera::exchange_shape(exchange, cp, cp_rank, slots, local.q_heads(), local.kv_heads, head_dim, compute);
@@ -69,7 +68,16 @@ struct ModelShape {
   Interval vocab_rows() const { return shard({0, vocab}, tp, tp_rank); }
   double attention_scale() const;   // of q k
   double matrix_deviation() const;  // initial standard deviation of the matrices that read the residual stream
-  // The same for the matrices that write to it, of which a layer has two (Radford et al. 2019).
+};
+
+// A model on one rank. A layer keeps the sizes alone, so that a model's memory does not grow with the square of its
+// depth.
+struct ModelShape : ModelSizes {
+  std::vector<LayerKind> layers;  // of the whole model, in order
+
+  int blocks() const { return static_cast<int>(layers.size()); }
+  // Initial standard deviation of the matrices that write to the residual stream, of which a layer has two (Radford et
+  // al. 2019).
   double residual_deviation() const;
 };
 
