@@ -273,10 +273,12 @@ void Transformer::clear_loss(Context& context) {
   if (head_) zero(context, loss_);
 }
 
-double Transformer::loss(Context& context) {
+Losses Transformer::losses(Context& context) {
   double loss = 0;
   if (head_) copy(context, loss_, Tensor(std::span<double>(&loss, 1), {1}));
-  return loss;
+  Losses losses;
+  losses.add(kHeadLoss, loss);
+  return losses;
 }
 
 void Transformer::recompute(Context& context, const Batch&, const SlotRef& ref, BlockRange range) {

@@ -76,7 +76,7 @@ class Transformer : public Stage {
   void evaluate(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks,
                 double loss_scale) override;
   void clear_loss(Context& context) override;
-  double loss(Context& context) override;
+  Losses losses(Context& context) override;
   Parameters& parameters() override { return parameters_; }
 
   // [slots/tp, hidden] the residual stream before a block, or after the last one: what the slot's last forward pass

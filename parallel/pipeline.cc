@@ -19,7 +19,7 @@ constexpr AxisSet kTokenAxes{Axis::Dp, Axis::Cp};  // tp ranks see the same toke
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // The same numbers on every rank, so that all ranks throw or none.
-void check_finite(double value, const char* what, int64_t step) {
+void check_finite(double value, std::string_view what, int64_t step) {
   if (!std::isfinite(value)) {
     throw NumericalError(
         fmt::format("step {}: the {} is {}; the weights are as they were before it", step, what, value));
@@ -148,10 +148,16 @@ void Pipeline::begin(Context& context) {
   }
 }
 
-double Pipeline::loss(Context& context) {
-  double share = 0;
-  for (const auto& runner : runners_) share += runner->stage().loss(context);
-  return share;
+Losses Pipeline::losses(Context& context) {
+  Losses shares;
+  for (const auto& runner : runners_) shares.add(runner->stage().losses(context));
+  return shares;
+}
+
+Losses Pipeline::summed(const Losses& shares) {
+  Losses sums;
+  for (const NamedLoss& share : shares.all()) sums.add(share.name, shares_.sum(share.value));
+  return sums;
 }
 
 bool Pipeline::backward_in_a_row(size_t at) const {
@@ -172,13 +178,14 @@ void Pipeline::run(Context& context, size_t at, Step& step) {
       return timed(times.optimizer, times, [&] { run_on_weights(context, at); });
     case ActionKind::Norm: {
       // On a device what was queued before is computed while the host waits for the loss.
-      double share = 0;
-      timed(times.compute, times, [&] { share = loss(context); });
+      Losses shares;
+      timed(times.compute, times, [&] { shares = losses(context); });
       timed(times.optimizer, times, [&] {
-        result.loss = shares_.sum(share);
+        result.losses = summed(shares);
+        result.loss = result.losses.of(kHeadLoss);
         result.gradient_norm = reducer_->norm(context);
       });
-      check_finite(result.loss, "loss", step.number);
+      for (const NamedLoss& loss : result.losses.all()) check_finite(loss.value, loss.name, step.number);
       check_finite(result.gradient_norm, "gradient norm", step.number);
       return;
     }
@@ -302,8 +309,12 @@ EvaluationResult Pipeline::evaluate(Context& context, int64_t first_sample, int6
     throw DataError(
         fmt::format("evaluation: {} batches from sample {} on hold no target token", batches, first_sample));
   }
-  result.loss = shares_.sum(loss(context)) / static_cast<double>(result.targets);
-  if (!std::isfinite(result.loss)) throw NumericalError(fmt::format("evaluation: the loss is {}", result.loss));
+  for (const NamedLoss& sum : summed(losses(context)).all()) {
+    const double mean = sum.value / static_cast<double>(result.targets);
+    if (!std::isfinite(mean)) throw NumericalError(fmt::format("evaluation: the {} is {}", sum.name, mean));
+    result.losses.add(sum.name, mean);
+  }
+  result.loss = result.losses.of(kHeadLoss);
   return result;
 }
 

@@ -33,14 +33,16 @@ struct StepTimes {
 };
 
 struct StepResult {
-  double loss = 0;           // mean over the step's target tokens, the same on every rank
+  double loss = 0;           // the head's: the mean over the step's target tokens, the same on every rank
+  Losses losses;             // all of the model's, the head's among them, summed over ranks like it
   double gradient_norm = 0;  // before clipping
   int64_t targets = 0;       // target tokens of the step, over all ranks
   StepTimes times;
 };
 
 struct EvaluationResult {
-  double loss = 0;  // mean over the target tokens, the same on every rank
+  double loss = 0;  // the head's: the mean over the target tokens, the same on every rank
+  Losses losses;    // all of the model's, the head's among them
   int64_t targets = 0;
 };
 
@@ -52,8 +54,8 @@ class Pipeline {
   Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source, Reducer* reducer,
            const PipelineSchedule& schedule);
 
-  // One optimizer step on the samples from `first_sample` on. Throws NumericalError, on every rank alike, when loss or
-  // gradient norm is not finite; the weights are then as they were. Throws DataError when the step has no targets.
+  // One optimizer step on the samples from `first_sample` on. Throws NumericalError, on every rank alike, when a loss
+  // or the gradient norm is not finite; the weights are then as they were. Throws DataError when the step has no targets.
   StepResult step(Context& context, int64_t first_sample, double learning_rate, int64_t step);
 
   // Mean loss over the target tokens of the source's next `batches` loads from `first_sample` on, weights untouched;
@@ -80,8 +82,10 @@ class Pipeline {
   StageRunner& runner(int stage);
   // Forgets what an earlier step left on the stages.
   void begin(Context& context);
-  // This rank's share of the loss since then; waits for it.
-  double loss(Context& context);
+  // This rank's share of the losses since then; waits for them.
+  Losses losses(Context& context);
+  // Their sums over all ranks.
+  Losses summed(const Losses& shares);
   void run(Context& context, size_t at, Step& step);
   void run_on_stage(Context& context, size_t at, Step& step);
   // Whether the action at `at` is a BACKWARD_INPUT whose BACKWARD_WEIGHT comes next, to be run as one.

@@ -4,9 +4,13 @@
 // overwritten by its gradient on the way back, so that one message buffer serves both directions.
 #pragma once
 
+#include <vector>
+
 #include "parallel/batch.h"
+#include "parallel/losses.h"
 #include "parallel/parameter.h"
 #include "parallel/schedule/schedule.h"
+#include "parallel/state.h"
 #include "tensor/context/context.h"
 
 namespace tessera {
@@ -47,7 +51,7 @@ class Stage {
   // caller calls ranges in that order, and resolves BlockRange's default.
   //
   // loss_scale: 1 / (target tokens of the whole step, over all ranks), so that every later reduction is a plain sum.
-  // Where the range ends the model, adds this rank's share of the loss to loss().
+  // Where the range ends the model, adds this rank's share of the head's loss to losses().
   virtual void forward(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks,
                        double loss_scale) = 0;
   // Makes again what forward did not keep; due before backward_input for blocks that keep less than everything.
@@ -66,11 +70,18 @@ class Stage {
   virtual void evaluate(Context& context, const Batch& batch, const SlotRef& ref, BlockRange blocks,
                         double loss_scale) = 0;
 
-  // This rank's share of the loss (already scaled) of what has run since clear_loss(), 0 where the stage does not end
-  // the model: the sum over the ranks that hold different tokens is the mean loss. It is kept where the stage runs, so
-  // that forward waits for no device; loss() does.
+  // This rank's share of each loss (already scaled) of what has run since clear_loss(): the sum over the ranks that hold
+  // different tokens is the mean. Every stage of a model, on every rank, names the same losses in the same order, at 0
+  // those that it does not add to; the first is kHeadLoss. They are kept where the stage runs, so that forward waits
+  // for no device; losses() does.
   virtual void clear_loss(Context& context) = 0;
-  virtual double loss(Context& context) = 0;
+  virtual Losses losses(Context& context) = 0;
+  double loss(Context& context) { return losses(context).of(kHeadLoss); }
+
+  // Views of what the stage itself must save, such as the biases that balance a router: tensors that no optimizer
+  // updates. Their names are unique in the model and begin with no optimizer's word ("master/", "exp_avg/"). A loader
+  // writes into the views, and the stage computes with what it finds there.
+  virtual std::vector<StateSlice> state() { return {}; }
 
   virtual Parameters& parameters() = 0;
 };

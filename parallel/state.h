@@ -14,6 +14,8 @@ namespace tessera {
 
 // The name of a parameter's master weights begins with this; the parameter's own name follows.
 inline constexpr std::string_view kMasterPrefix = "master/";
+// So do the names of what the optimizer keeps of its gradients: "exp_avg/" and "exp_avg_sq/", which only training needs.
+inline constexpr std::string_view kMomentPrefix = "exp_avg";
 
 // This rank's rows of one global tensor of the state: a master weight, a moment.
 struct StateSlice {

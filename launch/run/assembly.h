@@ -12,6 +12,7 @@
 #include "parallel/context/source.h"
 #include "parallel/mesh.h"
 #include "parallel/pipeline.h"
+#include "parallel/saved_state.h"
 #include "scaling/planning/layout.h"
 #include "tensor/context/context.h"
 
@@ -35,7 +36,9 @@ class Assembly {
   const ModelShape& shape() const { return shape_; }
   Transformer& stage(size_t i) { return *stages_.at(i); }  // of this rank, in ascending order
   ZeroOptimizer& optimizer() { return *optimizer_; }
-  const Parameters& parameters() const { return parameters_; }    // of all stages of this rank
+  const Parameters& parameters() const { return parameters_; }  // of all stages of this rank
+  // What a checkpoint holds of this rank: views of the optimizer's state and of the stages' own.
+  std::vector<StateSlice> state() { return saved_slices(*optimizer_, stages()); }
   int64_t model_parameters() const { return model_parameters_; }  // elements of the whole model
   const Layout& layout() const { return layout_; }
   const PipelineSchedule& schedule() const { return layout_.schedule; }

@@ -36,8 +36,9 @@ void read_checkpoint_config(const std::string& checkpoint, RunConfig& config, Ch
 
 void load_weights(Comm& world, const std::string& checkpoint, Assembly& parts) {
   State state;
-  for (StateSlice& slice : parts.optimizer().state()) {
-    if (slice.name.starts_with(kMasterPrefix)) state.slices.push_back(std::move(slice));
+  // What the model computes with: the optimizer's master weights without its moments, and what stages keep themselves.
+  for (StateSlice& slice : parts.state()) {
+    if (!slice.name.starts_with(kMomentPrefix)) state.slices.push_back(std::move(slice));
   }
   HostState host(parts.context(), std::move(state));
   PosixStorage storage;

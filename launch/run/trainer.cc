@@ -118,7 +118,7 @@ Reducer& Trainer::measured_reducer() {
 
 State Trainer::state() {
   State state;
-  state.slices = parts_->optimizer().state();
+  state.slices = parts_->state();
   state.cursors.numbers = {{"step", position_.step},
                            {"samples", position_.samples},
                            {"tokens", position_.tokens},

@@ -91,15 +91,24 @@ class FakeStage : public Stage {
     if (last_) gradients.push_back(*output_.at(ref.slot).as<double>());
     add_loss(loss_scale);
   }
-  void clear_loss(Context&) override { sum_ = 0; }
-  double loss(Context&) override { return sum_; }
+  void clear_loss(Context&) override { sum_ = balance_ = 0; }
+  Losses losses(Context&) override {
+    Losses losses;
+    losses.add(kHeadLoss, sum_);
+    if (balance > 0) losses.add("balance", balance_);
+    return losses;
+  }
+  std::vector<StateSlice> state() override { return own_state; }
   Parameters& parameters() override { return parameters_; }
 
   std::vector<double> gradients, weight_gradients;  // of the output, by microbatch
   int in_a_row = 0;                                 // calls of backward
+  double balance = 0;                 // what a forward adds to a second loss, on every stage; 0: there is none
+  std::vector<StateSlice> own_state;  // what the stage says it must save
 
  private:
   void add_loss(double scale) {
+    balance_ += balance * scale;
     if (last_) sum_ += loss_ * scale;
   }
   void run(const Batch& batch, const SlotRef& ref) {
@@ -118,7 +127,7 @@ class FakeStage : public Stage {
   int index_;
   bool last_;
   double loss_;  // summed over a microbatch's targets
-  double sum_ = 0;
+  double sum_ = 0, balance_ = 0;
   Arena arena_;
   std::vector<Tensor> output_;
   Parameters parameters_;

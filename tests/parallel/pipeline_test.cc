@@ -347,6 +347,63 @@ TEST(Pipeline, LossIsTheMeanOverAllTargetsAndCountsTpOnce) {
   }
 }
 
+template <class Error, class F>
+std::string message_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "no such error";
+}
+
+// The head's loss comes from the last stage alone, the other one from every stage; both are sums over all ranks.
+TEST(Pipeline, SumsEachLossByItsName) {
+  const MeshShape shape{.pp = 2, .dp = 2, .tp = 2};
+  testing::run_ranks(shape.size(), [&](Comm& world) {
+    Log log;
+    Mesh mesh(world, shape);
+    FakeSource source(log, 3, 4);
+    FakeStage stage(log, source, mesh.coordinate(Axis::Pp), 2, 3, 16.0);
+    stage.balance = 1 + mesh.coordinate(Axis::Pp) + 10 * mesh.coordinate(Axis::Dp);
+    FakeReducer reducer(log, 1.0);
+    const PipelineSchedule schedule = generate({.ranks = 2, .microbatches = 3});
+    Pipeline pipeline(mesh, {&stage}, source, &reducer, schedule);
+    Pipeline evaluation(mesh, {&stage}, source, nullptr, forward_only_schedule(schedule.rank_of_stage, 3));
+    Context context({});
+    const auto expect = [&](const Losses& losses) {
+      ASSERT_EQ(losses.all().size(), 2u);
+      EXPECT_EQ(losses.all()[0].name, kHeadLoss);
+      EXPECT_DOUBLE_EQ(losses.of(kHeadLoss), 3 * 2 * 16.0 / 8);
+      EXPECT_DOUBLE_EQ(losses.of("balance"), 3 * (1 + 2 + 11 + 12) / 8.0);
+    };
+    const StepResult result = pipeline.step(context, 0, 0.1, 1);
+    expect(result.losses);
+    EXPECT_EQ(result.loss, result.losses.of(kHeadLoss));
+    const EvaluationResult evaluated = evaluation.evaluate(context, 0, 1, 6);
+    expect(evaluated.losses);
+    EXPECT_EQ(evaluated.loss, evaluated.losses.of(kHeadLoss));
+    stage.balance = NAN;
+    EXPECT_EQ(message_of<NumericalError>([&] {
+                pipeline.step(context, 0, 0.1, 2);
+              }).find("step 2: the balance is nan; the weights are as they were"),
+              0u);
+  });
+}
+
+TEST(Losses, AddUpByName) {
+  Losses losses;
+  losses.add("loss", 1);
+  losses.add("balance", 2);
+  losses.add("loss", 3);
+  EXPECT_EQ(losses.all().size(), 2u);
+  EXPECT_EQ(losses.of("loss"), 4);
+  EXPECT_EQ(losses.of("no such loss"), 0);
+  const char* names[] = {"a", "b", "c", "d", "e", "f"};
+  for (const char* name : names) losses.add(name, 1);
+  EXPECT_THROW(losses.add("one too many", 1), InternalError);
+}
+
 TEST(Pipeline, AccountsForItsTime) {
   with_ranks({.shape = {.pp = 2, .dp = 2}}, [](auto step, auto, Log&) {
     const StepTimes times = step().times;
@@ -356,16 +413,6 @@ TEST(Pipeline, AccountsForItsTime) {
     EXPECT_GT(times.bubble, 0.0);
     EXPECT_GT(times.communication, 0.0);
   });
-}
-
-template <class Error, class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "no such error";
 }
 
 TEST(Pipeline, ALossThatIsNotFiniteStopsAllRanksBeforeTheStep) {
