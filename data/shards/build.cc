@@ -171,7 +171,8 @@ BuildResult build_shards(const BuildOptions& options, const Tokenizer& tokenizer
   constexpr int64_t kProgressBytes = 1 << 20;
   int64_t reported = 0;
   for (Document document; corpus.next(document);) {
-    encoder.add(std::move(document.text));
+    encoder.add(std::move(document.text),
+                document.line > 0 ? fmt::format("{}:{}", document.source, document.line) : document.source);
     if (progress && corpus.report().bytes - reported >= kProgressBytes) {
       reported = corpus.report().bytes;
       progress(result());

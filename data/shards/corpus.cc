@@ -115,6 +115,16 @@ class TextHandler : public nlohmann::json_sax<nlohmann::json> {
   bool at_wanted_ = false, found_ = false, outermost_is_object_ = false;
 };
 
+// Overwrites text with the string under `key` of a line; what is wrong with the line, else nothing.
+std::string find_text(const std::string& line, std::string_view key, std::string& text) {
+  if (const auto invalid = find_invalid_utf8(line))
+    return fmt::format("not UTF-8 (byte 0x{:02X} at byte {} of the line)", static_cast<unsigned char>(line[*invalid]),
+                       *invalid);
+  TextHandler handler(key, text);
+  nlohmann::json::sax_parse(line, &handler);
+  return handler.problem();
+}
+
 }  // namespace
 
 // A file through a buffer, in lines or whole, within the limit on documents.
@@ -218,25 +228,32 @@ bool Corpus::next_text(Document& document, const std::string& path) {
     report_.skipped.push_back(fmt::format("{}: {}", path, problem));
     return false;
   }
-  if (document.text.starts_with("\xEF\xBB\xBF")) document.text.erase(0, 3);
+  drop_byte_order_mark(document.text);
   if (!is_blank(document.text)) return true;
   ++report_.empty_documents;
   return false;
 }
 
+void Corpus::drop_byte_order_mark(std::string& text) {
+  constexpr std::string_view kMark = "\xEF\xBB\xBF";
+  if (!text.starts_with(kMark)) return;
+  text.erase(0, kMark.size());
+  ++report_.byte_order_marks;
+}
+
 bool Corpus::next_line(Document& document) {
   std::string line;
   while (reader_->next_line(line)) {
+    if (reader_->line() == 1) drop_byte_order_mark(line);
     if (is_blank(line)) continue;
-    const auto fail = [&](const std::string& problem) {
-      throw DataError(fmt::format("{}:{}: {}", reader_->path(), reader_->line(), problem));
-    };
-    if (const auto invalid = find_invalid_utf8(line))
-      fail(fmt::format("not UTF-8 (byte 0x{:02X} at byte {} of the line)", static_cast<unsigned char>(line[*invalid]),
-                       *invalid));
-    TextHandler handler(options_.text_key, document.text);
-    nlohmann::json::sax_parse(line, &handler);
-    if (const std::string problem = handler.problem(); !problem.empty()) fail(problem);
+    if (const std::string problem = find_text(line, options_.text_key, document.text); !problem.empty()) {
+      const std::string where = fmt::format("{}:{}: {}", reader_->path(), reader_->line(), problem);
+      if (options_.broken_lines == BrokenLines::Refuse)
+        throw DataError(where + "; mend it, or have such lines skipped (--skip-broken-lines)");
+      if (report_.broken_lines++ == 0) report_.first_broken_line = where;
+      continue;
+    }
+    drop_byte_order_mark(document.text);
     if (!is_blank(document.text)) return true;
     ++report_.empty_documents;
   }
@@ -264,8 +281,12 @@ bool Corpus::next(Document& document) {
       return deliver(0);
   }
   if (report_.documents == 0)
-    throw DataError(fmt::format("no document in the files given: {} in all, {} empty, {} skipped; the first is {}",
-                                files_.size(), report_.empty_documents, report_.skipped.size(), files_.front()));
+    throw DataError(fmt::format("no document in the files given: {} in all, {} empty, {} skipped{}; the first is {}",
+                                files_.size(), report_.empty_documents, report_.skipped.size(),
+                                report_.broken_lines > 0 ? fmt::format(", {} broken lines, of which the first is {}",
+                                                                       report_.broken_lines, report_.first_broken_line)
+                                                         : "",
+                                files_.front()));
   return false;
 }
 

@@ -45,6 +45,10 @@ void OrderedEncoder::work() {
         encode_(text, job->tokens);
         job->ends.push_back(job->tokens.size());
       }
+    } catch (const DataError& error) {
+      const std::string& where = job->places[job->ends.size()];
+      job->error =
+          where.empty() ? std::current_exception() : std::make_exception_ptr(DataError(where + ": " + error.what()));
     } catch (...) {
       job->error = std::current_exception();
     }
@@ -57,9 +61,10 @@ void OrderedEncoder::work() {
   }
 }
 
-void OrderedEncoder::add(std::string text) {
+void OrderedEncoder::add(std::string text, std::string where) {
   filling_->bytes += static_cast<int64_t>(text.size());
   filling_->texts.push_back(std::move(text));
+  filling_->places.push_back(std::move(where));
   if (filling_->bytes >= kJobBytes) submit();
 }
 

@@ -26,12 +26,13 @@ class OrderedEncoder {
 
   // Takes a document. Waits, and delivers finished ones to the sink, while too much is under way: about 64 MiB of text
   // and a few batches for each thread. Rethrows what encode or sink threw.
-  void add(std::string text);
+  // `where` stands before what encode says of this document.
+  void add(std::string text, std::string where = "");
   void finish();  // delivers all that is left
 
  private:
   struct Job {
-    std::vector<std::string> texts;
+    std::vector<std::string> texts, places;
     std::vector<int32_t> tokens;
     std::vector<size_t> ends;  // [texts]: one past each document's last token
     int64_t bytes = 0;

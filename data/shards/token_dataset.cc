@@ -148,6 +148,17 @@ void check_tokenizer(const std::vector<OpenSource>& sources, std::string_view fi
                       fingerprint));
 }
 
+void verify_shards(const std::vector<OpenSource>& sources, int rank, int ranks, const std::function<void()>& read) {
+  int turn = 0;
+  for (const OpenSource& source : sources) {
+    for (const TokenShard& shard : source.dataset.shards()) {
+      if (turn++ % ranks != rank) continue;
+      shard.verify();
+      if (read) read();
+    }
+  }
+}
+
 int64_t vocab_size(const std::vector<OpenSource>& sources) {
   int64_t largest = 0;
   for (const OpenSource& source : sources) largest = std::max(largest, source.dataset.vocab_size());

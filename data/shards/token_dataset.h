@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -82,6 +83,10 @@ std::vector<OpenSource> open_sources(const google::protobuf::RepeatedPtrField<Da
 
 // Throws DataError naming the first shard and both fingerprints when the sources were made with another tokenizer.
 void check_tokenizer(const std::vector<OpenSource>& sources, std::string_view fingerprint);
+
+// Reads all shards of the sources and throws DataError naming the first that is damaged (TokenShard::verify). Rank `rank`
+// of `ranks` takes every ranks-th shard, so together they read each once; `read` is called after each shard.
+void verify_shards(const std::vector<OpenSource>& sources, int rank, int ranks, const std::function<void()>& read = {});
 
 // The largest vocabulary of the sources: what a model's must reach.
 int64_t vocab_size(const std::vector<OpenSource>& sources);

@@ -1,16 +1,12 @@
 #include "data/shards/token_shard.h"
 
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "data/shards/token_shard_format.h"
 #include "tensor/check.h"
@@ -28,21 +24,6 @@ using namespace token_shard;
   fail(path, fmt::format("cut off: {} bytes are expected, the file has {}; copy or build it again", expected, actual));
 }
 
-// A file descriptor for as long as a scope.
-class File {
- public:
-  explicit File(const std::string& path) : id_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (id_ < 0) throw IoError(fmt::format("cannot open token shard {}: {}", path, std::strerror(errno)));
-  }
-  ~File() { ::close(id_); }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  operator int() const { return id_; }
-
- private:
-  int id_;
-};
-
 uint64_t little_endian(const unsigned char* bytes, int count) {
   uint64_t value = 0;
   for (int i = count - 1; i >= 0; --i) value = value << 8 | bytes[i];
@@ -51,15 +32,17 @@ uint64_t little_endian(const unsigned char* bytes, int count) {
 
 // Looks at the superblock (HDF5 file format specification 3.0, II.A) before HDF5 does: its own refusal of a file that
 // was cut off or never closed says neither in words for users nor how many bytes there should be.
-void check_superblock(const std::string& path, int file, uint64_t file_bytes) {
+void check_superblock(const PublishedFile& file) {
   constexpr std::array<unsigned char, 8> kSignature = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
   constexpr size_t kSuperblockBytes = 48;  // of versions 2 and 3 with 8-byte addresses
+  const std::string& path = file.path();
+  const auto file_bytes = static_cast<uint64_t>(file.bytes());
   std::array<unsigned char, kSuperblockBytes> block{};
-  const ssize_t count = ::pread(file, block.data(), block.size(), 0);
-  if (count < 0) throw IoError(fmt::format("cannot read token shard {}: {}", path, std::strerror(errno)));
+  const size_t count = std::min<size_t>(block.size(), file_bytes);
+  file.read(0, std::as_writable_bytes(std::span(block).first(count)));
   if (!std::equal(kSignature.begin(), kSignature.end(), block.begin()))
     fail(path, fmt::format("not an HDF5 file ({} bytes)", file_bytes));
-  if (static_cast<size_t>(count) < block.size()) fail_cut_off(path, kSuperblockBytes, file_bytes);
+  if (count < block.size()) fail_cut_off(path, kSuperblockBytes, file_bytes);
   const int version = block[8], address_bytes = block[9], flags = block[11];
   if (version < 2 || address_bytes != 8)
     fail(path, fmt::format("HDF5 superblock version {}; token shards are written by HDF5 1.10 or later", version));
@@ -150,14 +133,9 @@ void check_inside(const std::string& path, const char* name, const Extent& exten
 
 }  // namespace
 
-TokenShard::TokenShard(const std::string& path) {
-  const File file(path);
-  struct stat status;
-  if (::fstat(file, &status) != 0) throw IoError(fmt::format("cannot read {}: {}", path, std::strerror(errno)));
-  if (!S_ISREG(status.st_mode)) fail(path, "not a file");
-  const auto file_bytes = static_cast<uint64_t>(status.st_size);
-  check_superblock(path, file, file_bytes);
-
+TokenShard::TokenShard(const std::string& path) : file_("token shard", path) {
+  check_superblock(file_);
+  const auto file_bytes = static_cast<uint64_t>(file_.bytes());
   const QuietHdf5 quiet;
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   // Published shards are never written again, and file systems without locks must not make the open fail.
@@ -190,54 +168,55 @@ TokenShard::TokenShard(const std::string& path) {
   check_inside(path, kTokens, tokens, size_of(tokens.dtype), file_bytes);
   check_inside(path, kOffsets, offsets, sizeof(uint64_t), file_bytes);
 
-  void* map = ::mmap(nullptr, file_bytes, PROT_READ, MAP_SHARED, file, 0);
-  if (map == MAP_FAILED) throw IoError(fmt::format("cannot map token shard {}: {}", path, std::strerror(errno)));
-  map_ = static_cast<const std::byte*>(map);
-  // Training jumps about and says what it will need (prefetch); the kernel's guess would read much and use little.
-  ::madvise(map, file_bytes, MADV_RANDOM);
-  tokens_ = map_ + tokens.offset;
-  offsets_ = {reinterpret_cast<const uint64_t*>(map_ + offsets.offset), static_cast<size_t>(offsets.count)};
-  if (offsets_.front() != 0 || offsets_.back() != tokens.count) {
-    const uint64_t first = offsets_.front(), last = offsets_.back();
-    ::munmap(map, file_bytes);
+  tokens_at_ = static_cast<int64_t>(tokens.offset);
+  offsets_at_ = static_cast<int64_t>(offsets.offset);
+  uint64_t first = 0, last = 0;
+  read_offsets(0, {&first, 1});
+  read_offsets(info_.documents, {&last, 1});
+  if (first != 0 || last != tokens.count)
     fail(path, fmt::format("document offsets run from {} to {}, not from 0 to {}", first, last, tokens.count));
-  }
 }
-
-TokenShard::~TokenShard() {
-  if (map_) ::munmap(const_cast<std::byte*>(map_), static_cast<size_t>(info_.file_bytes));
-}
-
-TokenShard::TokenShard(TokenShard&& other) noexcept
-    : info_(std::move(other.info_)),
-      map_(std::exchange(other.map_, nullptr)),
-      tokens_(other.tokens_),
-      offsets_(other.offsets_) {}
 
 void TokenShard::read(int64_t begin, std::span<int32_t> out) const {
   const auto count = static_cast<int64_t>(out.size());
-  TESSERA_CHECK(begin >= 0 && count <= info_.tokens - begin, "a range of tokens inside the shard");
+  TESSERA_CHECK(begin >= 0 && count <= info_.tokens - begin,
+                fmt::format("tokens {} to {} are read of a shard of {}", begin, begin + count, info_.tokens));
+  // 16-bit tokens are read into the back half of the memory that they fill, and widened from the front on: a token is
+  // written at or before the place where it stood, behind which lie those that come later.
+  const size_t width = size_of(info_.dtype);
+  const auto memory = std::as_writable_bytes(out);
+  const auto stored = memory.last(static_cast<size_t>(count) * width);
+  file_.read(tokens_at_ + begin * static_cast<int64_t>(width), stored);
   uint32_t largest = 0;
-  const auto copy = [&]<class T>(const T* in) {
+  const auto widen = [&]<class T>(T token) {
     for (int64_t i = 0; i < count; ++i) {
-      largest = std::max<uint32_t>(largest, in[i]);
-      out[i] = static_cast<int32_t>(in[i]);
+      std::memcpy(&token, stored.data() + static_cast<size_t>(i) * sizeof(T), sizeof(T));
+      largest = std::max<uint32_t>(largest, token);
+      out[i] = static_cast<int32_t>(token);
     }
   };
   if (info_.dtype == DType::U16)
-    copy(reinterpret_cast<const uint16_t*>(tokens_) + begin);
+    widen(uint16_t{0});
   else
-    copy(reinterpret_cast<const uint32_t*>(tokens_) + begin);
+    widen(uint32_t{0});
   if (largest >= info_.vocab_size)
     fail(info_.path, fmt::format("token {} between tokens {} and {} is outside the vocabulary of {}", largest, begin,
                                  begin + count, info_.vocab_size));
 }
 
+void TokenShard::read_offsets(int64_t first, std::span<uint64_t> out) const {
+  file_.read(offsets_at_ + first * static_cast<int64_t>(sizeof(uint64_t)), std::as_writable_bytes(out));
+}
+
 Interval TokenShard::document(int64_t d) const {
-  TESSERA_CHECK(d >= 0 && d < info_.documents, "a document of the shard");
-  const uint64_t begin = offsets_[d], end = offsets_[d + 1];
-  // A damaged offset may still be larger than the one before it; then it is not smaller than the one after it.
-  const uint64_t before = offsets_[std::max<int64_t>(d - 1, 0)], after = offsets_[std::min(d + 2, info_.documents)];
+  TESSERA_CHECK(d >= 0 && d < info_.documents, fmt::format("document {} of {} is asked for", d, info_.documents));
+  // The document's two offsets, and their neighbours: a damaged offset may still be larger than the one before it; then
+  // it is not smaller than the one after it.
+  const int64_t first = std::max<int64_t>(d - 1, 0), last = std::min(d + 2, info_.documents);
+  std::array<uint64_t, 4> offsets{};
+  read_offsets(first, std::span(offsets).first(static_cast<size_t>(last - first + 1)));
+  const auto at = [&](int64_t i) { return offsets[static_cast<size_t>(i - first)]; };
+  const uint64_t begin = at(d), end = at(d + 1), before = at(first), after = at(last);
   if (begin >= end || end > static_cast<uint64_t>(info_.tokens) || (d > 0 && before >= begin) ||
       (d + 1 < info_.documents && after <= end))
     fail(info_.path, fmt::format("document offsets are damaged: document {} begins at token {} and ends at {} of {}; "
@@ -247,10 +226,15 @@ Interval TokenShard::document(int64_t d) const {
 }
 
 int64_t TokenShard::document_of(int64_t token) const {
-  TESSERA_CHECK(token >= 0 && token < info_.tokens, "a token of the shard");
-  const auto after = std::upper_bound(offsets_.begin(), offsets_.end(), static_cast<uint64_t>(token));
-  // The first offset is 0 and the last the number of tokens; between them a damaged one may have misled the search.
-  const int64_t d = std::clamp<int64_t>(after - offsets_.begin() - 1, 0, info_.documents - 1);
+  TESSERA_CHECK(token >= 0 && token < info_.tokens, fmt::format("token {} of {} is asked for", token, info_.tokens));
+  // The first offset is 0 and the last the number of tokens; between them a damaged one may mislead the search.
+  int64_t d = 0;
+  for (int64_t end = info_.documents; end - d > 1;) {
+    const int64_t middle = d + (end - d) / 2;
+    uint64_t begin = 0;
+    read_offsets(middle, {&begin, 1});
+    (begin <= static_cast<uint64_t>(token) ? d : end) = middle;
+  }
   const Interval found = document(d);
   if (!found.contains(token))
     fail(info_.path, fmt::format("document offsets are damaged: they lead from token {} to document {}, which is "
@@ -269,29 +253,58 @@ void TokenShard::check_end(int64_t d) const {
 
 void TokenShard::prefetch(int64_t begin, int64_t count) const {
   const auto width = static_cast<int64_t>(size_of(info_.dtype));
-  const int64_t page = ::sysconf(_SC_PAGESIZE);
-  const int64_t first = (tokens_ - map_ + begin * width) / page * page;
-  const int64_t last = tokens_ - map_ + std::min(begin + count, info_.tokens) * width;
-  if (last > first) ::madvise(const_cast<std::byte*>(map_) + first, static_cast<size_t>(last - first), MADV_WILLNEED);
+  file_.prefetch(tokens_at_ + begin * width, std::min(count, info_.tokens - begin) * width);
 }
 
-void TokenShard::verify() const {
-  auto* map = const_cast<std::byte*>(map_);
-  ::madvise(map, static_cast<size_t>(info_.file_bytes), MADV_SEQUENTIAL);
-  const std::string tokens = hex(XXH3_128bits(tokens_, static_cast<size_t>(info_.tokens) * size_of(info_.dtype)));
-  const std::string offsets = hex(XXH3_128bits(offsets_.data(), offsets_.size_bytes()));
-  ::madvise(map, static_cast<size_t>(info_.file_bytes), MADV_RANDOM);
+void TokenShard::check_hashes() const {
+  std::vector<std::byte> block(size_t{1} << 20);
+  const auto hash_of = [&](int64_t offset, int64_t bytes) {
+    StreamingHash hash;
+    for (int64_t done = 0; done < bytes;) {
+      const auto part = std::span(block).first(static_cast<size_t>(std::min<int64_t>(std::ssize(block), bytes - done)));
+      file_.prefetch(offset + done + std::ssize(part), std::ssize(block));
+      file_.read(offset + done, part);
+      hash.update(part.data(), part.size());
+      done += std::ssize(part);
+    }
+    return hash.digest();
+  };
+  const std::string tokens = hash_of(tokens_at_, info_.tokens * static_cast<int64_t>(size_of(info_.dtype)));
   if (tokens != info_.tokens_hash)
     fail(info_.path, fmt::format("tokens are damaged: XXH3-128 {}, written was {}", tokens, info_.tokens_hash));
+  const std::string offsets = hash_of(offsets_at_, (info_.documents + 1) * static_cast<int64_t>(sizeof(uint64_t)));
   if (offsets != info_.offsets_hash)
     fail(info_.path,
          fmt::format("document offsets are damaged: XXH3-128 {}, written was {}", offsets, info_.offsets_hash));
-  std::array<int32_t, 4096> block;
-  for (int64_t begin = 0; begin < info_.tokens; begin += std::ssize(block)) {
-    const auto count = std::min<int64_t>(std::ssize(block), info_.tokens - begin);
-    read(begin, std::span(block).first(static_cast<size_t>(count)));
+}
+
+void TokenShard::check_documents() const {
+  // Tokens and offsets go by once, side by side: `block` holds the tokens from `begin` on, all of them in turn.
+  constexpr int64_t kBlock = 1 << 16;
+  std::vector<int32_t> block;
+  std::vector<uint64_t> offsets;
+  int64_t begin = 0;
+  for (int64_t first = 0; first < info_.documents; first += kBlock) {
+    offsets.resize(static_cast<size_t>(std::min(kBlock, info_.documents - first) + 1));
+    read_offsets(first, offsets);
+    for (size_t i = 1; i < offsets.size(); ++i) {
+      const int64_t d = first + static_cast<int64_t>(i) - 1;
+      if (offsets[i - 1] >= offsets[i] || offsets[i] > static_cast<uint64_t>(info_.tokens))
+        (void)document(d);  // throws
+      const int64_t last = static_cast<int64_t>(offsets[i]) - 1;
+      while (last >= begin + std::ssize(block)) {
+        begin += std::ssize(block);
+        block.resize(static_cast<size_t>(std::min(kBlock, info_.tokens - begin)));
+        read(begin, block);
+      }
+      if (block[static_cast<size_t>(last - begin)] != info_.end_of_text) check_end(d);  // throws
+    }
   }
-  for (int64_t d = 0; d < info_.documents; ++d) check_end(d);
+}
+
+void TokenShard::verify() const {
+  check_hashes();
+  check_documents();
 }
 
 }  // namespace tessera

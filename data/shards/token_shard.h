@@ -1,13 +1,15 @@
 // A token shard: one HDF5 file of documents as tokens (docs/FORMATS.md, "Token shards"). This is the reading side.
 //
-// HDF5 opens the file to read its attributes and where its two datasets lie; the tokens are then read from a read-only
-// memory map, so a shard of any size opens in milliseconds and takes no memory of its own.
+// HDF5 opens the file to read its attributes and where its two datasets lie; the tokens are then read from there, so a
+// shard of any size opens in milliseconds and takes no memory of its own. A shard that is cut off or written to while it
+// is open is a DataError of whatever reads it next.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <string>
 
+#include "data/shards/published_file.h"
 #include "tensor/dtype.h"
 #include "tensor/interval.h"
 
@@ -34,9 +36,6 @@ class TokenShard {
   // attribute, a dataset that is missing, of another type or shape, or anything but contiguous inside this very file;
   // IoError when the file cannot be read.
   explicit TokenShard(const std::string& path);
-  ~TokenShard();
-  TokenShard(TokenShard&& other) noexcept;
-  TokenShard& operator=(TokenShard&&) = delete;
 
   const TokenShardInfo& info() const { return info_; }
   int64_t tokens() const { return info_.tokens; }
@@ -63,10 +62,13 @@ class TokenShard {
   void verify() const;
 
  private:
+  void read_offsets(int64_t first, std::span<uint64_t> out) const;
+  void check_hashes() const;
+  void check_documents() const;
+
   TokenShardInfo info_;
-  const std::byte* map_ = nullptr;  // the whole file
-  const std::byte* tokens_ = nullptr;
-  std::span<const uint64_t> offsets_;
+  PublishedFile file_;
+  int64_t tokens_at_ = 0, offsets_at_ = 0;  // where the datasets begin in the file
 };
 
 }  // namespace tessera

@@ -109,9 +109,11 @@ void Bpe::encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>&
 }
 
 void Bpe::merge(std::string_view piece, Scratch::State& state, std::vector<int32_t>& tokens) const {
-  if (piece.size() >= static_cast<size_t>(std::numeric_limits<int32_t>::max()))
-    throw DataError(fmt::format(
-        "a piece of text of {} bytes has nothing to split at; at most 2147483646 can be encoded", piece.size()));
+  if (piece.size() > kMostPieceBytes)
+    throw DataError(
+        fmt::format("a piece of text of {} bytes has nothing to split at, and at most {} are encoded as one; break the "
+                    "text up, or leave it out",
+                    piece.size(), kMostPieceBytes));
   auto& symbols = state.symbols;
   auto& queue = state.queue;
   const int32_t size = static_cast<int32_t>(piece.size());
@@ -150,6 +152,8 @@ void Bpe::merge(std::string_view piece, Scratch::State& state, std::vector<int32
     offer(best.position);
   }
   for (int32_t i = 0; i != kNone; i = symbols[i].next) tokens.push_back(symbols[i].token);
+  constexpr size_t kKept = 1 << 16;  // what a long piece took is given back
+  if (piece.size() > kKept) state.symbols = {}, state.queue = {};
 }
 
 }  // namespace tessera

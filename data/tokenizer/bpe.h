@@ -42,7 +42,12 @@ class Bpe {
     std::unique_ptr<State> state_;
   };
 
-  // Appends the tokens of `piece`. A scratch serves one Bpe only. Throws DataError for a piece of 2 GiB or more.
+  // A piece takes about 30 times its bytes while it is encoded. What is longer than this is hardly text (a line of one
+  // letter, a binary file in letters), and would take a machine's memory.
+  static constexpr size_t kMostPieceBytes = size_t{4} << 20;
+
+  // Appends the tokens of `piece`. A scratch serves one Bpe only. Throws DataError for a piece of more than
+  // kMostPieceBytes.
   void encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& tokens) const;
 
  private:

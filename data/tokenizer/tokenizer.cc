@@ -183,9 +183,11 @@ void Tokenizer::save(const std::string& path) const {
   file.close();
   std::error_code error;
   if (file) std::filesystem::rename(unfinished, path, error);
-  if (!file || error)
-    throw IoError(
-        fmt::format("cannot write the tokenizer {}: {}", path, error ? error.message() : std::strerror(errno)));
+  if (!file || error) {
+    const std::string reason = error ? error.message() : std::strerror(errno);
+    std::filesystem::remove(unfinished, error);
+    throw IoError(fmt::format("cannot write the tokenizer {}: {}", path, reason));
+  }
 }
 
 void Tokenizer::encode(std::string_view text, std::vector<int32_t>& tokens) const { model_->encode(text, tokens); }

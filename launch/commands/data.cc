@@ -25,7 +25,7 @@ namespace fs = std::filesystem;
 struct BuildArguments {
   BuildOptions options;
   std::string tokenizer;
-  bool force = false, skip_binary = false, as_json = false;
+  bool force = false, skip_binary = false, skip_broken_lines = false, as_json = false;
 };
 
 // A line on standard error every two seconds.
@@ -49,6 +49,11 @@ class ProgressLine {
 void report_skipped(const CorpusReport& report) {
   constexpr size_t kMost = 10;
   if (report.empty_documents > 0) fmt::print(stderr, "skipped {}\n", counted(report.empty_documents, "empty document"));
+  if (report.byte_order_marks > 0)
+    fmt::print(stderr, "dropped {}\n", counted(report.byte_order_marks, "byte order mark"));
+  if (report.broken_lines > 0)
+    fmt::print(stderr, "skipped {}, of which the first is {}\n", counted(report.broken_lines, "broken line"),
+               report.first_broken_line);
   for (size_t i = 0; i < std::min(report.skipped.size(), kMost); ++i)
     fmt::print(stderr, "skipped {}\n", report.skipped[i]);
   if (report.skipped.size() > kMost) fmt::print(stderr, "skipped {} more\n", report.skipped.size() - kMost);
@@ -58,6 +63,7 @@ int run_build(const BuildArguments& arguments) {
   BuildOptions options = arguments.options;
   if (arguments.force) options.existing = ExistingShards::Replace;
   if (arguments.skip_binary) options.corpus.binary_files = BinaryFiles::Skip;
+  if (arguments.skip_broken_lines) options.corpus.broken_lines = BrokenLines::Skip;
   const Tokenizer tokenizer = open_tokenizer(arguments.tokenizer);
   const BuildResult result = build_shards(options, tokenizer, ProgressLine());
   report_skipped(result.corpus);
@@ -72,6 +78,8 @@ int run_build(const BuildArguments& arguments) {
     out.set("bytes", result.corpus.bytes)
         .set("empty_documents", result.corpus.empty_documents)
         .set("skipped", result.corpus.skipped)
+        .set("broken_lines", result.corpus.broken_lines)
+        .set("byte_order_marks", result.corpus.byte_order_marks)
         .set("fingerprint", tokenizer.fingerprint());
     print_json(out);
   }
@@ -199,6 +207,8 @@ void add_build(Command data) {
       .positive();
   build.add_option("--threads", &options.threads, "That encode").shows_default();
   build.add_flag("--skip-binary", arguments->skip_binary, "Skip files that are not UTF-8 text instead of stopping");
+  build.add_flag("--skip-broken-lines", arguments->skip_broken_lines,
+                 "Skip lines of JSONL files that have no text, and count them, instead of stopping");
   build.add_flag("--force", arguments->force, "Replace existing shards in the output");
   build.add_json(arguments->as_json);
   build.runs([arguments] { return run_build(*arguments); });

@@ -68,7 +68,7 @@ struct TrainArguments {
   CorpusOptions corpus;
   std::vector<std::string> inputs;
   std::string output, pattern = "gpt2";
-  bool vocab_size_given = false, bytes = false, skip_binary = false, as_json = false;
+  bool vocab_size_given = false, bytes = false, skip_binary = false, skip_broken_lines = false, as_json = false;
 };
 
 struct Trained {
@@ -92,6 +92,9 @@ Trained train_bytes(const TrainArguments& arguments, const BpeTrainer::NextDocum
 // What the user would want to know beyond the table.
 void warn(const TrainArguments& arguments, const Trained& trained, const CorpusReport& corpus) {
   for (const std::string& path : corpus.skipped) fmt::print(stderr, "skipped {}\n", path);
+  if (corpus.broken_lines > 0)
+    fmt::print(stderr, "skipped {} broken lines, of which the first is {}\n", corpus.broken_lines,
+               corpus.first_broken_line);
   const BpeTrainerReport& report = trained.report;
   if (report.pruned_pieces > 0)
     fmt::print(stderr, "the text has more different pieces than are held: {} rare ones ({} bytes) were left out\n",
@@ -115,6 +118,7 @@ int run_train(const TrainArguments& arguments) {
   prepare_directory_of(arguments.output);
   CorpusOptions options = arguments.corpus;
   if (arguments.skip_binary) options.binary_files = BinaryFiles::Skip;
+  if (arguments.skip_broken_lines) options.broken_lines = BrokenLines::Skip;
   std::unique_ptr<Corpus> corpus;
   if (!arguments.inputs.empty()) corpus = std::make_unique<Corpus>(arguments.inputs, options);
   Document read;
@@ -210,6 +214,8 @@ void add_train_tokenizer(Command& parent) {
       .one_of({"gpt2", "llama3", "qwen2", "gpt4o"});
   train.add_option("--text-key", &arguments->corpus.text_key, "Key of the text in JSONL").shows_default();
   train.add_flag("--skip-binary", arguments->skip_binary, "Skip files that are not UTF-8 text instead of stopping");
+  train.add_flag("--skip-broken-lines", arguments->skip_broken_lines,
+                 "Skip lines of JSONL files that have no text, and count them, instead of stopping");
   train.add_json(arguments->as_json);
   train.runs([arguments, vocab_size] {
     arguments->vocab_size_given = vocab_size.given();

@@ -76,6 +76,8 @@ Trainer::Trainer(const RunConfig& config, const Layout& layout, Session& session
     fingerprint = open_tokenizer(config.data().tokenizer()).fingerprint();
     check_tokenizer(sources, fingerprint);
   }
+  if (config.data().verify())
+    verify_shards(sources, session.world.rank(), session.world.size(), [this] { watchdog_->progress("verify", 0); });
   resume(options);
   history_.change(position_.samples, config.data().sequence_length(), shares(sources, config.data()));
   loader_ = std::make_unique<Loader>(config.data(), std::move(sources),

@@ -6,6 +6,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "tensor/check.h"
 #include "tests/data/shards/shards.h"
+#include "tests/support/program.h"
 
 namespace tessera {
 namespace {
@@ -129,6 +130,16 @@ TEST_F(BuildTest, AFailedBuildChangesNothing) {
   EXPECT_THROW(build(), DataError);
   EXPECT_TRUE(read_file(dir_ / "out/train/shard-000000.h5") == before);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir_ / "out"), {}), 2) << "train, validation";
+}
+
+TEST_F(BuildTest, NamesTheLineThatIsTooLongToEncode) {
+  const Tokenizer gpt2 = Tokenizer::load(testing::source_dir() + "/tests/data/tokenizers/gpt2.json");
+  write_file(dir_ / "long.jsonl", "{\"text\": \"short\"}\n{\"text\": \"" + std::string(5 << 20, 'a') + "\"}\n");
+  options_.inputs = {dir_ / "long.jsonl"};
+  options_.validation_fraction = 0;
+  const std::string message = message_of<DataError>([&] { build_shards(options_, gpt2); });
+  EXPECT_TRUE(message.starts_with(dir_ / "long.jsonl:2: a piece of text of 5242880 bytes")) << message;
+  expect_nothing_left(dir_ / "out");
 }
 
 TEST_F(BuildTest, SaysWhichFractionFillsAnEmptySplit) {

@@ -160,7 +160,26 @@ TEST(Corpus, DropsAByteOrderMark) {
   const TempDirectory dir;
   write_file(dir / "a.txt", "\xEF\xBB\xBFtext");
   write_file(dir / "b.jsonl", "\xEF\xBB\xBF{\"text\": \"line\"}\n");
-  EXPECT_EQ(texts({dir.path()}), (std::vector<std::string>{"text", "line"}));
+  write_file(dir / "c.jsonl", "{\"text\": \"\xEF\xBB\xBFstring\"}\n");
+  EXPECT_EQ(texts({dir.path()}), (std::vector<std::string>{"text", "line", "string"}));
+  Corpus corpus({dir.path()});
+  for (Document document; corpus.next(document);) continue;
+  EXPECT_EQ(corpus.report().byte_order_marks, 3);
+}
+
+TEST(Corpus, SkipsAndCountsBrokenLinesWhenAsked) {
+  const TempDirectory dir;
+  write_file(dir / "x.jsonl",
+             "{\"text\": \"one\"}\n{\"text\": \n{\"id\": 2}\n{\"text\": \"a\xFF\"}\n{\"text\": \"two\"}\n");
+  CorpusOptions skip;
+  skip.broken_lines = BrokenLines::Skip;
+  Corpus corpus({dir.path()}, skip);
+  std::vector<std::string> found;
+  for (Document document; corpus.next(document);) found.push_back(document.text);
+  EXPECT_EQ(found, (std::vector<std::string>{"one", "two"}));
+  EXPECT_EQ(corpus.report().broken_lines, 3);
+  EXPECT_TRUE(corpus.report().first_broken_line.starts_with(dir / "x.jsonl:2: not JSON"))
+      << corpus.report().first_broken_line;
 }
 
 TEST(Corpus, NamesFileAndLineOfBadJson) {

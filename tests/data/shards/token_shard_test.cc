@@ -132,6 +132,32 @@ TEST(TokenShard, RefusesACutOffFileAtEveryLength) {
   }
 }
 
+// A memory map would end the process with a signal, or give other tokens without a word.
+TEST(TokenShard, SaysThatItWasCutOffOrWrittenToWhileItIsOpen) {
+  const TempDirectory dir;
+  std::mt19937 random(3);
+  for (const std::string name : {"cut", "written"}) {
+    const std::string path = dir / (name + ".h5");
+    write_shard(path, random_documents(random, 2000, 20));
+    const TokenShard shard(path);
+    std::vector<int32_t> tokens(10);
+    shard.read(shard.tokens() - 10, tokens);
+    if (name == "cut") {
+      std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+    } else {
+      ::usleep(20'000);  // the file system's clock ticks
+      corrupt(path, dataset_offset(path, "tokens"));
+    }
+    const std::string words = path + (name == "cut" ? ": cut off while it was read" : ": written to while it was read");
+    for (const auto& use : std::vector<std::function<void()>>{[&] { shard.read(shard.tokens() - 10, tokens); },
+                                                              [&] { shard.document_of(5); },
+                                                              [&] { shard.check_end(3); }, [&] { shard.verify(); }}) {
+      const std::string message = message_of<DataError>(use);
+      EXPECT_NE(message.find(words), std::string::npos) << message;
+    }
+  }
+}
+
 TEST(TokenShard, RefusesWhatIsNoShard) {
   const TempDirectory dir;
   write_file(dir / "text.h5", std::string(5000, 'x'));

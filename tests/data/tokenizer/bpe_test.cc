@@ -7,6 +7,8 @@
 #include <random>
 #include <string>
 
+#include "tensor/check.h"
+
 namespace tessera {
 namespace {
 
@@ -108,6 +110,13 @@ TEST(Bpe, LongPieces) {
   Bpe::Scratch scratch;
   constexpr size_t kLength = 1 << 20;
   EXPECT_EQ(encode(bpe, std::string(kLength, 'a'), scratch), std::vector<int32_t>(kLength >> 10, 265));
+}
+
+TEST(Bpe, RefusesAPieceOverTheLimit) {
+  const Bpe bpe(identity(), {});
+  Bpe::Scratch scratch;
+  EXPECT_EQ(encode(bpe, std::string(Bpe::kMostPieceBytes, 'a'), scratch).size(), Bpe::kMostPieceBytes);
+  EXPECT_THROW(encode(bpe, std::string(Bpe::kMostPieceBytes + 1, 'a'), scratch), DataError);
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 #include "data/tokenizer/tokenizer.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -194,6 +196,14 @@ TEST(Tokenizer, FilesThatCannotBeReadOrWrittenAreNamed) {
   EXPECT_NE(refusal([&] { Tokenizer::load(missing); }).find(missing), std::string::npos);
   EXPECT_NE(refusal([&] { Tokenizer::load(::testing::TempDir()); }), "");
   EXPECT_THROW(Tokenizer::bytes().save(missing), IoError);
+}
+
+TEST(Tokenizer, NothingHalfWrittenStaysOfASaveThatFails) {
+  const std::string directory = ::testing::TempDir() + "tokenizer_in_the_way_" + std::to_string(::getpid());
+  std::filesystem::create_directories(directory + "/tokenizer.json/x");  // no file can take a directory's name
+  EXPECT_THROW(Tokenizer::bytes().save(directory + "/tokenizer.json"), IoError);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory), {}), 1);
+  std::filesystem::remove_all(directory);
 }
 
 }  // namespace
