@@ -37,8 +37,8 @@ expect 5 'speed of .* good .*mfu:'
 expect 1 'time by kernel .* good .*adamw_kernel'
 expect 1 'speeds of operations .* good '
 expect 1 'operations .* good .* PASSED '
-expect 4 'threads, .* good '
-expect 5 'threads, .*dp=2\|cp=2 .* good '
+expect 6 'threads, .* good '
+expect 4 's  demo on .* good '
 if [[ -n $nccl ]]; then
   expect 1 'one rank, NCCL .* good '
   expect 1 'left out: NCCL, making a communicator in group world on rank 1 of 2: invalid usage'
@@ -52,5 +52,4 @@ done
 
 # With a budget for the first parts alone it ends in time and says what it left out.
 run_for 12
-expect 1 'machine\|smoke: two steps .* good '
 (($(grep -c 'left out: .* s of 12 are left\|left out: the 12 seconds ended' <<<"$table") > 10)) || fail "nothing was left out of 12 seconds"
