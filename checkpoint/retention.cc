@@ -11,7 +11,7 @@
 namespace tessera {
 namespace {
 
-bool superfluous(const CheckpointEntry& entry, const std::vector<CheckpointEntry>& all, const Retention& retention) {
+bool is_superfluous(const CheckpointEntry& entry, const std::vector<CheckpointEntry>& all, const Retention& retention) {
   int newer_valid = 0, newer_verified = 0;
   for (const CheckpointEntry& other : all) {
     if (other.state != CheckpointEntry::State::Valid || other.step <= entry.step) continue;
@@ -26,17 +26,23 @@ bool superfluous(const CheckpointEntry& entry, const std::vector<CheckpointEntry
 
 }  // namespace
 
-std::vector<std::string> prune(Storage& storage, const std::string& directory, const Retention& retention) {
+std::vector<CheckpointEntry> superfluous(const std::vector<CheckpointEntry>& entries, const Retention& retention) {
   if (retention.keep_last < 2) {
     throw UsageError(
         fmt::format("checkpoint.keep_last = {} is too few: keep at least 2, so that a damaged one has one "
                     "before it",
                     retention.keep_last));
   }
-  const auto entries = scan(storage, directory);
-  std::vector<std::string> removed;
+  std::vector<CheckpointEntry> found;
   for (const CheckpointEntry& entry : entries) {
-    if (!superfluous(entry, entries, retention)) continue;
+    if (is_superfluous(entry, entries, retention)) found.push_back(entry);
+  }
+  return found;
+}
+
+std::vector<std::string> prune(Storage& storage, const std::string& directory, const Retention& retention) {
+  std::vector<std::string> removed;
+  for (const CheckpointEntry& entry : superfluous(scan(storage, directory), retention)) {
     const bool leftover = entry.state == CheckpointEntry::State::Unfinished;
     std::string path = entry.path;
     if (!leftover) {

@@ -14,6 +14,11 @@ struct Retention {
   int64_t keep_every = 0;  // steps that this divides are kept for ever; 0: none
 };
 
+struct CheckpointEntry;  // checkpoint/scan.h
+
+// Those of `entries` (scan()) that prune() would remove.
+std::vector<CheckpointEntry> superfluous(const std::vector<CheckpointEntry>& entries, const Retention& retention);
+
 // Removes published checkpoints of a checkpoints/ folder that are superfluous. One is when keep_last valid ones are
 // newer, when its step is not kept for ever (a broken one never is), and when a newer one is marked VERIFIED; one that
 // is itself marked only goes when two newer ones are. Removes also what saves that were cut off left, when a valid one

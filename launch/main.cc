@@ -23,18 +23,21 @@ void add_commands(Command program) {
   add_bench(program);
   add_verify_layout(program);
   add_doctor(program);
+  add_fields(program);
+  add_plot(program);
 }
 
 int run(int argc, char** argv) {
   const LaunchedRank launched = launched_rank(process_environment());
-  CommandLine line(
-      {.description = "Pretrains transformers on one machine or many.",
-       .version = "tessera " + program_version(),
-       .footer =
-           "Exit codes: 0 done; 2 usage or config; 3 data or tokenizer; 4 no valid checkpoint; 17 numerical failure;\n"
-           "74 input or output; 75 stopped with a checkpoint, start me again; 86 watchdog; 1 a fault of tessera "
-           "itself."},
-      launched.rank == 0 ? CommandLine::Help::Printed : CommandLine::Help::Silent);
+  CommandLine line({.description = "Pretrains transformers on one machine or many.",
+                    .version = "tessera " + program_version(),
+                    .footer = "Exit codes: 0 done; 2 usage or config; 3 data or tokenizer; 4 no valid checkpoint; 5 "
+                              "the answer is no (checkpoint "
+                              "diff, doctor);\n17 numerical failure; "
+                              "74 input, output or memory; 75 stopped with a checkpoint, start me again; 86 watchdog; "
+                              "1 a fault of tessera "
+                              "itself."},
+                   launched.rank == 0 ? CommandLine::Help::Printed : CommandLine::Help::Silent);
   add_commands(line.program());
   return line.read({argv + 1, argv + argc})();
 }

@@ -92,5 +92,4 @@ say "a sample"
 "$tessera" generate "$run" --prompt "It was" --max-tokens 120 --temperature 0.8 --top-p 0.95
 
 say "loss"
-./launch/plot_loss.sh "$run/metrics.jsonl" "$run/loss.png" "$(basename "$run")"
-echo "$run/loss.png"
+"$tessera" plot "$run"

@@ -38,7 +38,8 @@ std::vector<Prediction> predict_runs(const Form& form, const std::vector<Sample>
 }
 
 Plot loss_curves(const std::vector<TrainingRecord>& records) {
-  Plot plot{.title = "Loss curves", .x_label = "tokens", .y_label = "training loss", .log_x = true};
+  Plot plot{
+      .title = "Loss curves", .x_label = "training tokens", .y_label = "training loss (nats per token)", .log_x = true};
   std::map<int64_t, int> colours;
   for (const TrainingRecord& record : records) colours.emplace(record.parameters(), 0);
   int next = 0;
@@ -62,7 +63,7 @@ Plot loss_curves(const std::vector<TrainingRecord>& records) {
 }
 
 Plot isoflop_plot(const std::vector<Sample>& samples, const std::vector<IsoFlopCurve>& curves) {
-  Plot plot{.title = "IsoFLOP curves", .x_label = "parameters", .y_label = "loss", .log_x = true};
+  Plot plot{.title = "IsoFLOP curves", .x_label = "parameters", .y_label = "loss (nats per token)", .log_x = true};
   int colour = 0;
   for (const IsoFlopCurve& curve : curves) {
     Series points = series(fmt::format("{:.3g} FLOPs", curve.flops), Series::Style::Points, colour);
@@ -88,8 +89,8 @@ Plot isoflop_plot(const std::vector<Sample>& samples, const std::vector<IsoFlopC
 Plot fit_plot(const Form& form, const std::vector<Sample>& samples, const std::vector<Prediction>& held_out,
               const Bootstrap& bootstrap, double level, double most_flops) {
   Plot plot{.title = "The law along its compute-optimal path",
-            .x_label = "FLOPs",
-            .y_label = "loss",
+            .x_label = "compute (FLOPs)",
+            .y_label = "loss (nats per token)",
             .log_x = true,
             .powers_x = true};
   double least = INFINITY;
@@ -125,8 +126,11 @@ Plot fit_plot(const Form& form, const std::vector<Sample>& samples, const std::v
 
 Plot residual_plot(const Form& form, const std::vector<Sample>& samples, const std::vector<Prediction>& held_out,
                    std::span<const double> theta) {
-  Plot plot{
-      .title = "Residuals", .x_label = "FLOPs", .y_label = "measured over fitted, %", .log_x = true, .powers_x = true};
+  Plot plot{.title = "Residuals",
+            .x_label = "compute (FLOPs)",
+            .y_label = "measured over fitted (%)",
+            .log_x = true,
+            .powers_x = true};
   Series points = series("runs fitted", Series::Style::Points, 0), held = held_out_bars(held_out);
   Series zero = series("", Series::Style::Dashed, 5);
   double least = INFINITY, most = 0;
@@ -146,7 +150,9 @@ Plot residual_plot(const Form& form, const std::vector<Sample>& samples, const s
 
 Plot predicted_plot(const Form& form, const std::vector<Sample>& samples, const std::vector<Prediction>& held_out,
                     std::span<const double> theta) {
-  Plot plot{.title = "Predicted against measured", .x_label = "measured loss", .y_label = "predicted loss"};
+  Plot plot{.title = "Predicted against measured",
+            .x_label = "measured loss (nats per token)",
+            .y_label = "predicted loss (nats per token)"};
   Series points = series("runs fitted", Series::Style::Points, 0);
   Series held = series(held_out.empty() ? "" : "held out, with intervals", Series::Style::ErrorBars, 1);
   Series line = series("", Series::Style::Dashed, 5);
@@ -172,7 +178,7 @@ Plot predicted_plot(const Form& form, const std::vector<Sample>& samples, const 
 Plot learning_rate_plot(const std::vector<Run>& runs) {
   Plot plot{.title = "Loss against learning rate",
             .x_label = "learning rate",
-            .y_label = "loss",
+            .y_label = "loss (nats per token)",
             .log_x = true,
             .powers_x = true};
   std::map<std::tuple<std::string, double, double>, std::map<double, std::vector<double>>> groups;

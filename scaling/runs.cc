@@ -54,6 +54,19 @@ const std::map<std::string, double Run::*> kNumbers = {{"parameters", &Run::para
                                                        {"steps", &Run::steps},
                                                        {"flops", &Run::flops}};
 
+// What a message may show of a file that is no table: control characters and other bytes escaped, and not too much.
+std::string printable(const std::string& text) {
+  constexpr size_t kMost = 120;
+  std::string safe;
+  for (const unsigned char c : text.substr(0, kMost)) {
+    if (c < 0x20 || c >= 0x7F)
+      safe += fmt::format("\\x{:02x}", c);
+    else
+      safe += static_cast<char>(c);
+  }
+  return text.size() > kMost ? safe + "..." : safe;
+}
+
 double number_of(const std::string& text, const std::string& where) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -61,7 +74,7 @@ double number_of(const std::string& text, const std::string& where) {
   std::string lower = text;
   std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
   if (lower == "nan" || lower == "-nan" || lower == "inf" || lower == "+inf") return std::nan("");
-  throw DataError(fmt::format("{} = '{}': not a number", where, text));
+  throw DataError(fmt::format("{} = '{}': not a number", where, printable(text)));
 }
 
 }  // namespace
@@ -89,7 +102,8 @@ std::string problem_of(const Run& run) {
 }
 
 RunTable parse_runs(const std::string& text, const std::string& path) {
-  std::istringstream lines(text);
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // spreadsheets begin their UTF-8 with it
+  std::istringstream lines(text.starts_with(kByteOrderMark) ? text.substr(kByteOrderMark.size()) : text);
   std::string line;
   std::vector<std::string> header;
   RunTable table;
@@ -101,7 +115,7 @@ RunTable parse_runs(const std::string& text, const std::string& path) {
       for (const char* needed : {"parameters", "tokens", "loss"})
         if (std::find(header.begin(), header.end(), needed) == header.end())
           throw DataError(fmt::format("{}:{}: no column '{}' among {}; runs need parameters, tokens, loss", path,
-                                      number, needed, fmt::join(header, ", ")));
+                                      number, needed, printable(fmt::format("{}", fmt::join(header, ", ")))));
       continue;
     }
     if (fields.size() != header.size())

@@ -68,6 +68,9 @@ std::vector<Setting> settings_of(const SweepConfig& config, const SweepConfig::L
   return settings;
 }
 
+constexpr double kMostTokens = 1e17;  // of a run: counted in 64 bits, with room for sums
+constexpr int kMostConcurrent = 1024, kMostRanks = 1 << 20;
+
 struct Budget {
   std::string name;
   double tokens;
@@ -81,8 +84,9 @@ std::vector<Budget> budgets_of(const SweepConfig& config, const SweepConfig::Lad
   for (const double flops : ladder.flops()) budgets.push_back({fmt::format("-c{:g}", flops), flops / (6 * n)});
   if (budgets.empty()) throw UsageError("a ladder has no budget: give it tokens, tokens_per_parameter or flops");
   for (const Budget& budget : budgets)
-    if (!(budget.tokens > 0 && std::isfinite(budget.tokens)))
-      throw UsageError(fmt::format("a ladder's budget of {} tokens: must be positive", budget.tokens));
+    if (!(budget.tokens > 0 && budget.tokens <= kMostTokens))
+      throw UsageError(fmt::format("a ladder's budget of {} tokens: must be positive, and at most {:g}", budget.tokens,
+                                   kMostTokens));
   return budgets;
 }
 
@@ -107,6 +111,9 @@ void check(const SweepConfig& config) {
   if (config.concurrent() < 1 || config.ranks() < 1)
     throw UsageError(
         fmt::format("concurrent = {}, ranks = {}: must be at least 1", config.concurrent(), config.ranks()));
+  if (config.concurrent() > kMostConcurrent || config.ranks() > kMostRanks)
+    throw UsageError(fmt::format("concurrent = {}, ranks = {}: must be at most {} and {}", config.concurrent(),
+                                 config.ranks(), kMostConcurrent, kMostRanks));
 }
 
 class Planner {

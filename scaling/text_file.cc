@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 #include <unistd.h>
 
@@ -11,26 +10,15 @@
 #include <fstream>
 #include <sstream>
 
+#include "scaling/first_mistake.h"
 #include "tensor/check.h"
 
 namespace tessera {
-namespace {
-
-class FirstError : public google::protobuf::io::ErrorCollector {
- public:
-  void AddError(int line, int column, const std::string& message) override {
-    if (text.empty()) text = fmt::format("{}:{}: {}", line + 1, column + 1, message);
-  }
-  std::string text;
-};
-
-}  // namespace
-
 std::string parse_message(const std::string& text, const std::string& path, google::protobuf::Message& message) {
   google::protobuf::TextFormat::Parser parser;
-  FirstError error;
+  FirstMistake error;
   parser.RecordErrorsTo(&error);
-  return parser.ParseFromString(text, &message) ? "" : path + ":" + error.text;
+  return parser.ParseFromString(text, &message) ? "" : path + ":" + error.place + ": " + error.text;
 }
 
 std::string message_text(const google::protobuf::Message& message) {
@@ -54,12 +42,19 @@ std::string read_file(const std::string& path, const std::string& hint) {
 void replace_file(const std::string& path, const std::string& text) {
   const std::string beside = path + ".tmp";
   const int file = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  const bool written =
-      file >= 0 && ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(file) == 0;
+  size_t done = 0;
+  while (file >= 0 && done < text.size()) {
+    const ssize_t n = ::write(file, text.data() + done, text.size() - done);
+    if (n < 0 && errno != EINTR) break;
+    if (n > 0) done += static_cast<size_t>(n);
+  }
+  const bool written = file >= 0 && done == text.size() && ::fsync(file) == 0;
   const int error = errno;
   if (file >= 0) ::close(file);
-  if (!written || ::rename(beside.c_str(), path.c_str()) != 0)
-    throw IoError(fmt::format("cannot write {}: {}", path, std::strerror(written ? errno : error)));
+  if (written && ::rename(beside.c_str(), path.c_str()) == 0) return;
+  const int reason = written ? errno : error;
+  ::unlink(beside.c_str());  // nothing half-written stays
+  throw IoError(fmt::format("cannot write {}: {}", path, std::strerror(reason)));
 }
 
 }  // namespace tessera

@@ -24,7 +24,7 @@ namespace {
 struct Arguments {
   std::string path, other;
   bool as_json = false;
-  bool histogram = false;
+  bool histogram = false, dry_run = false;
   Retention retention;
   int shards = 1;
 };
@@ -207,32 +207,42 @@ int run_diff(const Arguments& arguments) {
                             {"cursors", difference.cursors},
                             {"tensors", table.json()}});
   }
-  return difference.equal() ? 0 : 1;
+  return difference.equal() ? 0 : kAnswerIsNo;
 }
 
-// Reads again what would have to be verified before anything may go: the newest ones that are to be kept.
-void verify_kept(Storage& storage, const std::string& folder, int keep_last) {
-  const auto entries = scan(storage, folder);
+// Reads again what would have to be verified before anything may go: the newest ones that are to be kept. A dry run
+// leaves no mark on the disk.
+std::vector<CheckpointEntry> verify_kept(Storage& storage, const std::string& folder, const Arguments& arguments) {
+  std::vector<CheckpointEntry> entries = scan(storage, folder);
   int seen = 0;
-  for (auto entry = entries.rbegin(); entry != entries.rend() && seen < keep_last; ++entry) {
+  for (auto entry = entries.rbegin(); entry != entries.rend() && seen < arguments.retention.keep_last; ++entry) {
     if (entry->state != CheckpointEntry::State::Valid) continue;
     ++seen;
     if (entry->verified) continue;
     const Verification result = verify(storage, entry->path);
-    if (result.ok()) mark_verified(storage, entry->path);
+    entry->verified = result.ok();
+    if (result.ok() && !arguments.dry_run) mark_verified(storage, entry->path);
     fmt::print("{}  {}\n", result.ok() ? "verified" : "broken  ", entry->path);
     for (const std::string& problem : result.problems) fmt::print("          {}\n", problem);
   }
+  return entries;
 }
 
 int run_prune(const Arguments& arguments) {
   PosixStorage storage;
   const std::string folder = checkpoints_folder(storage, arguments.path);
-  verify_kept(storage, folder, arguments.retention.keep_last);
-  const auto removed = prune(storage, folder, arguments.retention);
-  for (const std::string& name : removed) fmt::print("removed   {}\n", join(folder, name));
-  if (removed.empty()) fmt::print("nothing to remove in {}\n", folder);
-  if (arguments.as_json) print_json(Json::Object{{"directory", folder}, {"removed", removed}});
+  const std::vector<CheckpointEntry> entries = verify_kept(storage, folder, arguments);
+  std::vector<std::string> names;
+  if (arguments.dry_run) {
+    for (const CheckpointEntry& entry : superfluous(entries, arguments.retention)) names.push_back(entry.name);
+  } else {
+    names = prune(storage, folder, arguments.retention);
+  }
+  for (const std::string& name : names)
+    fmt::print("{}  {}\n", arguments.dry_run ? "would remove" : "removed ", join(folder, name));
+  if (names.empty()) fmt::print("nothing to remove in {}\n", folder);
+  if (arguments.as_json)
+    print_json(Json::Object{{"directory", folder}, {arguments.dry_run ? "would_remove" : "removed", names}});
   return 0;
 }
 
@@ -274,7 +284,7 @@ void add_checkpoint(Command& program) {
       run_verify, arguments)
       .add_option("CHECKPOINT", &arguments->path, "A checkpoint, or a run directory for all of its checkpoints")
       .required();
-  Command compare = add(checkpoint, "diff", "Which tensors of two checkpoints differ, and by how much; 1 when any do",
+  Command compare = add(checkpoint, "diff", "Which tensors of two checkpoints differ, and by how much; ends with 5 when any do",
                         run_diff, arguments);
   compare.add_option("A", &arguments->path, either).required();
   compare.add_option("B", &arguments->other, either).required();
@@ -287,6 +297,8 @@ void add_checkpoint(Command& program) {
   room.add_option("--keep-every", &arguments->retention.keep_every, "Keep steps that this divides for ever; 0: none")
       .shows_default()
       .not_negative();
+
+  room.add_flag("--dry-run", arguments->dry_run, "Say what would be removed, and change nothing");
 
   Command copy = add(checkpoint, "reshard", "Copy a checkpoint into another number of shards", run_reshard, arguments);
   copy.add_option("CHECKPOINT", &arguments->path, either).required();

@@ -8,6 +8,10 @@ namespace tessera {
 
 class Command;  // launch/commands/options.h
 
+// The exit code of a command that did its work and whose answer is no: checkpoint diff of checkpoints that differ,
+// doctor where training is not possible. (1 is left to faults of the program: tensor/check.h.)
+inline constexpr int kAnswerIsNo = 5;
+
 void add_train(Command& program);
 void add_eval(Command& program);
 void add_generate(Command& program);
@@ -19,5 +23,7 @@ void add_scaling(Command& program);
 void add_bench(Command& program);
 void add_verify_layout(Command& program);
 void add_doctor(Command& program);
+void add_fields(Command& program);
+void add_plot(Command& program);
 
 }  // namespace tessera

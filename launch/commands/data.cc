@@ -12,6 +12,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "launch/commands/command.h"
 #include "launch/commands/options.h"
+#include "launch/commands/output_directory.h"
 #include "launch/commands/table.h"
 #include "launch/run/tokenizer_file.h"
 #include "tensor/check.h"
@@ -65,6 +66,8 @@ int run_build(const BuildArguments& arguments) {
   if (arguments.skip_binary) options.corpus.binary_files = BinaryFiles::Skip;
   if (arguments.skip_broken_lines) options.corpus.broken_lines = BrokenLines::Skip;
   const Tokenizer tokenizer = open_tokenizer(arguments.tokenizer);
+  make_output_directory(fs::absolute(fs::path(options.output) / "").lexically_normal().parent_path().parent_path(),
+                        "token shards into " + options.output);
   const BuildResult result = build_shards(options, tokenizer, ProgressLine());
   report_skipped(result.corpus);
   Table splits({{"split", Column::Align::Left}, {"documents"}, {"tokens"}, {"shards"}});

@@ -62,7 +62,7 @@ void add_doctor(Command& program) {
     print_findings(findings);
     fmt::print("\ntraining is {}possible on {}\n", can_train(findings) ? "" : "not ", host_name());
     if (*as_json) print_json(findings);
-    return can_train(findings) ? 0 : 1;
+    return can_train(findings) ? 0 : kAnswerIsNo;
   });
 }
 

@@ -15,7 +15,6 @@
 #include "launch/run.pb.h"
 #include "launch/run/gpu.h"
 #include "launch/run/saved_run.h"
-#include "launch/run/tokenizer_file.h"
 #include "launch/run/validation.h"
 
 namespace tessera {
@@ -66,8 +65,9 @@ int run_eval(const EvalArguments& arguments) {
     }
     Assembly parts(config, layout, session);
     load_weights(session.world, checkpoint, parts);
-    const std::string fingerprint =
-        config.data().has_tokenizer() ? open_tokenizer(config.data().tokenizer()).fingerprint() : "";
+    std::string fingerprint = saved_tokenizer(checkpoint, info);
+    if (config.data().has_tokenizer())
+      fingerprint = open_run_tokenizer(config.data().tokenizer(), fingerprint).fingerprint();
     const bool speaks = session.world.rank() == 0;
     if (speaks) fmt::print("{}  step {}\n", checkpoint, info.step);
     Table sets({{"dataset", Column::Align::Left, 24},

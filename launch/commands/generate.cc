@@ -5,15 +5,14 @@
 #include <memory>
 
 #include "launch/commands/command.h"
-#include "launch/commands/json.h"
 #include "launch/commands/options.h"
+#include "launch/commands/table.h"
 #include "launch/config/resolve.h"
 #include "launch/process/session.h"
 #include "launch/run.pb.h"
 #include "launch/run/gpu.h"
 #include "launch/run/sampler.h"
 #include "launch/run/saved_run.h"
-#include "launch/run/tokenizer_file.h"
 #include "parallel/batch_memory.h"
 #include "tensor/context/copy.h"
 
@@ -90,7 +89,7 @@ int run_generate(const GenerateArguments& arguments) {
     const Layout layout = resolve(config, {}, surroundings);
     const std::string tokenizer_name = !arguments.tokenizer.empty() ? arguments.tokenizer : config.data().tokenizer();
     if (tokenizer_name.empty()) throw UsageError("the run names no data.tokenizer: give one with --tokenizer");
-    const Tokenizer tokenizer = open_tokenizer(tokenizer_name);
+    const Tokenizer tokenizer = open_run_tokenizer(tokenizer_name, saved_tokenizer(checkpoint, info));
     std::vector<int32_t> text;
     tokenizer.encode(arguments.prompt, text);
     if (text.empty()) throw UsageError("the prompt is empty: give some text with --prompt");
@@ -98,6 +97,9 @@ int run_generate(const GenerateArguments& arguments) {
     Sampler sampler(arguments.sampler);
     Assembly parts(config, layout, session);
     load_weights(session.world, checkpoint, parts);
+    if (const int64_t seen = config.data().sequence_length(); static_cast<int64_t>(text.size()) > seen)
+      fmt::print(stderr, "tessera: warning: the prompt has {}, and the model sees the last {} alone\n",
+                 counted(static_cast<int64_t>(text.size()), "token"), with_thousands(seen));
     NextToken model(parts, config.data().sequence_length());
     std::string pending = arguments.prompt, all;
     for (int64_t i = 0; i <= arguments.max_tokens; ++i) {

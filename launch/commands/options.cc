@@ -36,6 +36,17 @@ void check_commands(const CLI::App& program, const std::vector<std::string>& wor
   }
 }
 
+// CLI11's own checks print bounds of 309 digits.
+CLI::Validator number_check(const std::string& name, const std::string& rule, std::function<bool(double)> fits) {
+  return CLI::Validator(
+      [rule, fits](const std::string& text) {
+        double value = 0;
+        const bool ok = CLI::detail::lexical_cast(text, value) && fits(value);
+        return ok ? std::string() : fmt::format("{}: must be {}", text, rule);
+      },
+      name);
+}
+
 }  // namespace
 
 Option& Option::required() {
@@ -54,17 +65,18 @@ Option& Option::value_name(const std::string& name) {
 }
 
 Option& Option::positive() {
-  option_->check(CLI::PositiveNumber);
+  option_->check(number_check("POSITIVE", "above 0", [](double x) { return x > 0; }));
   return *this;
 }
 
 Option& Option::not_negative() {
-  option_->check(CLI::NonNegativeNumber);
+  option_->check(number_check("NONNEGATIVE", "0 or more", [](double x) { return x >= 0; }));
   return *this;
 }
 
 Option& Option::within(double low, double high) {
-  option_->check(CLI::Range(low, high));
+  option_->check(number_check(fmt::format("in [{:g} - {:g}]", low, high), fmt::format("from {:g} to {:g}", low, high),
+                              [=](double x) { return x >= low && x <= high; }));
   return *this;
 }
 

@@ -1,11 +1,14 @@
 #include "launch/commands/run_arguments.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 #include <mutex>
 #include <optional>
 
 #include "data/shards/token_dataset.h"
 #include "launch/commands/options.h"
+#include "launch/config/idle_fields.h"
 #include "launch/config/read.h"
 #include "launch/run.pb.h"
 #include "launch/run/gpu.h"
@@ -52,6 +55,9 @@ int run_with_config(const RunArguments& arguments, Surroundings::Data data,
         layout = resolve(resolved, origins, surroundings);
       }
       own = resolved;
+    }
+    if (session.world.rank() == 0 && data == Surroundings::Data::Needed) {
+      for (const std::string& line : idle_fields(config, own)) fmt::print(stderr, "tessera: warning: {}\n", line);
     }
     return body(own, *layout, session);
   });

@@ -9,6 +9,7 @@
 #include "launch/commands/command.h"
 #include "launch/commands/options.h"
 #include "launch/commands/table.h"
+#include "launch/config/ranges.h"
 #include "parallel/schedule/generate.h"
 #include "parallel/schedule/text.h"
 #include "parallel/schedule/verify.h"
@@ -82,6 +83,14 @@ Made make(const Arguments& arguments) {
   require(arguments.stages >= 1, fmt::format("--stages {}: there must be 1 or more pipeline ranks", arguments.stages));
   require(arguments.microbatches >= 1,
           fmt::format("--microbatches {}: there must be 1 or more", arguments.microbatches));
+  for (const auto& [option, field, n] : {std::tuple("--stages", "parallel.pp", arguments.stages),
+                                         std::tuple("--chunks", "parallel.chunks", std::max(1, arguments.chunks))}) {
+    require(range_of(field)->contains(n), fmt::format("{} {}: must be from {}", option, n, range_of(field)->text()));
+  }
+  const std::string size =
+      schedule_size_problem(int64_t{arguments.stages} * std::max(1, arguments.chunks), arguments.microbatches);
+  require(size.empty(),
+          fmt::format("--stages {} --microbatches {}: {}", arguments.stages, arguments.microbatches, size));
   require(arguments.chunks >= 0, fmt::format("--chunks {}: there must be 1 or more", arguments.chunks));
   if (arguments.search) return search(arguments);
   require(!arguments.kind.empty(), "give --kind, --search or --file");
@@ -125,8 +134,10 @@ int run(const Arguments& arguments) {
   if (!arguments.save.empty()) write_schedule_file(arguments.save, schedule);
   if (!arguments.svg.empty()) {
     std::ofstream file(arguments.svg, std::ios::binary | std::ios::trunc);
-    file << schedule_svg(schedule, time,
-                         fmt::format("{}: bubble {:.4f}, peak {:.4f} of 1f1b's", made.title, time.bubble, relative));
+    file << schedule_svg(
+        schedule, time,
+        fmt::format("{}: {:.1f} % of the time is waiting; activations at their peak: {:.0f} % of 1f1b's", made.title,
+                    100 * time.bubble, 100 * relative));
     file.close();
     if (!file) throw IoError(fmt::format("schedule: cannot write '{}'", arguments.svg));
   }
@@ -141,7 +152,8 @@ void add_schedule(Command& program) {
   auto arguments = std::make_shared<Arguments>();
   command.add_option("--kind", &arguments->kind,
                      "gpipe, 1f1b, interleaved, zb-h1, zb-h2, zb-v, dualpipe-v, v-half or v-min");
-  command.add_option("--stages", &arguments->stages, "Pipeline ranks");
+  command.add_option("--stages", &arguments->stages,
+                     "Pipeline ranks; each has one stage of the model, or --chunks of them");
   command.add_option("--microbatches", &arguments->microbatches, "Microbatches of a step");
   command.add_option("--chunks", &arguments->chunks, "Stages a rank, of interleaved and --search (2: in a V)");
   command.add_option("--group", &arguments->group,

@@ -3,10 +3,8 @@
 
 #include <fmt/core.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
@@ -15,7 +13,6 @@
 #include <memory>
 #include <sstream>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -23,6 +20,7 @@
 #include "data/tokenizer/bpe_trainer.h"
 #include "launch/commands/command.h"
 #include "launch/commands/options.h"
+#include "launch/commands/output_directory.h"
 #include "launch/commands/table.h"
 #include "launch/run/tokenizer_file.h"
 #include "tensor/check.h"
@@ -104,18 +102,10 @@ void warn(const TrainArguments& arguments, const Trained& trained, const CorpusR
                trained.tokenizer.vocab_size(), arguments.options.vocab_size);
 }
 
-// Makes the directory that the output goes to. Before the text is read: learning from much of it takes long.
-void prepare_directory_of(const std::string& output) {
-  const std::filesystem::path directory = std::filesystem::absolute(output).parent_path();
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (!error && ::access(directory.c_str(), W_OK) != 0) error = {errno, std::generic_category()};
-  if (error) throw IoError(fmt::format("cannot write the tokenizer {}: {}", output, error.message()));
-}
-
 int run_train(const TrainArguments& arguments) {
   if (arguments.inputs.empty() && !arguments.bytes) throw UsageError("--input is needed: the text to learn from");
-  prepare_directory_of(arguments.output);
+  // Before the text is read: learning from much of it takes long.
+  make_output_directory(std::filesystem::absolute(arguments.output).parent_path(), "the tokenizer " + arguments.output);
   CorpusOptions options = arguments.corpus;
   if (arguments.skip_binary) options.binary_files = BinaryFiles::Skip;
   if (arguments.skip_broken_lines) options.broken_lines = BrokenLines::Skip;

@@ -13,6 +13,7 @@
 #include "launch/proof/layout_proof.h"
 #include "launch/proof/shrink.h"
 #include "launch/run.pb.h"
+#include "scaling/planning/schedule_choice.h"
 #include "tensor/check.h"
 
 namespace tessera {
@@ -78,16 +79,30 @@ std::string what_differs(const Candidate& layout, const LayoutDifference& differ
   return claim + "loss or gradient norm differs";
 }
 
+// Throws what `train` would throw for these layouts: a smaller config may fit a layout that the real one does not.
+void check_whole(std::vector<Candidate> layouts, const Origins& origins) {
+  for (Candidate& layout : layouts) {
+    RunConfig& config = layout.config;
+    if (!config.model().has_vocab_size()) config.mutable_model()->set_vocab_size(kVocabulary);
+    // A schedule from a file is proved at its own number of microbatches.
+    if (const int microbatches = ScheduleChoice(config.parallel()).file_microbatches(); microbatches > 0)
+      config.mutable_data()->set_global_batch_size(std::max(1, config.parallel().dp()) *
+                                                   config.data().micro_batch_size() * microbatches);
+    prepare(config, origins);
+  }
+}
+
 int run_verify(const VerifyArguments& arguments) {
   RunConfig config;
   Origins origins;
   read_config(arguments.config, arguments.overrides, config, origins);
   std::vector<Candidate> layouts = read_layouts(arguments, config, origins);
   if (arguments.shrink) {
+    check_whole(layouts, origins);
     std::vector<RunConfig> all;
     for (const Candidate& layout : layouts) all.push_back(layout.config);
     const RunConfig small = shrunk(config, all);
-    fmt::print("shrunk: {}\n", fmt::join(changes(config, small), ", "));
+    fmt::print("cut: {}\nkept: {}\n", fmt::join(changes(config, small), ", "), fmt::join(kept(config, small), ", "));
     for (Candidate& layout : layouts) {
       ParallelConfig parallel = layout.config.parallel();
       // Blocks by number mean nothing in a model of other size.

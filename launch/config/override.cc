@@ -1,7 +1,6 @@
 #include "launch/config/override.h"
 
 #include <fmt/format.h>
-#include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include "launch/config/field.h"
 #include "launch/config/suggest.h"
 #include "launch/run.pb.h"
+#include "scaling/first_mistake.h"
 #include "tensor/check.h"
 
 namespace tessera {
@@ -39,16 +39,6 @@ Assignment split(const std::string& text) {
   const bool append = text[equals - 1] == '+';
   return {trimmed(text.substr(0, equals - append)), trimmed(text.substr(equals + 1)), append};
 }
-
-// The parser's first words about a value.
-class FirstError : public google::protobuf::io::ErrorCollector {
- public:
-  void AddError(int, int, const std::string& message) override {
-    if (text.empty()) text = message;
-  }
-  void AddWarning(int, int, const std::string& message) override { AddError(0, 0, message); }
-  std::string text;
-};
 
 std::string quoted(const std::string& text) {
   std::string result = "\"";
@@ -131,7 +121,7 @@ void assign(const Assignment& assignment, Message& config) {
   const std::string text = field_text(*ref.field, assignment.value);
   // Parsed on its own, so that a value cannot bring other fields with it.
   const std::unique_ptr<Message> parsed(ref.message->New());
-  FirstError error;
+  FirstMistake error;
   TextFormat::Parser parser;
   parser.RecordErrorsTo(&error);
   bool good = parser.ParseFromString(text, parsed.get());

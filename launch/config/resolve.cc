@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "launch/config/field.h"
+#include "launch/config/ranges.h"
 #include "launch/config/rules.h"
 #include "launch/run.pb.h"
 #include "parallel/mesh.h"
@@ -105,6 +106,7 @@ void resolve_schedule(LrScheduleConfig& schedule, int64_t steps) {
 Layout resolve(RunConfig& config, const Origins& origins, const Surroundings& surroundings) {
   Problems problems;
   check_ranges(config, origins, problems);
+  check_fields(config, origins, problems);
   set_schema_defaults(config);
   check_available(config, origins, surroundings, problems);
   // What follows divides by the sizes.
@@ -118,6 +120,9 @@ Layout resolve(RunConfig& config, const Origins& origins, const Surroundings& su
     }
   }
   resolve_schedule(*config.mutable_lr_schedule(), config.run().steps());
+  const size_t found = problems.messages().size();
+  check_products(config, origins, problems);
+  if (problems.messages().size() > found) problems.throw_if_any();  // what follows multiplies
   try {
     config.mutable_parallel()->set_dp(MeshShape::resolve(config.parallel(), surroundings.world_size).dp);
   } catch (const UsageError& error) {

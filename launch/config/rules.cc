@@ -2,18 +2,15 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <google/protobuf/descriptor.h>
-#include <google/protobuf/message.h>
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
 #include <map>
 #include <set>
 #include <vector>
 
-#include "launch/config/field.h"
 #include "launch/config/run_layout.h"
+#include "launch/config/ranges.h"
 #include "launch/config/suggest.h"
 #include "launch/run.pb.h"
 #include "model/shape/context_exchange.h"
@@ -29,89 +26,6 @@
 
 namespace tessera {
 namespace {
-
-using google::protobuf::FieldDescriptor;
-
-// Least values, by path without the indices of lists. `above`: the least value itself is too small.
-struct Least {
-  double value;
-  bool above = false;
-};
-const std::map<std::string, Least>& least_values() {
-  static const std::map<std::string, Least> least = {
-      {"run.steps", {1}},
-      {"run.threads", {0}},
-      {"model.hidden_size", {1}},
-      {"model.num_hidden_layers", {1}},
-      {"model.num_attention_heads", {1}},
-      {"model.num_key_value_heads", {1}},
-      {"model.head_dim", {1}},
-      {"model.intermediate_size", {1}},
-      {"model.vocab_size", {1}},
-      {"model.max_position_embeddings", {1}},
-      {"model.rope_theta", {.value = 0, .above = true}},
-      {"model.rms_norm_eps", {.value = 0, .above = true}},
-      {"model.layer_norm_epsilon", {.value = 0, .above = true}},
-      {"model.initializer_range", {0}},
-      {"model.sliding_window", {0}},
-      {"model.max_window_layers", {0}},
-      {"model.mup_base_width", {1}},
-      {"model.mup_output_multiplier", {.value = 0, .above = true}},
-      {"model.mup_attention_multiplier", {.value = 0, .above = true}},
-      {"parallel.tp", {1}},
-      {"parallel.pp", {1}},
-      {"parallel.cp", {1}},
-      {"parallel.dp", {0}},
-      {"parallel.zero_stage", {0}},
-      {"parallel.zero_group", {0}},
-      {"parallel.chunks", {1}},
-      {"parallel.microbatch_group", {0}},
-      {"parallel.context_slack", {0}},
-      {"parallel.memory_limit", {0}},
-      {"parallel.times.latency", {0}},
-      {"data.sequence_length", {1}},
-      {"data.global_batch_size", {1}},
-      {"data.micro_batch_size", {1}},
-      {"data.train.weight", {.value = 0, .above = true}},
-      {"checkpoint.every_steps", {0}},
-      {"checkpoint.keep_last", {2}},
-      {"checkpoint.every_minutes", {0}},
-      {"checkpoint.keep_every", {0}},
-      {"checkpoint.staging_mib", {1}},
-      {"checkpoint.time_limit_minutes", {0}},
-      {"logging.every_steps", {1}},
-      {"logging.gradient_noise_every_steps", {0}},
-      {"evaluation.every_steps", {0}},
-      {"evaluation.samples", {0}},
-      {"watchdog.timeout_seconds", {0}},
-  };
-  return least;
-}
-
-std::string without_indices(const std::string& path) {
-  std::string plain;
-  bool inside = false;
-  for (const char c : path) {
-    if (c == '[') inside = true;
-    if (!inside) plain += c;
-    if (c == ']') inside = false;
-  }
-  return plain;
-}
-
-double number(const FieldRef& ref) {
-  const auto& reflection = *ref.message->GetReflection();
-  switch (ref.field->cpp_type()) {
-    case FieldDescriptor::CPPTYPE_INT32:
-      return reflection.GetInt32(*ref.message, ref.field);
-    case FieldDescriptor::CPPTYPE_INT64:
-      return static_cast<double>(reflection.GetInt64(*ref.message, ref.field));
-    case FieldDescriptor::CPPTYPE_DOUBLE:
-      return reflection.GetDouble(*ref.message, ref.field);
-    default:
-      return 0;
-  }
-}
 
 // "12 or 16": the multiples of `of` around n.
 std::string multiples_near(int64_t n, int64_t of) {
@@ -165,13 +79,13 @@ void check_model(const RunConfig& config, Rules& rules) {
     rules.require(model.head_dim() % 2 == 0, {"model.head_dim", "model.num_attention_heads", "model.hidden_size"},
                   fmt::format("model.head_dim = {}: must be even, as RoPE turns pairs; choose {}", model.head_dim(),
                               multiples_near(model.head_dim(), 2)));
-  if (model.family() == ModelConfig::GPT2)
-    rules.require(
-        model.max_position_embeddings() >= config.data().sequence_length(),
-        {"model.max_position_embeddings", "data.sequence_length"},
-        fmt::format("model.max_position_embeddings = {}: must be at least data.sequence_length = {}, as every "
-                    "position has an embedding of its own",
-                    model.max_position_embeddings(), config.data().sequence_length()));
+  rules.require(
+      model.max_position_embeddings() >= config.data().sequence_length(),
+      {"model.max_position_embeddings", "data.sequence_length"},
+      fmt::format("model.max_position_embeddings = {}: must be at least data.sequence_length = {}, as {}",
+                  model.max_position_embeddings(), config.data().sequence_length(),
+                  model.family() == ModelConfig::GPT2 ? "every position has an embedding of its own"
+                                                      : "no sequence is longer than the model is said to take"));
 }
 
 void check_zero(const ParallelConfig& parallel, RunSection::ComputeDtype dtype, Rules& rules) {
@@ -273,22 +187,8 @@ void check_sources(const google::protobuf::RepeatedPtrField<DataSource>& sources
 
 }  // namespace
 
-void check_ranges(RunConfig& config, const Origins& origins, Problems& problems) {
-  for_each_scalar(config, [&](const std::string& path, const FieldRef& ref) {
-    // optim/ knows the rules of its own sections.
-    if (path.starts_with("optimizer.") || path.starts_with("lr_schedule.") || !is_set(ref)) return;
-    const double value = number(ref);
-    if (!std::isfinite(value))
-      return problems.add(origins, {path}, fmt::format("{} = {}: must be finite", path, value));
-    const auto least = least_values().find(without_indices(path));
-    if (least == least_values().end()) return;
-    const auto& [bound, above] = least->second;
-    if (value < bound || (above && value == bound))
-      problems.add(origins, {path},
-                   fmt::format("{} = {}: must be {} {}", path, value_text(ref), above ? "above" : "at least", bound));
-  });
+void check_fields(const RunConfig& config, const Origins& origins, Problems& problems) {
   for (const std::string& problem : tessera::problems(config.optimizer())) problems.add_located(origins, problem);
-
   Rules rules(origins, problems);
   const std::string& name = config.run().name();
   rules.require(!name.empty() && name.find('/') == std::string::npos && name != "." && name != "..", {"run.name"},
@@ -299,8 +199,6 @@ void check_available(const RunConfig& config, const Origins& origins, const Surr
                      Problems& problems) {
   Rules rules(origins, problems);
   const ParallelConfig& parallel = config.parallel();
-  rules.require(parallel.zero_stage() <= 3, {"parallel.zero_stage"},
-                fmt::format("parallel.zero_stage = {}: there are stages 0 to 3", parallel.zero_stage()));
   static const std::vector<std::string> wires = {"full", "bf16"};
   const std::string& wire = parallel.gradient_wire();
   rules.require(std::find(wires.begin(), wires.end(), wire) != wires.end(), {"parallel.gradient_wire"},
@@ -371,6 +269,14 @@ std::optional<Layout> check_relations(const RunConfig& config, const Origins& or
   if (problems.empty()) layout = check_pipeline(config, surroundings.world_size, rules);
   check_sources(config.data().train(), "data.train", rules);
   check_sources(config.data().validation(), "data.validation", rules);
+  for (int i = 0; i < config.data().validation_size(); ++i) {
+    const double weight = config.data().validation(i).weight();
+    rules.require(
+        weight == 1, {fmt::format("data.validation[{}].weight", i)},
+        fmt::format("data.validation[{}].weight = {}: validation sets are evaluated one by one, so none has a "
+                    "weight; leave it out",
+                    i, weight));
+  }
   rules.require(config.model().vocab_size() >= surroundings.tokenizer_vocab_size,
                 {"model.vocab_size", "data.tokenizer"},
                 fmt::format("model.vocab_size = {}: must be at least {}, the vocabulary of {}",

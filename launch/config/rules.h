@@ -8,8 +8,8 @@
 
 namespace tessera {
 
-// Rules of single fields: ranges, and that numbers are finite. They hold before anything is resolved.
-void check_ranges(RunConfig& config, const Origins& origins, Problems& problems);
+// Rules of single fields beside their ranges (launch/config/ranges.h). They hold before anything is resolved.
+void check_fields(const RunConfig& config, const Origins& origins, Problems& problems);
 
 // What this version, build or machine does not have.
 void check_available(const RunConfig& config, const Origins& origins, const Surroundings& surroundings,

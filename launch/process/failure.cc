@@ -44,7 +44,7 @@ Failure failure_of(const std::exception_ptr& error) {
   } catch (const Error& e) {
     return {e.code(), e.what()};
   } catch (const std::bad_alloc&) {
-    return {ExitCode::Internal, "out of memory"};
+    return {ExitCode::Io, "out of memory"};
   } catch (const std::exception& e) {
     return {ExitCode::Internal, e.what()};
   } catch (...) {

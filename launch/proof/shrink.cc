@@ -110,4 +110,22 @@ std::vector<std::string> changes(const RunConfig& before, const RunConfig& after
   return lines;
 }
 
+std::vector<std::string> kept(const RunConfig& before, const RunConfig& after) {
+  std::vector<std::string> lines = {"model.family = " + ModelConfig::Family_Name(after.model().family())};
+  const auto say = [&](const std::string& what, int64_t from, int64_t to) {
+    if (from == to) lines.push_back(fmt::format("{} {}", to, what));
+  };
+  const ModelConfig &a = before.model(), &b = after.model();
+  const auto group = [](const ModelConfig& model) {
+    return model.has_num_key_value_heads() ? model.num_attention_heads() / at_least_one(model.num_key_value_heads())
+                                           : 1;
+  };
+  say("query heads for each key-value head", group(a), group(b));
+  say("blocks", a.num_hidden_layers(), b.num_hidden_layers());
+  say("samples of a microbatch", before.data().micro_batch_size(), after.data().micro_batch_size());
+  if (a.tie_word_embeddings()) lines.emplace_back("tied embeddings");
+  if (b.sliding_window() > 0) lines.emplace_back("windows below the sequence");
+  return lines;
+}
+
 }  // namespace tessera

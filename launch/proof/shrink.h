@@ -17,6 +17,10 @@ RunConfig shrunk(const RunConfig& config, std::span<const RunConfig> layouts);
 // What shrunk() changed, one line a field: "model.hidden_size 4096 -> 64".
 std::vector<std::string> changes(const RunConfig& before, const RunConfig& after);
 
+// What both have in common of what rules between fields read, and what the proof is about: "2 query heads for each
+// key-value head".
+std::vector<std::string> kept(const RunConfig& before, const RunConfig& after);
+
 // parallel.context_exchange for `after` blocks instead of `before`: each has that of the block at its place.
 std::string stretched_exchange(const std::string& exchange, int before, int after);
 

@@ -2,12 +2,17 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "checkpoint/format/names.h"
 #include "checkpoint/format/storage.h"
 #include "checkpoint/load.h"
 #include "launch/config/parse.h"
 #include "launch/run.pb.h"
 #include "launch/run/host_state.h"
+#include "launch/run/tokenizer_file.h"
+#include "scaling/record_file.h"
+#include "scaling/training_record.pb.h"
 
 namespace tessera {
 
@@ -32,6 +37,27 @@ void read_checkpoint_config(const std::string& checkpoint, RunConfig& config, Ch
   Problems problems;
   parse_config(checkpoint + ": config", info.config, config, origins, problems);
   problems.throw_if_any();
+}
+
+std::string saved_tokenizer(const std::string& checkpoint, const CheckpointInfo& info) {
+  if (const auto found = info.cursors.texts.find(kTokenizerCursor); found != info.cursors.texts.end())
+    return found->second;
+  namespace fs = std::filesystem;
+  const fs::path run = fs::absolute(checkpoint).lexically_normal().parent_path().parent_path();
+  if (!has_record(run.string())) return "";
+  TrainingRecord record;
+  read_record(run.string(), record);
+  return record.tokenizer();
+}
+
+Tokenizer open_run_tokenizer(const std::string& name, const std::string& fingerprint) {
+  Tokenizer tokenizer = open_tokenizer(name);
+  if (!fingerprint.empty() && tokenizer.fingerprint() != fingerprint)
+    throw DataError(
+        fmt::format("{}: is not the tokenizer that the run was trained with: its fingerprint is {}, the run's "
+                    "is {}; give the run's own tokenizer.json",
+                    name, tokenizer.fingerprint(), fingerprint));
+  return tokenizer;
 }
 
 void load_weights(Comm& world, const std::string& checkpoint, Assembly& parts) {

@@ -7,6 +7,9 @@
 
 namespace tessera {
 
+// Where a checkpoint keeps the fingerprint of the tokenizer: among the texts of its cursors.
+inline constexpr const char* kTokenizerCursor = "tokenizer";
+
 inline Tokenizer open_tokenizer(const std::string& name) {
   return name == "bytes" ? Tokenizer::bytes() : Tokenizer::load(name);
 }

@@ -125,7 +125,8 @@ State Trainer::state() {
                            {"samples", position_.samples},
                            {"tokens", position_.tokens},
                            {"seed", static_cast<int64_t>(seed_)}};
-  state.cursors.texts = {{"data_history", history_.to_text()}};
+  state.cursors.texts = {{"data_history", history_.to_text()},
+                         {kTokenizerCursor, loader_->sources().front().dataset.tokenizer_fingerprint()}};
   return state;
 }
 

@@ -62,4 +62,11 @@ std::vector<int> v_placement(int ranks) {
   return rank_of_stage;
 }
 
+std::string schedule_size_problem(int64_t stages, int64_t microbatches) {
+  const double passes = static_cast<double>(stages) * static_cast<double>(microbatches);
+  if (passes <= static_cast<double>(kMostPasses)) return "";
+  return fmt::format("{} stages of {} microbatches are {:.0f} passes: a schedule has at most {},{:03}", stages,
+                     microbatches, passes, kMostPasses / 1000, kMostPasses % 1000);
+}
+
 }  // namespace tessera

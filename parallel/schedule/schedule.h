@@ -76,4 +76,11 @@ std::vector<int> loop_placement(int ranks, int chunks);
 // first and the last stage share rank 0 and no message turns round at the bottom.
 std::vector<int> v_placement(int ranks);
 
+// The most passes (pipeline ranks x chunks x microbatches) of a schedule: making and replaying that many takes about a
+// second.
+inline constexpr int64_t kMostPasses = 1 << 18;
+
+// Whether a schedule of so many stages (ranks x chunks) and microbatches can be made; else what is wrong with it.
+std::string schedule_size_problem(int64_t stages, int64_t microbatches);
+
 }  // namespace tessera

@@ -51,7 +51,7 @@ std::vector<IsoFlopCurve> isoflop_curves(std::span<const Sample> samples) {
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return log_flops(samples[a]) < log_flops(samples[b]); });
   std::vector<IsoFlopCurve> found;
-  std::string problems;
+  std::vector<std::string> problems;
   int usable = 0;
   for (size_t begin = 0; begin < order.size();) {
     IsoFlopCurve curve;
@@ -65,22 +65,28 @@ std::vector<IsoFlopCurve> isoflop_curves(std::span<const Sample> samples) {
     }
     curve.flops = std::exp(sum / static_cast<double>(curve.runs.size()));
     if (sizes.size() < 3) {
-      problems += fmt::format("\n  {:.3g} FLOPs: {} sizes, a parabola takes 3", curve.flops, sizes.size());
+      problems.push_back(fmt::format("{:.3g} FLOPs: {} {}, a parabola takes 3", curve.flops, sizes.size(),
+                                     sizes.size() == 1 ? "size" : "sizes"));
       continue;
     }
     fit_parabola(curve, samples);
     if (curve.inside)
       ++usable;
     else
-      problems += fmt::format("\n  {:.3g} FLOPs: the lowest loss is at the edge of the {} sizes tried", curve.flops,
-                              sizes.size());
+      problems.push_back(
+          fmt::format("{:.3g} FLOPs: the lowest loss is at the edge of the {} sizes tried", curve.flops, sizes.size()));
     found.push_back(std::move(curve));
   }
-  if (usable < 2)
+  if (usable < 2) {
+    constexpr size_t kShown = 3;
+    std::string examples;
+    for (size_t i = 0; i < std::min(problems.size(), kShown); ++i) examples += "\n  " + problems[i];
+    if (problems.size() > kShown) examples += fmt::format("\n  and {} budgets more", problems.size() - kShown);
     throw DataError(
-        fmt::format("{} budgets with a lowest loss inside the sizes tried: isoFLOP curves take at least "
+        fmt::format("{} {} with a lowest loss inside the sizes tried: isoFLOP curves take at least "
                     "2{}\nA law such as chinchilla can be fitted to runs at any sizes.",
-                    usable, problems));
+                    usable, usable == 1 ? "budget" : "budgets", examples));
+  }
   return found;
 }
 

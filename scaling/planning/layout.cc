@@ -1,5 +1,7 @@
 #include "scaling/planning/layout.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "data/data.pb.h"
@@ -82,6 +84,11 @@ Layout plan_layout(const LayoutRequest& request) {
   const int blocks = static_cast<int>(request.model.num_hidden_layers());
   layout.recompute = recompute_plan(parallel.recompute(), blocks);
   const ScheduleChoice choice(parallel);
+  if (const std::string problem = schedule_size_problem(choice.stages(), layout.microbatches); !problem.empty())
+    throw UsageError(
+        fmt::format("data.global_batch_size / (parallel.dp * data.micro_batch_size) = {}: {}; choose larger "
+                    "microbatches, more data-parallel ranks or fewer stages",
+                    layout.microbatches, problem));
   layout.parts = stage_parts(parallel, choice.stages(), stage_cost(layout.whole_model(), layout.sequence_length));
   VerifiedSchedule made = choice.make(layout.microbatches, replicated_samples, layout.parts, layout.recompute);
   layout.schedule = std::move(made.schedule);

@@ -13,10 +13,11 @@ bool is_drawn(const TimedAction& timed) {
   return timed.end > timed.start && (is_compute(timed.action.kind) || timed.action.kind == ActionKind::Recompute);
 }
 
-// The rank's how manieth stage this is.
-int chunk(const PipelineSchedule& schedule, int stage) {
-  return static_cast<int>(std::count(schedule.rank_of_stage.begin(), schedule.rank_of_stage.begin() + stage,
-                                     schedule.rank_of_stage[stage]));
+// By stage: how many of the rank's stages come before it.
+std::vector<int> chunks_of(const PipelineSchedule& schedule) {
+  std::vector<int> seen(schedule.ranks.size()), chunks;
+  for (const int rank : schedule.rank_of_stage) chunks.push_back(seen[rank]++);
+  return chunks;
 }
 
 char letter(ActionKind kind) {
@@ -32,9 +33,9 @@ char letter(ActionKind kind) {
   }
 }
 
-std::string label(const PipelineSchedule& schedule, const Action& action) {
+std::string label(const std::vector<int>& chunks, const Action& action) {
   std::string text = fmt::format("{}{}", letter(action.kind), action.microbatch);
-  if (const int c = chunk(schedule, action.stage); c > 0) text += static_cast<char>('a' + c % 26);
+  if (const int c = chunks[action.stage]; c > 0) text += static_cast<char>('a' + c % 26);
   return text;
 }
 
@@ -65,15 +66,54 @@ std::string color(ActionKind kind, int chunk) {
   return fmt::format("#{:02x}{:02x}{:02x}", lighter(base.r), lighter(base.g), lighter(base.b));
 }
 
+const char* words(ActionKind kind) {
+  switch (kind) {
+    case ActionKind::Forward:
+      return "forward";
+    case ActionKind::BackwardInput:
+      return "backward: gradients of the inputs";
+    case ActionKind::BackwardWeight:
+      return "backward: gradients of the weights";
+    default:
+      return "forward once more (recompute)";
+  }
+}
+
+// 1, 2 or 5 times a power of ten: so far apart that about `most` ticks fit.
+double tick_distance(double span, int most) {
+  const double least = span / most, power = std::pow(10, std::floor(std::log10(least)));
+  for (const double factor : {1.0, 2.0, 5.0}) {
+    if (factor * power >= least) return factor * power;
+  }
+  return 10 * power;
+}
+
+// A line below the ranks with a tick at round times; unit: pixels of one unit of time.
+std::string time_axis(double makespan, double unit, double left, double y) {
+  if (!(makespan > 0)) return "";
+  std::string svg =
+      fmt::format("<path d=\"M{0:.1f} {1:.1f} H{2:.1f}\" stroke=\"#555555\"/>\n", left, y, left + makespan * unit);
+  const double distance = tick_distance(makespan, static_cast<int>(std::max(1.0, makespan * unit / 90)));
+  for (int tick = 0; tick * distance <= makespan * (1 + 1e-9); ++tick) {
+    const double x = left + tick * distance * unit;
+    svg += fmt::format(
+        "<path d=\"M{0:.1f} {1:.1f} v4\" stroke=\"#555555\"/><text x=\"{0:.1f}\" y=\"{2:.1f}\" "
+        "text-anchor=\"middle\" fill=\"#555555\">{3:.6g}</text>\n",
+        x, y, y + 15, tick * distance);
+  }
+  return svg + fmt::format("<text x=\"10\" y=\"{:.1f}\" fill=\"#555555\">time</text>\n", y + 15);
+}
+
 }  // namespace
 
 std::string schedule_grid(const PipelineSchedule& schedule, const Simulation& simulation, int columns) {
+  const std::vector<int> chunks = chunks_of(schedule);
   // So many characters a unit of time that every label fits, if that is not absurdly many.
   double per_time = 0;
   for (const auto& rank : simulation.ranks) {
     for (const TimedAction& timed : rank) {
       if (!is_drawn(timed)) continue;
-      const double needed = static_cast<double>(label(schedule, timed.action).size() + 1) / (timed.end - timed.start);
+      const double needed = static_cast<double>(label(chunks, timed.action).size() + 1) / (timed.end - timed.start);
       per_time = std::max(per_time, needed);
     }
   }
@@ -86,7 +126,7 @@ std::string schedule_grid(const PipelineSchedule& schedule, const Simulation& si
     for (const TimedAction& timed : rank) {
       if (!is_drawn(timed)) continue;
       const size_t begin = column(timed.start), end = std::min(column(timed.end), line.size());
-      std::string text = label(schedule, timed.action);
+      std::string text = label(chunks, timed.action);
       text.resize(end - begin > 0 ? end - begin - 1 : 0, '-');
       line.replace(begin, end - begin, text + (end > begin ? " " : ""));
     }
@@ -104,6 +144,7 @@ std::string schedule_grid(const PipelineSchedule& schedule, const Simulation& si
 }
 
 std::string schedule_svg(const PipelineSchedule& schedule, const Simulation& simulation, const std::string& title) {
+  const std::vector<int> chunk_of_stage = chunks_of(schedule);
   constexpr double kLeft = 70, kTop = 44, kRow = 26, kBox = 22, kWidth = 1400;
   double shortest = std::numeric_limits<double>::infinity();
   for (const auto& rank : simulation.ranks) {
@@ -115,8 +156,8 @@ std::string schedule_svg(const PipelineSchedule& schedule, const Simulation& sim
   const double unit = simulation.makespan > 0
                           ? std::clamp(18 / shortest, kWidth / simulation.makespan, 10 * kWidth / simulation.makespan)
                           : 1;
-  const double width = kLeft + simulation.makespan * unit + 20;
-  const double height = kTop + kRow * static_cast<double>(simulation.ranks.size()) + 40;
+  const double width = std::max(kLeft + simulation.makespan * unit + 40, 1000.0);  // the legend below too
+  const double height = kTop + kRow * static_cast<double>(simulation.ranks.size()) + 64;
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
       "font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
@@ -133,7 +174,7 @@ std::string schedule_svg(const PipelineSchedule& schedule, const Simulation& sim
       svg += fmt::format(
           "<rect x=\"{:.2f}\" y=\"{:.1f}\" width=\"{:.2f}\" height=\"{:.1f}\" fill=\"{}\" stroke=\"white\" "
           "stroke-width=\"0.6\"><title>{} of stage {}, microbatch {}: {:.6g} to {:.6g}</title></rect>\n",
-          x, y, wide, kBox, color(timed.action.kind, chunk(schedule, timed.action.stage)), name(timed.action.kind),
+          x, y, wide, kBox, color(timed.action.kind, chunk_of_stage[timed.action.stage]), name(timed.action.kind),
           timed.action.stage, timed.action.microbatch, timed.start, timed.end);
       if (wide >= 12) {
         svg += fmt::format("<text x=\"{:.2f}\" y=\"{:.1f}\" text-anchor=\"middle\" fill=\"#111111\">{}</text>\n",
@@ -141,6 +182,7 @@ std::string schedule_svg(const PipelineSchedule& schedule, const Simulation& sim
       }
     }
   }
+  svg += time_axis(simulation.makespan, unit, kLeft, kTop + kRow * static_cast<double>(simulation.ranks.size()) + 2);
   const double below = height - 14;
   double x = kLeft;
   const int chunks = schedule.stages() / static_cast<int>(schedule.ranks.size());
@@ -150,8 +192,8 @@ std::string schedule_svg(const PipelineSchedule& schedule, const Simulation& sim
                          color(kind, c));
       x += 18;
     }
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n", x, below, name(kind));
-    x += 130;
+    svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n", x, below, words(kind));
+    x += 230;
   }
   if (chunks > 1)
     svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\">lighter: a rank's later stages</text>\n", x, below);

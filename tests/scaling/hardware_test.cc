@@ -43,6 +43,7 @@ TEST(Hardware, MistakesAreToldWithTheirPlace) {
   EXPECT_NE(message("name: \"x\"\nflop: 3\n").find("x.textproto:2:"), std::string::npos)
       << message("name: \"x\"\nflop: 3\n");
   EXPECT_NE(message("bf16_flops: -1").find("bf16_flops = -1"), std::string::npos);
+  EXPECT_NE(message("bf16_flops: 1e15 memory_bytes: -3").find("memory_bytes = -3: must be above 0"), std::string::npos);
   HardwareConfig hardware;
   EXPECT_THROW(read_hardware("/nowhere.textproto", hardware), IoError);
 }

@@ -36,6 +36,18 @@ TEST(Runs, ReadsATable) {
   EXPECT_TRUE(table.left_out.empty());
 }
 
+TEST(Runs, AByteOrderMarkIsNoPartOfATable) {
+  EXPECT_EQ(parse_runs("\xEF\xBB\xBFparameters,tokens,loss\n1e7,2e8,3.5\n", "points.csv").runs.size(), 1u);
+}
+
+TEST(Runs, WhatIsNoTextIsShownEscaped) {
+  const std::string message = message_of<DataError>(
+      [] { parse_runs(std::string("\x1b[31m\x00\xff", 7) + std::string(1000, 'x'), "points.csv"); });
+  for (const char c : message) EXPECT_TRUE(c >= ' ' && c < 127) << message;
+  EXPECT_NE(message.find("\\x1b[31m\\x00\\xff"), std::string::npos) << message;
+  EXPECT_LT(message.size(), 300u);
+}
+
 TEST(Runs, CountedFlopsStandFor6ND) {
   const RunTable table =
       parse_runs("parameters,tokens,loss,flops\n1e7,2e8,3.5,2e16\n1e7,2e8,3.5,\n1e7,2e8,3.5,-1\n", "points.csv");

@@ -21,8 +21,8 @@ void draw_coordinates(const Coordinates& found, const std::string& picture) {
   std::vector<Plot> panels;
   for (size_t place = 0; place < found.places.size(); ++place) {
     Plot plot{.title = found.places[place],
-              .x_label = "width",
-              .y_label = "size of the change",
+              .x_label = "width (hidden_size)",
+              .y_label = "change (root mean square)",
               .log_x = true,
               .log_y = true,
               .key = place == 0 ? "bottom right" : "off"};

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 
+#include "launch/commands/output_directory.h"
 #include "launch/commands/scaling/arguments.h"
 #include "launch/process/host.h"
 #include "scaling/fit/validate.h"
@@ -23,29 +23,31 @@ class Report {
  public:
   explicit Report(const ScalingArguments& arguments)
       : arguments_(arguments), directory_(arguments.output), page_(arguments.title) {
-    std::filesystem::create_directories(directory_);
+    make_output_directory(directory_, "the report into " + directory_);
   }
 
   int make() {
     std::vector<TrainingRecord> records;
     if (!arguments_.paths.empty()) records = load_records(arguments_);
+    const std::vector<Run> all = all_runs();
+    arguments_.quiet = true;  // said once is enough
+    attempt("The law", [&] { law(); });
     if (!records.empty()) {
       page_.heading("Loss curves");
       picture(loss_curves(records), "loss_curves", "Training loss, smoothed over a fiftieth of each run.");
     }
-    const Plot rates = learning_rate_plot(all_runs());
-    arguments_.quiet = true;  // said once is enough
+    const Plot rates = learning_rate_plot(all);
     if (!rates.series.empty()) {
       page_.heading("Learning rates");
       picture(rates, "learning_rates", "Final validation loss; one curve a size, variant and budget.");
     }
     attempt("IsoFLOP curves", [&] { isoflop(); });
-    attempt("The law", [&] { law(); });
     page_.heading("Runs");
     runs(records);
     const std::string path = directory_ + "/report.html";
     replace_file(path, page_.html());
     fmt::print("{}\n", path);
+    std::sort(missing_.begin(), missing_.end());
     if (arguments_.as_json) print_json(Json::Object{{"page", path}, {"pictures", pictures_}, {"missing", missing_}});
     return 0;
   }

@@ -95,6 +95,7 @@ std::map<std::string, double> measured_rates(const SweepPlan& plan, const SweepC
   std::map<std::string, double> rates;
   for (const PlannedRun& run : plan.runs) {
     if (rates.contains(run.size)) continue;
+    fmt::print(stderr, "measuring {}: a few steps\n", run.size);
     const std::string file = plan.directory + "/plan/measured.textproto";
     std::filesystem::create_directories(plan.directory + "/plan");
     replace_file(file, with_steps(run.run, run.steps));
@@ -156,6 +157,13 @@ int print_plan(const SweepArguments& arguments, const SweepConfig& sweep, const 
     fmt::print("; {} at the speeds measured, {} at once", format_duration(seconds / sweep.concurrent()),
                sweep.concurrent());
   fmt::print("{}\n", arguments.measure ? "" : "; --measure times each size");
+  const auto& config = dynamic_cast<const RunConfig&>(*plan.runs.front().run.config);
+  for (const DataSource& source : config.data().train()) {
+    if (!std::filesystem::exists(source.path()))
+      fmt::print(
+          "no data at {}: `tessera data build` makes such, and ./launch/documentation.sh those of configs/sweeps/\n",
+          source.path());
+  }
   const double available = plan.runs.front().run.available_tokens;
   if (available > 0)
     fmt::print("the longest run takes {} of {} tokens{}\n", short_number(most), short_number(available),

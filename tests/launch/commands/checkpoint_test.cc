@@ -99,7 +99,7 @@ TEST(CheckpointCommand, ComparesTwo) {
   EXPECT_EQ(equal.last_line().at("equal"), true);
   EXPECT_EQ(equal.last_line().at("tensors_compared"), 4);
   const Output differing = run({"diff", a, c, "--json"});
-  EXPECT_EQ(differing.code, 1);
+  EXPECT_EQ(differing.code, 5);
   EXPECT_TRUE(differing.has("samples_seen: 100 against 200")) << differing.out;
   EXPECT_EQ(differing.last_line().at("tensors").size(), 4u);
   EXPECT_GT(differing.last_line().at("tensors")[0].at("differing"), 0);
@@ -119,6 +119,18 @@ TEST(CheckpointCommand, PrunesBehindWhatItHasVerified) {
   EXPECT_EQ(rows[1].at("state"), "verified");
   EXPECT_EQ(rows[2].at("state"), "verified");
   EXPECT_THROW(run({"prune", run_directory, "--keep-last", "1"}), UsageError);
+}
+
+TEST(CheckpointCommand, ADryPruneSaysWhatWouldGoAndChangesNothing) {
+  const std::string run_directory = fresh_directory();
+  for (const int step : {10, 20, 30, 40}) save_filled(run_directory + "/checkpoints", step, 1, {});
+  const Output dry = run({"prune", run_directory, "--dry-run", "--json"});
+  EXPECT_EQ(dry.code, 0);
+  EXPECT_EQ(dry.last_line().at("would_remove"), nlohmann::json({"step-00000010", "step-00000020"})) << dry.out;
+  const Output list = run({"list", run_directory, "--json"});
+  ASSERT_EQ(list.last_line().at("checkpoints").size(), 4u);
+  for (const auto& row : list.last_line().at("checkpoints")) EXPECT_EQ(row.at("state"), "valid") << "no marks either";
+  EXPECT_EQ(run({"prune", run_directory, "--json"}).last_line().at("removed"), dry.last_line().at("would_remove"));
 }
 
 TEST(CheckpointCommand, PruneKeepsEverythingWhenTheNewestIsDamaged) {

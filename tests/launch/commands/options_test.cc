@@ -13,7 +13,7 @@ int shown = 0;
 void add_show(Command& program) {
   Command group = program.add_group("show", "Shows");
   Command number = group.add_command("number", "A number");
-  number.add_option("--of", &shown, "Which").required();
+  number.add_option("--of", &shown, "Which").required().positive();
   number.runs([] { return shown; });
   group.add_command("name", "A name").runs([] { return 1; });
 }
@@ -44,6 +44,8 @@ TEST(Options, NameAWordThatIsNoCommand) {
 TEST(Options, NameWhatIsMissingOrWrong) {
   EXPECT_NE(complaint({}).find("required"), std::string::npos);
   EXPECT_NE(complaint({"show", "number"}).find("--of"), std::string::npos);
+  EXPECT_EQ(complaint({"show", "number", "--of", "-7"}),
+            "--of: -7: must be above 0\nRun with --help to see what is possible.");
   EXPECT_NE(complaint({"show", "number", "--of", "7", "--colour"}).find("--colour"), std::string::npos);
 }
 

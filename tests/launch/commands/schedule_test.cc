@@ -112,6 +112,11 @@ TEST(ScheduleCommand, WrongArgumentsSayWhatWouldFit) {
             std::string::npos);
   EXPECT_NE(complaint({"--kind", "1f1b", "--stages", "1"}).find("--microbatches 0: there must be 1 or more"),
             std::string::npos);
+  EXPECT_EQ(complaint({"--kind", "1f1b", "--stages", "1000000", "--microbatches", "1000000"}),
+            "schedule: --stages 1000000: must be from 1 to 16,384");
+  EXPECT_NE(complaint({"--kind", "1f1b", "--stages", "1000", "--microbatches", "1000000"})
+                .find("1000000000 passes: a schedule has at most 262,144"),
+            std::string::npos);
   EXPECT_NE(complaint({"--file", "/nowhere"}).find("cannot read '/nowhere'"), std::string::npos);
 }
 

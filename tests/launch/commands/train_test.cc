@@ -248,6 +248,37 @@ TEST_F(TrainCommand, EvaluatesAndGeneratesFromAnyCheckpoint) {
   EXPECT_NE(a.output, c.output);
   EXPECT_EQ(nlohmann::json::parse(a.output)["text"].get<std::string>().rfind("the tile", 0), 0u);
   expect_failure(run_program("generate " + path("nowhere")), 4, {"nowhere", "does not exist"});
+  const ProgramResult cut =
+      run_program("generate " + path("models") + " --max-tokens 1 --prompt " + std::string(40, 'x'));
+  EXPECT_EQ(cut.code, 0) << cut.output;
+  EXPECT_NE(cut.output.find("the prompt has 40 tokens, and the model sees the last 32 alone"), std::string::npos)
+      << cut.output;
+}
+
+TEST_F(TrainCommand, AnotherTokenizerThanTheRunsIsRefused) {
+  ASSERT_EQ(train("spoken", 0, "--set parallel.tp=1 --set run.steps=2").code, 0);
+  ASSERT_EQ(
+      run_program("tokenizer train --input " + path("corpus") + " --vocab-size 270 --output " + path("other.json"))
+          .code,
+      0);
+  const std::initializer_list<std::string> words = {"other.json: is not the tokenizer that the run was trained with"};
+  expect_failure(run_program("generate " + path("spoken") + " --tokenizer " + path("other.json")), 3, words);
+  expect_failure(run_program("eval " + path("spoken") + " --set data.tokenizer=" + path("other.json") +
+                             " --set model.vocab_size=270"),
+                 3, words);
+}
+
+TEST_F(TrainCommand, SaysWhatDoesNothing) {
+  const ProgramResult result =
+      train("idle", 0, "--set parallel.tp=1 --set run.steps=1 --set parallel.context_slack=0.5");
+  EXPECT_EQ(result.code, 0) << result.output;
+  EXPECT_NE(result.output.find("warning: parallel.context_slack = 0.5 does nothing: parallel.cp = 1"),
+            std::string::npos)
+      << result.output;
+  expect_failure(train("x", 0, "--set parallel.tp=1 --set data.validation[0].weight=-5"), 2,
+                 {"data.validation[0].weight"});
+  expect_failure(train("x", 0, "--set parallel.tp=1 --set model.max_position_embeddings=7"), 2,
+                 {"model.max_position_embeddings = 7", "data.sequence_length = 32"});
 }
 
 TEST_F(TrainCommand, SaysWhatIsWrongWithTheConfig) {

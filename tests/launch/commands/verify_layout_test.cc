@@ -87,6 +87,23 @@ TEST_F(VerifyLayout, SaysWhatIsWrongWithALayout) {
   refuse("cp=8,context_exchange=ulysses", "choose gather, ring, or ulysses-ring:N with N from 1, 2, 4");
 }
 
+// A smaller config may fit a layout that the real one does not: the real one decides, in the same words.
+TEST_F(VerifyLayout, ShrinkingDoesNotMakeALayoutFit) {
+  for (const auto& [config, layout] :
+       {std::pair{"demo", "tp=7"}, {"llama_8b", "tp=3"}, {"llama_8b", "pp=64"}, {"demo", "cp=3,tp=3"}}) {
+    const std::string command = "verify-layout " + kConfigs + config + ".textproto --layout " + layout;
+    const ProgramResult shrunken = run_program(command + " --shrink"), whole = run_program(command);
+    EXPECT_EQ(shrunken.code, 2) << shrunken.output;
+    EXPECT_EQ(shrunken.output, whole.output);
+  }
+  const ProgramResult kept =
+      run_program("verify-layout " + kConfigs + "llama_8b.textproto --shrink --steps 1 --layout tp=2");
+  EXPECT_EQ(kept.code, 0) << kept.output;
+  EXPECT_NE(kept.output.find("kept: model.family = LLAMA, 4 query heads for each key-value head"), std::string::npos)
+      << kept.output;
+  EXPECT_NE(kept.output.find("cut: model.hidden_size 4096 -> "), std::string::npos) << kept.output;
+}
+
 TEST_F(VerifyLayout, AShrunkConfigKeepsItsShape) {
   RunConfig config;
   ModelConfig& model = *config.mutable_model();

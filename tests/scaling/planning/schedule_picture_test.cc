@@ -35,6 +35,9 @@ TEST(SchedulePicture, TheSvgHasABoxForEveryComputeAction) {
   EXPECT_EQ(boxes, 3u * 2 * 5 * 3);
   EXPECT_NE(svg.find("a &lt; b &amp; c"), std::string::npos);
   EXPECT_NE(svg.find("BACKWARD_WEIGHT of stage 5, microbatch 4: "), std::string::npos);
+  EXPECT_NE(svg.find(">backward: gradients of the weights</text>"), std::string::npos) << "a legend in plain words";
+  EXPECT_NE(svg.find(">time</text>"), std::string::npos);
+  EXPECT_NE(svg.find("text-anchor=\"middle\" fill=\"#555555\">10</text>"), std::string::npos) << "a tick";
   EXPECT_EQ(svg.substr(svg.size() - 7), "</svg>\n");
 }
 
