@@ -5,6 +5,7 @@
 #include <google/protobuf/stubs/common.h>
 #include <xxhash.h>
 
+#include <array>
 #include <map>
 #include <set>
 
@@ -154,12 +155,25 @@ std::string prepare_directory(Storage& storage, const SaveInfo& info) {
   return temporary;
 }
 
+namespace {
+
+std::string size_text(int64_t bytes) {
+  if (bytes < 10 << 10) return fmt::format("{} bytes", bytes);
+  constexpr std::array<const char*, 4> kUnits = {"KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes) / 1024;
+  size_t unit = 0;
+  for (; value >= 1024 && unit + 1 < kUnits.size(); ++unit) value /= 1024;
+  return fmt::format("{:.1f} {}", value, kUnits[unit]);
+}
+
+}  // namespace
+
 void check_free_space(Storage& storage, const std::string& directory, int64_t bytes) {
   const int64_t wanted = bytes + bytes / 20;
   const int64_t free = storage.free_bytes(directory);
   if (free < wanted) {
-    throw IoError(fmt::format("{} has {} bytes free, and the checkpoint needs about {}; make room or keep fewer",
-                              directory, free, wanted));
+    throw IoError(fmt::format("{} has {} free, and the checkpoint needs about {}; make room or keep fewer", directory,
+                              size_text(free), size_text(wanted)));
   }
 }
 

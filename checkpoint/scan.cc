@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/format/manifest.h"
 #include "checkpoint/format/names.h"
 #include "checkpoint/manifest.pb.h"
 #include "checkpoint/verify.h"
@@ -25,8 +26,7 @@ CheckpointEntry look_at(Storage& storage, const std::string& directory, const st
     entry.step = *published_step(name);
     const auto reader = open_complete(storage, entry.path);
     entry.layout = reader->info().layout;
-    for (const auto& shard : reader->manifest().shard()) entry.bytes += shard.data().bytes() + shard.index().bytes();
-    entry.bytes += reader->manifest().view().bytes();
+    entry.bytes = stored_bytes(reader->manifest());
     entry.verified = is_marked_verified(storage, entry.path);
   } catch (const Error& error) {
     entry.state = CheckpointEntry::State::Broken;

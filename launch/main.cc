@@ -1,5 +1,6 @@
 // tessera: reads the command line, runs one command, and turns every failure into a message and an exit code.
 #include <hdf5.h>
+#include <sys/prctl.h>
 
 #include "launch/commands/command.h"
 #include "launch/commands/options.h"
@@ -47,6 +48,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   tessera::bound_spinning(argv);
+  ::prctl(PR_SET_NAME, "tessera");  // ps and top would call it "exe" else, as bound_spinning executes /proc/self/exe.
   // Files are closed where they are written, and what fails is said there. A file that could not be closed because the
   // disk is full would be closed once more when the program ends, where HDF5 does not survive the second failure.
   H5dont_atexit();

@@ -102,6 +102,12 @@ void parse_manifest(const std::string& text, const std::string& what, Manifest& 
   if (manifest.has_view()) checker.file(manifest.view());
 }
 
+int64_t stored_bytes(const Manifest& manifest) {
+  int64_t bytes = manifest.view().bytes();
+  for (const auto& shard : manifest.shard()) bytes += shard.data().bytes() + shard.index().bytes();
+  return bytes;
+}
+
 Shape tensor_shape(const Manifest& manifest, int index) {
   const auto& tensor = manifest.tensor(index);
   const std::vector<int64_t> dims(tensor.dim().begin(), tensor.dim().end());

@@ -22,6 +22,9 @@ std::string write_manifest(const Manifest& manifest);
 // every file lies beside the manifest.
 void parse_manifest(const std::string& text, const std::string& what, Manifest& manifest);
 
+// Bytes of the files that it lists: what a checkpoint takes on the disk, but for the manifest itself.
+int64_t stored_bytes(const Manifest& manifest);
+
 // Shape and dtype as checked by parse_manifest; the tensor is number `index` of the manifest.
 Shape tensor_shape(const Manifest& manifest, int index);
 DType tensor_dtype(const Manifest& manifest, int index);

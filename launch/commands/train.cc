@@ -7,7 +7,7 @@
 #include "launch/process/failpoints.h"
 #include "launch/process/host.h"
 #include "launch/run.pb.h"
-#include "launch/run/trainer.h"
+#include "launch/run/training_run.h"
 
 namespace tessera {
 
@@ -27,7 +27,7 @@ void add_train(Command& program) {
     arguments->options.failpoint = failpoint_of(process_environment());
     return run_with_config(arguments->run, Surroundings::Data::Needed,
                            [&](RunConfig& config, const Layout& layout, Session& session) {
-                             return Trainer(config, layout, session, arguments->options).run();
+                             return TrainingRun(config, layout, session, arguments->options).run();
                            });
   });
 }

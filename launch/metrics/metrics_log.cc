@@ -83,11 +83,21 @@ MetricsLog::Repair copy_kept_lines(const std::string& path, const std::string& t
 
 // JSON has no word for infinity and NaN.
 void add_number(fmt::memory_buffer& out, std::string_view key, double value) {
+  const char* const comma = out.size() > 0 && out.data()[out.size() - 1] == '{' ? "" : ",";
   if (std::isfinite(value)) {
-    fmt::format_to(std::back_inserter(out), ",\"{}\":{}", key, value);
+    fmt::format_to(std::back_inserter(out), "{}\"{}\":{}", comma, key, value);
   } else {
-    fmt::format_to(std::back_inserter(out), ",\"{}\":null", key);
+    fmt::format_to(std::back_inserter(out), "{}\"{}\":null", comma, key);
   }
+}
+
+void add_of_rank(fmt::memory_buffer& out, const StepMetrics::OfRank& m) {
+  add_number(out, "compute_seconds", m.compute_seconds);
+  add_number(out, "bubble_seconds", m.bubble_seconds);
+  add_number(out, "data_seconds", m.data_seconds);
+  add_number(out, "optimizer_seconds", m.optimizer_seconds);
+  add_number(out, "host_seconds", m.host_seconds);
+  fmt::format_to(std::back_inserter(out), ",\"memory_bytes\":{:.0f}", m.memory_bytes);
 }
 
 // ,"communication":{"tp":{"seconds":0.1,"all_gather":4096},...}: bytes by kind of call; a kind that sent none is left
@@ -141,17 +151,15 @@ void MetricsLog::write(const StepMetrics& m) {
   add_number(line_, "step_seconds", m.step_seconds);
   add_number(line_, "tokens_per_second", m.tokens_per_second);
   add_number(line_, "mfu", m.mfu);
-  fmt::format_to(std::back_inserter(line_), ",\"memory_bytes\":{},\"attention_pairs\":{}", m.memory_bytes,
-                 m.attention_pairs);
+  fmt::format_to(std::back_inserter(line_), ",\"attention_pairs\":{},\"slots\":{}", m.attention_pairs, m.slots);
   if (std::isfinite(m.gradient_square) && std::isfinite(m.gradient_noise)) {
     add_number(line_, "gradient_square", m.gradient_square);
     add_number(line_, "gradient_noise", m.gradient_noise);
   }
-  add_number(line_, "compute_seconds", m.compute_seconds);
-  add_number(line_, "bubble_seconds", m.bubble_seconds);
-  add_number(line_, "data_seconds", m.data_seconds);
-  add_number(line_, "optimizer_seconds", m.optimizer_seconds);
-  add_number(line_, "host_seconds", m.host_seconds);
+  add_of_rank(line_, m.mean);
+  fmt::format_to(std::back_inserter(line_), ",\"worst\":{{");
+  add_of_rank(line_, m.worst);
+  line_.push_back('}');
   add_traffic(line_, m.traffic);
   line_.push_back('}');
   append();

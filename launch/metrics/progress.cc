@@ -44,7 +44,7 @@ std::shared_ptr<spdlog::logger> make_console(Voice voice) {
   return logger;
 }
 
-std::string memory_table(std::span<const MemoryLine> lines) {
+std::vector<MemoryLine> with_totals(std::span<const MemoryLine> lines) {
   const auto on_gpu = [](const MemoryLine& line) { return line.device == Device::Cuda; };
   std::vector<MemoryLine> rows(lines.begin(), lines.end());
   if (std::ranges::any_of(rows, on_gpu)) {
@@ -59,11 +59,26 @@ std::string memory_table(std::span<const MemoryLine> lines) {
     for (const MemoryLine& line : rows) total.bytes += line.bytes;
     rows.push_back(total);
   }
+  return rows;
+}
+
+std::string memory_table(std::span<const MemoryLine> lines) {
+  std::vector<RanksMemoryLine> rows;
+  for (const MemoryLine& line : with_totals(lines))
+    rows.push_back({line.category, static_cast<double>(line.bytes), static_cast<double>(line.bytes)});
+  return memory_table(rows, 1);
+}
+
+std::string memory_table(std::span<const RanksMemoryLine> lines, int ranks) {
   size_t width = 0;
-  for (const MemoryLine& row : rows) width = std::max(width, row.category.size());
+  for (const RanksMemoryLine& line : lines) width = std::max(width, line.category.size());
   std::string table;
-  for (const MemoryLine& row : rows)
-    table += fmt::format("  {:<{}}  {:>10}\n", row.category, width, format_bytes(static_cast<double>(row.bytes)));
+  if (ranks > 1) table = fmt::format("  {:<{}}  {:>10}  {:>10}\n", "memory of a rank", width, "worst", "mean");
+  for (const RanksMemoryLine& line : lines) {
+    table += fmt::format("  {:<{}}  {:>10}", line.category, width, format_bytes(line.worst));
+    if (ranks > 1) table += fmt::format("  {:>10}", format_bytes(line.mean));
+    table += "\n";
+  }
   table.pop_back();
   return table;
 }
@@ -88,7 +103,7 @@ std::string Progress::line(const StepMetrics& m) const {
   std::string text =
       fmt::format("step {:>{}}/{}  loss {:.4f}  lr {:.2e}  norm {:.2f}  {}  {} tok/s  MFU {:.1f} %  {}  ETA {}", m.step,
                   last.size(), last, m.loss, m.learning_rate, m.grad_norm, milliseconds(m.step_seconds),
-                  grouped(m.tokens_per_second), 100 * m.mfu, format_bytes(static_cast<double>(m.memory_bytes)),
+                  grouped(m.tokens_per_second), 100 * m.mfu, format_bytes(m.worst.memory_bytes),
                   format_duration(remaining_seconds()));
   // Shares of the step that are not compute, where there are any worth a word.
   const auto share = [&](const char* what, double seconds) {
@@ -96,8 +111,8 @@ std::string Progress::line(const StepMetrics& m) const {
     if (m.step_seconds > 0 && percent >= 0.5) text += fmt::format("  {} {:.0f} %", what, percent);
   };
   share("comm", m.communication_seconds());
-  share("bubble", m.bubble_seconds);
-  share("data", m.data_seconds);
+  share("bubble", m.mean.bubble_seconds);
+  share("data", m.mean.data_seconds);
   return text;
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "launch/metrics/step_metrics.h"
 #include "tensor/device.h"
@@ -28,8 +29,18 @@ struct MemoryLine {
   Device device = Device::Cpu;
 };
 
-// The table, total last, or a GPU's and the host's; one line each, without a newline at the end.
+// The lines with their total at the end, or with a GPU's and the host's.
+std::vector<MemoryLine> with_totals(std::span<const MemoryLine> lines);
+
+// A line of several ranks: the most bytes that any of them has, and the mean.
+struct RanksMemoryLine {
+  std::string category;
+  double worst = 0, mean = 0;
+};
+
+// One line each, without a newline at the end: of one rank, with the totals; of several ranks, as they are.
 std::string memory_table(std::span<const MemoryLine> lines);
+std::string memory_table(std::span<const RanksMemoryLine> lines, int ranks);
 
 // Formats the lines of logged steps, and knows how long the rest will take.
 class Progress {

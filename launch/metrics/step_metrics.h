@@ -20,13 +20,20 @@ struct StepMetrics {
   double tokens_per_second = 0;  // of all ranks together
   double mfu = 0;                // model FLOPs utilisation, 0 to 1
   int64_t attention_pairs = 0;   // (query, key) pairs that saw each other, over all ranks and layers
-  int64_t memory_bytes = 0;      // resident memory of this rank, or device memory on a GPU
+  int64_t slots = 0;             // token slots of the step, over all ranks: target tokens and others
+  double flops = 0;              // model FLOPs of the step, over all ranks
   // Estimates of |G|^2 and tr(Sigma) of a token (optim/gradient_noise.h); NaN at a step that was not measured.
   double gradient_square = std::numeric_limits<double>::quiet_NaN();
   double gradient_noise = std::numeric_limits<double>::quiet_NaN();
 
-  // Of rank 0: where the step's time went, in seconds. The parts are measured one by one; host is what is left.
-  double compute_seconds = 0, bubble_seconds = 0, data_seconds = 0, optimizer_seconds = 0, host_seconds = 0;
+  // What each rank has of its own: where its step's time went, in seconds (the parts are measured one by one; host is
+  // what is left), and its process's resident memory on the host.
+  struct OfRank {
+    double compute_seconds = 0, bubble_seconds = 0, data_seconds = 0, optimizer_seconds = 0, host_seconds = 0;
+    double memory_bytes = 0;
+  };
+  OfRank mean = {};   // over the ranks
+  OfRank worst = {};  // of each number, the largest that a rank has
   // Of rank 0: calls, bytes and exposed seconds of the step, by group of ranks.
   std::map<std::string, Traffic> traffic = {};
   double communication_seconds() const {

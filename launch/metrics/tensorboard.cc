@@ -115,6 +115,22 @@ TensorboardWriter::~TensorboardWriter() {
   if (file_ >= 0) ::close(file_);
 }
 
+void TensorboardWriter::write(const StepMetrics& metrics) {
+  const Scalar scalars[] = {{"train/loss", metrics.loss},
+                            {"train/grad_norm", metrics.grad_norm},
+                            {"train/learning_rate", metrics.learning_rate},
+                            {"speed/step_seconds", metrics.step_seconds},
+                            {"speed/tokens_per_second", metrics.tokens_per_second},
+                            {"speed/mfu", metrics.mfu}};
+  write(metrics.step, scalars);
+}
+
+void TensorboardWriter::write(const EvaluationMetrics& metrics) {
+  const std::string tag = "validation/" + metrics.dataset;
+  const Scalar scalar{tag, metrics.validation_loss};
+  write(metrics.step, {&scalar, 1});
+}
+
 void TensorboardWriter::write(int64_t step, std::span<const Scalar> scalars) {
   summary_.clear();
   for (const Scalar& scalar : scalars) {

@@ -13,6 +13,8 @@
 #include <string>
 #include <string_view>
 
+#include "launch/metrics/step_metrics.h"
+
 namespace tessera {
 
 struct Scalar {
@@ -30,6 +32,9 @@ class TensorboardWriter {
   TensorboardWriter(const TensorboardWriter&) = delete;
   TensorboardWriter& operator=(const TensorboardWriter&) = delete;
 
+  // Loss, gradient norm, learning rate and speed of a step; the loss of a validation set.
+  void write(const StepMetrics& metrics);
+  void write(const EvaluationMetrics& metrics);
   // One event with these values, handed to the system at once so that TensorBoard sees it. Throws IoError.
   void write(int64_t step, std::span<const Scalar> scalars);
 

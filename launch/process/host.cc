@@ -45,6 +45,15 @@ std::string host_name() {
   return std::string(full.substr(0, full.find('.')));
 }
 
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(": ");
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "unknown processor";
+}
+
 Environment process_environment() {
   return [](const char* name) -> const char* { return std::getenv(name); };
 }
@@ -124,6 +133,11 @@ std::string format_bytes(double bytes) {
   }
   const int digits = unit == 0 || std::abs(bytes) >= 100 ? 0 : std::abs(bytes) >= 10 ? 1 : 2;
   return fmt::format("{:.{}f} {}", bytes, digits, kUnits[unit]);
+}
+
+std::string format_short_duration(double seconds) {
+  if (!std::isfinite(seconds) || seconds < 0 || seconds >= 9.95) return format_duration(seconds);
+  return seconds < 0.9995 ? fmt::format("{:.0f} ms", 1e3 * seconds) : fmt::format("{:.1f} s", seconds);
 }
 
 std::string format_duration(double seconds) {

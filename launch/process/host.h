@@ -12,6 +12,9 @@ namespace tessera {
 // The host's name without its domain.
 std::string host_name();
 
+// The processor's name as the kernel tells it; "unknown processor" where it does not.
+std::string processor_name();
+
 // The value of an environment variable, or nullptr. A parameter, so that tests need not change the real environment.
 using Environment = std::function<const char*(const char*)>;
 Environment process_environment();
@@ -51,5 +54,8 @@ std::string format_bytes(double bytes);
 
 // "2d 03h", "1h 05m", "3m 20s", "12s".
 std::string format_duration(double seconds);
+
+// The same for what may be over in a moment: below ten seconds "3.4 s", below one "340 ms".
+std::string format_short_duration(double seconds);
 
 }  // namespace tessera

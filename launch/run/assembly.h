@@ -31,6 +31,7 @@ class Assembly {
   Assembly(const RunConfig& config, const Layout& layout, Session& session);
 
   Context& context() { return context_; }
+  Device device() const { return context_.device(); }
   DeviceLink& link() { return link_; }
   Mesh& mesh() { return mesh_; }
   const ModelShape& shape() const { return shape_; }

@@ -15,6 +15,22 @@
 
 namespace tessera {
 
+std::string gpu_name(const Context& context) {
+  if constexpr (kHasCuda) {
+    if (context.device() == Device::Cuda) return context.cuda().device().name;
+  }
+  return "";
+}
+
+std::string device_text(const Context& context) {
+  if (const std::string gpu = gpu_name(context); !gpu.empty()) return gpu;
+  if constexpr (kHasCuda) {
+    const cuda::Devices devices = cuda::find_devices();
+    if (devices.count == 0) return fmt::format("the CPU ({})", devices.reason);
+  }
+  return "the CPU";
+}
+
 std::vector<std::pair<const char*, const char*>> gpu_environment(int ranks, const Environment& environment) {
   if (ranks <= 1) return {};
   std::vector<std::pair<const char*, const char*>> wanted = {

@@ -18,6 +18,12 @@ namespace cuda {
 struct DeviceInfo;  // tensor/cuda/device.h
 }
 
+// The name of the context's GPU; empty where it is the CPU.
+std::string gpu_name(const Context& context);
+
+// Where a rank runs: its GPU's name, or "the CPU", with the reason when the build could use a GPU.
+std::string device_text(const Context& context);
+
 // What CUDA is to read from the environment before its first call, for a job of so many ranks: names and values,
 // without those that the user has set. A rank's messages wait on the device for other ranks' work, which must not wait
 // for them in turn: by queues that streams share, or by a kernel that is loaded only when it is first needed, for which

@@ -45,6 +45,7 @@ Recording::Recording(std::string directory, const TrainingRecord& facts, FlopsOf
     metrics.learning_rate = number(line, "learning_rate");
     metrics.step_seconds = number(line, "step_seconds");
     metrics.attention_pairs = line.value("attention_pairs", int64_t{-1});
+    metrics.slots = line.value("slots", int64_t{0});
     metrics.gradient_square = number(line, "gradient_square");
     metrics.gradient_noise = number(line, "gradient_noise");
     observe(metrics);
@@ -62,6 +63,8 @@ void Recording::observe(const StepMetrics& metrics) {
   if (metrics.attention_pairs >= 0) {
     ++seen_;
     pairs_ += static_cast<double>(metrics.attention_pairs);
+    // Lines that do not say are of runs whose steps were all alike.
+    slots_ += static_cast<double>(metrics.slots > 0 ? metrics.slots : record_->batch_tokens());
   }
   if (std::isfinite(metrics.gradient_square) && std::isfinite(metrics.gradient_noise))
     noise_.push_back({metrics.step, metrics.gradient_square, metrics.gradient_noise});
@@ -106,7 +109,7 @@ void Recording::write(int64_t samples, double unique_share, bool finished, const
   record.set_unique_tokens(std::llround(unique_share * static_cast<double>(record.tokens())));
   record.clear_flops();
   if (seen_ == record.step()) {
-    const StepFlops flops = flops_(seen_, pairs_);
+    const StepFlops flops = flops_(slots_, pairs_);
     record.mutable_flops()->set_matrices(flops.matrices);
     record.mutable_flops()->set_attention(flops.attention);
     record.mutable_flops()->set_head(flops.head);

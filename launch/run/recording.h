@@ -16,8 +16,8 @@ class TrainingRecord;  // scaling/training_record.proto
 
 class Recording {
  public:
-  // FLOPs of `steps` steps, in which `pairs` (query, key) pairs saw each other.
-  using FlopsOf = std::function<StepFlops(int64_t steps, double pairs)>;
+  // FLOPs of steps of so many token slots together, in which `pairs` (query, key) pairs saw each other.
+  using FlopsOf = std::function<StepFlops(double slots, double pairs)>;
 
   static constexpr int64_t kMostPoints = 2048;  // of the loss curve
 
@@ -45,7 +45,7 @@ class Recording {
   std::unique_ptr<TrainingRecord> record_;
   FlopsOf flops_;
   int64_t seen_ = 0;  // steps whose pairs are known
-  double pairs_ = 0;
+  double pairs_ = 0, slots_ = 0;
   struct Noise {
     int64_t step;
     double square, noise;

@@ -6,7 +6,9 @@
 #include <array>
 
 #include "checkpoint/checkpoint.pb.h"
+#include "checkpoint/format/manifest.h"
 #include "checkpoint/format/names.h"
+#include "checkpoint/manifest.pb.h"
 #include "launch/process/host.h"
 #include "parallel/reducer_between.h"
 
@@ -25,6 +27,18 @@ std::string stop_reason(double code) {
   if (code == kTimeLimit) return "the time limit";
   if (code == kStopFile) return "the file STOP";
   return signal_name(static_cast<int>(code - kSignal));
+}
+
+// As `tessera checkpoint list` has it; the tensors' bytes where the manifest cannot be read.
+int64_t bytes_on_disk(Storage& storage, const Saved& saved) {
+  try {
+    const std::string path = join(saved.path, kManifestName);
+    Manifest manifest;
+    parse_manifest(storage.read_file(path, storage.file_size(path)), path, manifest);
+    return stored_bytes(manifest);
+  } catch (const Error&) {
+    return saved.bytes;  // Reading again will say what is wrong.
+  }
 }
 
 // Only step() changes the weights.
@@ -166,8 +180,9 @@ void Saving::published(const Saved& saved) {
   const double seconds = seconds_between(last_begun_, Clock::now());
   longest_save_ = std::max(longest_save_, seconds);
   saved_step_ = saver_.step();
-  around_.console.info("step {}  saved {} in {} ({})", saved_step_, saved.path, format_duration(seconds),
-                       format_bytes(static_cast<double>(saved.bytes)));
+  if (around_.world.rank() == 0)
+    around_.console.info("step {}  saved {} in {} ({})", saved_step_, saved.path, format_short_duration(seconds),
+                         format_bytes(static_cast<double>(bytes_on_disk(storage_, saved))));
   unread_.push_back(saved.path);
   read_next();
 }

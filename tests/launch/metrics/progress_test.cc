@@ -25,7 +25,7 @@ TEST(Progress, OneLineSaysItAll) {
                       .step_seconds = 0.152,
                       .tokens_per_second = 26947.4,
                       .mfu = 0.612,
-                      .memory_bytes = int64_t{412} << 20};
+                      .worst = {.memory_bytes = 412.0 * (1 << 20)}};
   progress.observe(m);
   const std::string line =
       "step 120/400  loss 4.0312  lr 2.96e-04  norm 0.81  152 ms  26,947 tok/s  MFU 61.2 %  412 MiB  ETA 43s";
@@ -33,8 +33,8 @@ TEST(Progress, OneLineSaysItAll) {
   StepMetrics shared = m;
   shared.traffic["tp"].seconds = 0.019;
   shared.traffic["pp"].seconds = 0.0114;
-  shared.bubble_seconds = 0.0152;
-  shared.data_seconds = 0.0007;  // less than half a per cent is left out
+  shared.mean.bubble_seconds = 0.0152;
+  shared.mean.data_seconds = 0.0007;  // less than half a per cent is left out
   EXPECT_EQ(progress.line(shared), line + "  comm 20 %  bubble 10 %");
 }
 
