@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 #include <limits>
 
 #include "launch/metrics/metrics_log.h"
@@ -26,9 +27,7 @@ class RecordingTest : public ::testing::Test {
   Recording recording(int64_t resumed) {
     return Recording(
         directory_, facts_,
-        [](int64_t steps, double pairs) {
-          return StepFlops{.matrices = 10.0 * static_cast<double>(steps), .attention = pairs, .head = 1};
-        },
+        [](double slots, double pairs) { return StepFlops{.matrices = 2.5 * slots, .attention = pairs, .head = 1}; },
         log_path(), resumed);
   }
   static StepMetrics metrics(int64_t step) {
@@ -39,6 +38,7 @@ class RecordingTest : public ::testing::Test {
     m.learning_rate = 0.001 * static_cast<double>(step);
     m.step_seconds = 0.25;
     m.attention_pairs = 3;
+    m.slots = 4;
     if (step % 2 == 0) {
       m.gradient_square = 2;
       m.gradient_noise = step <= 4 ? 1000 : 50;  // what is early does not count
@@ -110,6 +110,15 @@ TEST_F(RecordingTest, GoesOnFromTheMetricsOfAnEarlierStart) {
   for (int64_t step = 5; step <= 8; ++step) resumed.observe(metrics(step));
   resumed.write_finished(16, 1);
   EXPECT_EQ(read().DebugString(), expected);
+
+  // Lines that do not say how many slots a step had are of an older program: all were as they are now.
+  facts_.set_batch_tokens(4);
+  std::ofstream(log_path()) << R"({"step":1,"tokens":7,"loss":10,"learning_rate":0.001,"attention_pairs":3})"
+                            << "\n";
+  Recording older = recording(1);
+  older.observe(metrics(2));
+  older.write_unfinished(4, 1);
+  EXPECT_EQ(read().flops().matrices(), 20);
 
   // Without the lines it says less.
   std::filesystem::remove(log_path());
