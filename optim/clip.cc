@@ -20,6 +20,8 @@ double clip_scale(double norm, double max_norm) {
 GradientNorm::GradientNorm(Comm& world, const Parameters& parameters, Device device)
     : world_(world), sums_(device, ordinals(parameters)) {}
 
+int64_t GradientNorm::bytes(const Parameters& parameters) { return SquareSums::bytes(ordinals(parameters)); }
+
 double GradientNorm::compute(const Context& context, const std::vector<GradientShare>& shares) {
   sums_.clear(context);
   for (const GradientShare& share : shares) {

@@ -29,6 +29,7 @@ class GradientNorm {
   double compute(const Context& context, const std::vector<GradientShare>& shares);
 
   int64_t bytes() const { return sums_.bytes(); }  // where the gradients lie
+  static int64_t bytes(const Parameters& parameters);
 
  private:
   Comm& world_;

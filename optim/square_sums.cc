@@ -7,7 +7,7 @@
 namespace tessera {
 
 SquareSums::SquareSums(Device device, int64_t count)
-    : memory_(device, count * size_of(DType::F64), "sums of squares"),
+    : memory_(device, bytes(count), "sums of squares"),
       made_(memory_.data(), {count}, DType::F64, device),
       fetched_(static_cast<size_t>(count)) {}
 

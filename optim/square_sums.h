@@ -24,6 +24,7 @@ class SquareSums {
   std::span<double> fetch(const Context& context);
 
   int64_t bytes() const { return memory_.bytes(); }  // where the tensors lie
+  static int64_t bytes(int64_t count) { return count * size_of(DType::F64); }
 
  private:
   Buffer memory_;

@@ -41,7 +41,31 @@ int most_offloaded(const Schedule& actions, int stage) {
   return most;
 }
 
+// How a stage on this rank is joined to its neighbours, but for the objects that join it.
+StageRunner::Wiring wiring_of(const PipelineSchedule& schedule, const ScheduleFigures& figures, int rank, int stage) {
+  const auto other_rank = [&](int neighbour) {
+    if (neighbour < 0 || neighbour >= schedule.stages()) return -1;
+    const int place = schedule.rank_of_stage[neighbour];
+    return place == rank ? -1 : place;
+  };
+  return {.from = other_rank(stage - 1),
+          .to = other_rank(stage + 1),
+          .inputs = figures.stages[stage].inputs,
+          .offloaded = most_offloaded(schedule.ranks[rank], stage)};
+}
+
 }  // namespace
+
+PipelineBytes Pipeline::bytes(std::span<const Stage* const> stages, const PipelineSchedule& schedule,
+                              const ScheduleFigures& figures, int rank) {
+  PipelineBytes bytes;
+  for (const Stage* stage : stages) {
+    const StageRunner::Wiring wiring = wiring_of(schedule, figures, rank, stage->index());
+    bytes.messages += StageRunner::message_bytes(*stage, wiring);
+    bytes.offloaded += StageRunner::offload_bytes(*stage, wiring);
+  }
+  return bytes;
+}
 
 Pipeline::Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source, Reducer* reducer,
                    const PipelineSchedule& schedule)
@@ -66,9 +90,8 @@ Pipeline::Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source
                          (actions_[i].kind == ActionKind::Reduce && reduces_last(actions_, i)));
   }
 
-  std::vector<StageRunner::Wiring> wirings;
-  int64_t message_bytes = 0, offload_bytes = 0;
   Comm& pipeline = mesh.pp();
+  std::vector<const Stage*> stated;
   for (Stage* stage : stages) {
     const int index = stage->index();
     TESSERA_CHECK(0 <= index && index < schedule.stages() && schedule.rank_of_stage[index] == rank,
@@ -77,27 +100,20 @@ Pipeline::Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source
     TESSERA_CHECK(needs.slots <= stage->slots(),
                   fmt::format("the schedule keeps {} microbatches of stage {} alive, which has {} slots", needs.slots,
                               index, stage->slots()));
-    const auto rank_of = [&](int neighbour) {
-      return 0 <= neighbour && neighbour < schedule.stages() ? schedule.rank_of_stage[neighbour] : -1;
-    };
-    const int from = rank_of(index - 1), to = rank_of(index + 1);
-    StageRunner::Wiring wiring{.pipeline = &pipeline,
-                               .from = from == rank ? -1 : from,
-                               .to = to == rank ? -1 : to,
-                               .inputs = needs.inputs,
-                               .offloaded = most_offloaded(actions_, index)};
-    if (from == rank) wiring.before = &runner(index - 1);
+    StageRunner::Wiring wiring = wiring_of(schedule, figures, rank, index);
+    wiring.pipeline = &pipeline;
+    if (index > 0 && schedule.rank_of_stage[index - 1] == rank) wiring.before = &runner(index - 1);
     runner_of_[index] = static_cast<int>(runners_.size());
     runners_.push_back(std::make_unique<StageRunner>(*stage, wiring));
-    message_bytes += StageRunner::message_bytes(*stage, wiring);
-    offload_bytes += StageRunner::offload_bytes(*stage, wiring);
+    stated.push_back(stage);
   }
   for (int stage = 0; stage < schedule.stages(); ++stage) {
     TESSERA_CHECK(schedule.rank_of_stage[stage] != rank || runner_of_[stage] >= 0,
                   fmt::format("stage {} is missing on pipeline rank {}", stage, rank));
   }
-  buffers_ = Arena("messages", stages.front()->boundary().device(), message_bytes);
-  offloaded_ = Arena("offloaded", Device::Cpu, offload_bytes);
+  const PipelineBytes stated_bytes = bytes(stated, schedule, figures, rank);
+  buffers_ = Arena("messages", stages.front()->boundary().device(), stated_bytes.messages);
+  offloaded_ = Arena("offloaded", Device::Cpu, stated_bytes.offloaded);
   for (const auto& runner : runners_) runner->take_buffers(buffers_, offloaded_);
 }
 

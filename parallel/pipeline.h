@@ -9,11 +9,13 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "parallel/mesh.h"
 #include "parallel/reducer.h"
 #include "parallel/schedule/schedule.h"
+#include "parallel/schedule/verify.h"
 #include "parallel/source.h"
 #include "parallel/stage_runner.h"
 
@@ -46,11 +48,22 @@ struct EvaluationResult {
   int64_t targets = 0;
 };
 
+// Memory of a pipeline on one rank: boundary tensors that other ranks send to it, where the activations lie, and slots
+// in host memory.
+struct PipelineBytes {
+  int64_t messages = 0, offloaded = 0;
+};
+
 class Pipeline {
  public:
+  // What a pipeline of this schedule takes on a pipeline rank. stages: its stages, which need no memory for that;
+  // figures: what verify(schedule) found.
+  static PipelineBytes bytes(std::span<const Stage* const> stages, const PipelineSchedule& schedule,
+                             const ScheduleFigures& figures, int rank);
+
   // The schedule of all ranks is verified here, against the source's microbatches and the stages' slots. stages: those
   // that it places on this rank, in ascending order. reducer: may be null when the schedule has no STEP and no GATHER.
-  // All must outlive the pipeline. Takes message_bytes() of memory. Collective over the mesh's world.
+  // All must outlive the pipeline. Takes bytes() of memory. Collective over the mesh's world.
   Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source, Reducer* reducer,
            const PipelineSchedule& schedule);
 
@@ -69,8 +82,7 @@ class Pipeline {
   void observe(Observer observer) { observer_ = std::move(observer); }
 
   const Source& source() const { return source_; }  // what its stages get: of context-parallel ranks, their part
-  // Memory of the boundary tensors that other ranks send to this one, and of slots in host memory.
-  int64_t message_bytes() const { return buffers_.capacity() + offloaded_.capacity(); }
+  PipelineBytes bytes() const { return {buffers_.capacity(), offloaded_.capacity()}; }
 
  private:
   struct Step {  // under way

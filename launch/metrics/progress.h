@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "launch/metrics/step_metrics.h"
-#include "tensor/device.h"
+#include "scaling/planning/memory.h"
 
 namespace spdlog {
 class logger;
@@ -21,13 +21,6 @@ enum class Voice : uint8_t { Speaks, Silent };
 // A logger to standard output that prints its messages as they are, each flushed; a silent one (ranks other than 0)
 // prints nothing. Belongs to the caller; spdlog's registry is not used.
 std::shared_ptr<spdlog::logger> make_console(Voice voice);
-
-// A line of the start-up table: bytes of one rank by category.
-struct MemoryLine {
-  std::string category;
-  int64_t bytes = 0;
-  Device device = Device::Cpu;
-};
 
 // The lines with their total at the end, or with a GPU's and the host's.
 std::vector<MemoryLine> with_totals(std::span<const MemoryLine> lines);

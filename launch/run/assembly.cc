@@ -71,16 +71,21 @@ Source& Assembly::dealt(Source& whole) {
   return *dealt_.back();
 }
 
+void Assembly::count(const Pipeline& pipeline) {
+  pipeline_bytes_.messages += pipeline.bytes().messages;
+  pipeline_bytes_.offloaded += pipeline.bytes().offloaded;
+}
+
 std::unique_ptr<Pipeline> Assembly::training(Source& whole, Reducer& reducer) {
   auto pipeline = std::make_unique<Pipeline>(mesh_, stages(), dealt(whole), &reducer, layout_.schedule);
-  message_bytes_ += pipeline->message_bytes();
+  count(*pipeline);
   return pipeline;
 }
 
 std::unique_ptr<Pipeline> Assembly::evaluation(Source& whole) {
   auto pipeline = std::make_unique<Pipeline>(mesh_, stages(), dealt(whole), optimizer_.get(),
                                              layout_.evaluation_schedule(whole.microbatches()));
-  message_bytes_ += pipeline->message_bytes();
+  count(*pipeline);
   return pipeline;
 }
 
@@ -97,9 +102,10 @@ std::vector<MemoryLine> Assembly::memory() const {
                                    {"gradients", optimizer.gradients, device},
                                    {"optimizer state", optimizer.state, device},
                                    {"activations", activations, device},
-                                   {"messages between stages", message_bytes_, device},
-                                   {"dealt tokens", dealt_bytes_},
+                                   {"messages between stages", pipeline_bytes_.messages, device},
+                                   {"offloaded activations", pipeline_bytes_.offloaded},
                                    {"workspace", context_.workspace().capacity(), device},
+                                   {"dealt tokens", dealt_bytes_},
                                    {"matrix library scratch", context_.library_bytes(), device}};
   if (device == Device::Cuda) lines.push_back({"sums of squares", optimizer_->norm_bytes(), device});
   if (link_.device_bytes() > 0) lines.push_back({"sums in rank order", link_.device_bytes(), device});

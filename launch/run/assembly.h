@@ -59,6 +59,7 @@ class Assembly {
 
  private:
   std::vector<Stage*> stages();
+  void count(const Pipeline& pipeline);
   // This context-parallel rank's part of a source; the source itself where the group has one rank.
   Source& dealt(Source& whole);
 
@@ -71,7 +72,8 @@ class Assembly {
   Parameters parameters_;
   int64_t model_parameters_ = 0;
   std::vector<std::unique_ptr<ContextSource>> dealt_;
-  int64_t message_bytes_ = 0, dealt_bytes_ = 0;  // of the pipelines made so far
+  PipelineBytes pipeline_bytes_;  // of the pipelines made so far
+  int64_t dealt_bytes_ = 0;
   std::unique_ptr<ZeroOptimizer> optimizer_;
   AbandonOnFailure abandon_on_failure_{link_};
 };
