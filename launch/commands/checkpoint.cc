@@ -284,8 +284,9 @@ void add_checkpoint(Command& program) {
       run_verify, arguments)
       .add_option("CHECKPOINT", &arguments->path, "A checkpoint, or a run directory for all of its checkpoints")
       .required();
-  Command compare = add(checkpoint, "diff", "Which tensors of two checkpoints differ, and by how much; ends with 5 when any do",
-                        run_diff, arguments);
+  Command compare =
+      add(checkpoint, "diff", "Which tensors of two checkpoints differ, and by how much; ends with 5 when any do",
+          run_diff, arguments);
   compare.add_option("A", &arguments->path, either).required();
   compare.add_option("B", &arguments->other, either).required();
 

@@ -9,8 +9,8 @@
 #include <set>
 #include <vector>
 
-#include "launch/config/run_layout.h"
 #include "launch/config/ranges.h"
+#include "launch/config/run_layout.h"
 #include "launch/config/suggest.h"
 #include "launch/run.pb.h"
 #include "model/shape/context_exchange.h"

@@ -57,7 +57,8 @@ class TrainingRunPhases : public SmallRun {
       for (const Changes& changes : phases) {
         const RunConfig config = config_of(path("run.textproto"), with_dir(changes, dir), ranks);
         Session session{world, 1, "", {world.rank(), ranks, true}};
-        ASSERT_EQ(TrainingRun(config, plan_layout(config), session, {.allow_change = {"data", "lr_schedule"}}).run(), 0);
+        ASSERT_EQ(TrainingRun(config, plan_layout(config), session, {.allow_change = {"data", "lr_schedule"}}).run(),
+                  0);
       }
     });
   }
