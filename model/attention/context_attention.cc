@@ -4,6 +4,7 @@
 
 #include "model/attention/context_gather.h"
 #include "model/attention/context_ring.h"
+#include "model/attention/context_tags.h"
 
 namespace tessera {
 
@@ -21,8 +22,8 @@ void ContextAttention::forward(LayerRun run, const AttentionPlans& all, const At
   const HeadTrade::Forward traded = trade_.take_forward(run.context.workspace());
   const ContextGroup::Scope messages(*run.cp);
   trade_.give(run, in, traded.q, traded.k, traded.v);
-  run.cp->data_in.wait();
-  run.cp->data_out.wait();
+  run.cp->incoming(kContextData).wait();
+  run.cp->outgoing(kContextData).wait();
   attend(run, plan, {traded.q, traded.k, traded.v}, traded.out, lse.reshape({unit_.q_heads, unit_.units.slots}));
   trade_.return_outputs(run, traded.out, traded.columns, out);
 }
@@ -37,11 +38,11 @@ void ContextAttention::backward(LayerRun run, const AttentionPlans& all, const A
   const ContextGroup::Scope messages(*run.cp);
   trade_.give(run, in, traded.q, traded.k, traded.v);
   trade_.give_outputs(run, out, traded.columns, traded.out);
-  run.cp->data_in.wait();
-  run.cp->data_out.wait();  // before the columns take the gradient
+  run.cp->incoming(kContextData).wait();
+  run.cp->outgoing(kContextData).wait();  // before the columns take the gradient
   trade_.give_outputs(run, dout, traded.columns, traded.dout);
-  run.cp->data_in.wait();
-  run.cp->data_out.wait();
+  run.cp->incoming(kContextData).wait();
+  run.cp->outgoing(kContextData).wait();
   attend_backward(run, plan, {traded.q, traded.k, traded.v}, traded.out,
                   lse.reshape({unit_.q_heads, unit_.units.slots}), traded.dout, {traded.dq, traded.dk, traded.dv});
   trade_.return_gradients(run, traded, gradients);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/attention/context_heads.h"
+#include "model/attention/context_tags.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
 
@@ -25,7 +26,7 @@ class Gathering {
   // Starts group g's journey. What the group before the last one had is overwritten.
   void start(LayerRun run, const ExchangeShape& shape, const ContextRoutes& routes, const AttentionInputs& in,
              int64_t g) {
-    run.cp->data_out.wait();  // what was packed for the group before has been taken up
+    run.cp->outgoing(kContextData).wait();  // what was packed for the group before has been taken up
     const KeyValues to = keys(routes, g);
     for (const auto& [from, all, packed] : {std::tuple{in.k, to.k, packed_.k}, std::tuple{in.v, to.v, packed_.v}}) {
       for (int64_t h = 0; h < group_; ++h) {
@@ -36,18 +37,19 @@ class Gathering {
           if (unit == shape.units.unit) continue;
           const std::span<const int32_t> rows = routes.sent(unit);
           const auto count = static_cast<int64_t>(rows.size());
-          run.cp->data_in.receive(head.rows(routes.first_key(unit), routes.first_key(unit) + routes.received(unit)),
-                                  shape.rank_of(unit));
+          run.cp->incoming(kContextData)
+              .receive(head.rows(routes.first_key(unit), routes.first_key(unit) + routes.received(unit)),
+                       shape.rank_of(unit));
           const Tensor part = outgoing.rows(at, at + count);
           embedding(run.context, rows, own, 0, part);
-          run.cp->data_out.send(part, shape.rank_of(unit));
+          run.cp->outgoing(kContextData).send(part, shape.rank_of(unit));
           at += count;
         }
         cast(run.context, own, head.rows(0, own.dim(0)));
       }
     }
   }
-  // Group g's keys and values; whole after data_in.wait().
+  // Group g's keys and values; whole after incoming(kContextData).wait().
   KeyValues keys(const ContextRoutes& routes, int64_t g) const {
     const auto rows = static_cast<int64_t>(routes.keys().document.size());
     return gathered_[g % 2].with_rows(rows);
@@ -80,9 +82,10 @@ class Homing {
       for (int64_t h = 0; h < group_; ++h) {
         const Tensor head = head_of(all, h), incoming = head_of(parts, h);
         for_units(shape, routes, [&](int unit, int64_t begin, int64_t end) {
-          run.cp->home_in.receive(incoming.rows(begin, end), shape.rank_of(unit));
-          run.cp->home_out.send(head.rows(routes.first_key(unit), routes.first_key(unit) + routes.received(unit)),
-                                shape.rank_of(unit));
+          run.cp->incoming(kContextHome).receive(incoming.rows(begin, end), shape.rank_of(unit));
+          run.cp->outgoing(kContextHome)
+              .send(head.rows(routes.first_key(unit), routes.first_key(unit) + routes.received(unit)),
+                    shape.rank_of(unit));
         });
       }
     }
@@ -90,7 +93,7 @@ class Homing {
   // Waits for group g's parts and overwrites its gradients with the sums.
   void finish(LayerRun run, const ExchangeShape& shape, const ContextRoutes& routes, int64_t g,
               const AttentionGradients& gradients) {
-    run.cp->home_in.wait();
+    run.cp->incoming(kContextHome).wait();
     const KeyValues from = made(routes, g);
     for (const auto& [all, parts, to] :
          {std::tuple{from.k, parts_.k, gradients.k}, std::tuple{from.v, parts_.v, gradients.v}}) {
@@ -103,7 +106,7 @@ class Homing {
         cast(run.context, sum_, head_of(to, g * group_ + h));
       }
     }
-    run.cp->home_out.wait();
+    run.cp->outgoing(kContextHome).wait();
   }
 
  private:
@@ -135,14 +138,14 @@ void gather_attention(LayerRun run, const ExchangeShape& shape, const AttentionP
   const ContextGroup::Scope messages(*run.cp);
   gathering.start(run, shape, plan.routes(), in, 0);
   for (int64_t g = 0; g < groups; ++g) {
-    run.cp->data_in.wait();
+    run.cp->incoming(kContextData).wait();
     if (g + 1 < groups) gathering.start(run, shape, plan.routes(), in, g + 1);
     const KeyValues keys = gathering.keys(plan.routes(), g);
     const HeadGroup group(shape, g, heads);
     attention(run.context, group.problem(plan.problem()), group.queries_in(in.q), keys.k, keys.v, out,
               group.queries_in(lse));
   }
-  run.cp->data_out.wait();
+  run.cp->outgoing(kContextData).wait();
 }
 
 void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const AttentionPlan& plan,
@@ -156,7 +159,7 @@ void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const A
   const ContextGroup::Scope messages(*run.cp);
   gathering.start(run, shape, plan.routes(), in, 0);
   for (int64_t g = 0; g < groups; ++g) {
-    run.cp->data_in.wait();
+    run.cp->incoming(kContextData).wait();
     if (g + 1 < groups) gathering.start(run, shape, plan.routes(), in, g + 1);
     const KeyValues keys = gathering.keys(plan.routes(), g), made = homing.made(plan.routes(), g);
     const HeadGroup group(shape, g, heads);
@@ -166,7 +169,7 @@ void gather_attention_backward(LayerRun run, const ExchangeShape& shape, const A
     homing.start(run, shape, plan.routes(), g);
   }
   homing.finish(run, shape, plan.routes(), groups - 1, gradients);
-  run.cp->data_out.wait();
+  run.cp->outgoing(kContextData).wait();
 }
 
 int64_t gather_attention_workspace(Target target, const ExchangeShape& shape) {

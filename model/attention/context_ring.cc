@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/attention/context_heads.h"
+#include "model/attention/context_tags.h"
 #include "tensor/ops/attention/attention_merge.h"
 #include "tensor/ops/columns.h"
 #include "tensor/ops/elementwise.h"
@@ -44,14 +45,14 @@ class Blocks {
     const KeyValues here = at(ring, hops), next = at(ring, hops + 1);
     for (const auto& [from, to] : {std::pair{here.k, next.k}, std::pair{here.v, next.v}}) {
       for (int64_t h = 0; h < from.dim(0); ++h) {
-        run.cp->data_in.receive(head_of(to, h), ring.rank(-1));
-        run.cp->data_out.send(head_of(from, h).rows(0, ring.passed_on(hops)), ring.rank(1));
+        run.cp->incoming(kContextData).receive(head_of(to, h), ring.rank(-1));
+        run.cp->outgoing(kContextData).send(head_of(from, h).rows(0, ring.passed_on(hops)), ring.rank(1));
       }
     }
   }
   static void finish_hop(LayerRun run) {
-    run.cp->data_in.wait();
-    run.cp->data_out.wait();
+    run.cp->incoming(kContextData).wait();
+    run.cp->outgoing(kContextData).wait();
   }
   KeyValues at(const Ring& ring, int hops) const {
     return memory_[hops % 2].with_rows(hops == 0 ? ring.routes.length(ring.shape.units.unit, 1) : ring.rows(hops));
@@ -105,8 +106,9 @@ void await_home(LayerRun run, const Ring& ring, const KeyValues& home) {
   for (int hops = 1; hops < ring.units(); ++hops) {
     for (const Tensor& sums : {home.k, home.v}) {
       for (int64_t h = 0; h < sums.dim(0); ++h) {
-        run.cp->home_in.receive(head_of(sums, h).rows(ring.routes.length(own, hops + 1), ring.routes.length(own, hops)),
-                                ring.rank(hops));
+        run.cp->incoming(kContextHome)
+            .receive(head_of(sums, h).rows(ring.routes.length(own, hops + 1), ring.routes.length(own, hops)),
+                     ring.rank(hops));
       }
     }
   }
@@ -116,14 +118,14 @@ void await_home(LayerRun run, const Ring& ring, const KeyValues& home) {
 // and home what it does not.
 void add_and_pass_on(LayerRun run, const Ring& ring, int hops, const KeyValues& part, const KeyValues& sums) {
   const int64_t rows = ring.rows(hops), passed_on = ring.passed_on(hops);
-  run.cp->sums_in.wait();
+  run.cp->incoming(kContextSums).wait();
   for_heads(part, sums, [&](const Tensor& made, const Tensor& sum) {
     if (hops == 1)
       cast(run.context, made, sum);
     else
       accumulate(run.context, made, sum);
-    run.cp->sums_out.send(sum.rows(0, passed_on), ring.rank(1));
-    run.cp->home_out.send(sum.rows(passed_on, rows), ring.rank(-hops));
+    run.cp->outgoing(kContextSums).send(sum.rows(0, passed_on), ring.rank(1));
+    run.cp->outgoing(kContextHome).send(sum.rows(passed_on, rows), ring.rank(-hops));
   });
 }
 
@@ -186,25 +188,26 @@ void ring_attention_backward(LayerRun run, const ExchangeShape& shape, const Att
       const KeyValues travelling = sums.travelling[hops % 2].with_rows(ring.rows(hops));
       if (hops + 1 < ring.units()) blocks.pass_on(run, ring, hops);
       if (hops > 1) {
-        for_heads(travelling, travelling,
-                  [&](const Tensor& sum, const Tensor&) { run.cp->sums_in.receive(sum, ring.rank(-1)); });
+        for_heads(travelling, travelling, [&](const Tensor& sum, const Tensor&) {
+          run.cp->incoming(kContextSums).receive(sum, ring.rank(-1));
+        });
       }
       kernel(hops, block.k, block.v, part);
       accumulate(run.context, sums.part_dq, sums.dq);
-      run.cp->sums_out.wait();  // of the hop before, whose memory takes the next hop's
-      run.cp->home_out.wait();
+      run.cp->outgoing(kContextSums).wait();  // of the hop before, whose memory takes the next hop's
+      run.cp->outgoing(kContextHome).wait();
       add_and_pass_on(run, ring, hops, part, travelling);
       Blocks::finish_hop(run);
     }
-    run.cp->home_in.wait();
+    run.cp->incoming(kContextHome).wait();
     for_heads(own, home, [&](const Tensor& gradient, const Tensor& come_back) {
       cast(run.context, gradient, sums.own);
       embedding_backward(run.context, ring.routes.rows(), come_back, 0, sums.own);
       cast(run.context, sums.own, gradient);
     });
     cast(run.context, sums.dq, group.queries_in(gradients.q));
-    run.cp->sums_out.wait();
-    run.cp->home_out.wait();
+    run.cp->outgoing(kContextSums).wait();
+    run.cp->outgoing(kContextHome).wait();
   }
 }
 

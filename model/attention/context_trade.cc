@@ -1,6 +1,7 @@
 #include "model/attention/context_trade.h"
 
 #include "model/attention/context_heads.h"
+#include "model/attention/context_tags.h"
 #include "tensor/ops/columns.h"
 #include "tensor/ops/elementwise.h"
 
@@ -55,8 +56,8 @@ void HeadTrade::give(LayerRun run, const AttentionInputs& in, const Tensor& q, c
         if (member == unit_.member) {
           cast(run.context, theirs, slots_of(traded, h, member));
         } else {
-          run.cp->data_in.receive(slots_of(traded, h, member), peer(member));
-          run.cp->data_out.send(theirs, peer(member));
+          run.cp->incoming(kContextData).receive(slots_of(traded, h, member), peer(member));
+          run.cp->outgoing(kContextData).send(theirs, peer(member));
         }
       }
     }
@@ -73,8 +74,8 @@ void HeadTrade::give_outputs(LayerRun run, const ConstTensor& all, const Tensor&
     const Tensor theirs = rows_of(member == unit_.member ? traded : columns);
     copy_columns(run.context, by_token(all), first_query(member) * unit_.head_dim, width, theirs, 0);
     if (member == unit_.member) continue;
-    run.cp->data_in.receive(rows_of(traded), peer(member));
-    run.cp->data_out.send(theirs, peer(member));
+    run.cp->incoming(kContextData).receive(rows_of(traded), peer(member));
+    run.cp->outgoing(kContextData).send(theirs, peer(member));
   }
 }
 
@@ -86,15 +87,15 @@ void HeadTrade::return_outputs(LayerRun run, const ConstTensor& traded, const Te
   };
   for (int member = 0; member < ranks(); ++member) {
     if (member == unit_.member) continue;
-    run.cp->home_in.receive(rows_of(columns, member), peer(member));
-    run.cp->home_out.send(rows_of(traded, member), peer(member));
+    run.cp->incoming(kContextHome).receive(rows_of(columns, member), peer(member));
+    run.cp->outgoing(kContextHome).send(rows_of(traded, member), peer(member));
   }
-  run.cp->home_in.wait();
+  run.cp->incoming(kContextHome).wait();
   for (int member = 0; member < ranks(); ++member) {
     const ConstTensor theirs = member == unit_.member ? rows_of(traded, member) : ConstTensor(rows_of(columns, member));
     copy_columns(run.context, theirs, 0, width, by_token(all), first_query(member) * unit_.head_dim);
   }
-  run.cp->home_out.wait();
+  run.cp->outgoing(kContextHome).wait();
 }
 
 void HeadTrade::return_gradients(LayerRun run, const Backward& made, const AttentionGradients& gradients) const {
@@ -114,8 +115,8 @@ void HeadTrade::return_gradients(LayerRun run, const Backward& made, const Atten
       if (own) {
         cast(run.context, slots_of(made.dq, h, member), to);
       } else {
-        run.cp->home_in.receive(to, peer(member));
-        run.cp->home_out.send(slots_of(made.dq, h, member), peer(member));
+        run.cp->incoming(kContextHome).receive(to, peer(member));
+        run.cp->outgoing(kContextHome).send(slots_of(made.dq, h, member), peer(member));
       }
     }
     for_keys([&](const Tensor& from, const Tensor&, int64_t first) {
@@ -124,13 +125,13 @@ void HeadTrade::return_gradients(LayerRun run, const Backward& made, const Atten
         if (own) {
           cast(run.context, slots_of(from, h, member), to);
         } else {
-          run.cp->home_in.receive(to, peer(member));
-          run.cp->home_out.send(slots_of(from, h, member), peer(member));
+          run.cp->incoming(kContextHome).receive(to, peer(member));
+          run.cp->outgoing(kContextHome).send(slots_of(from, h, member), peer(member));
         }
       }
     });
   }
-  run.cp->home_in.wait();
+  run.cp->incoming(kContextHome).wait();
   for_keys([&](const Tensor&, const Tensor& gradient, int64_t first) {
     for (int64_t h = 0; h < rank_.kv_heads; ++h) {
       bool any = false;
@@ -145,7 +146,7 @@ void HeadTrade::return_gradients(LayerRun run, const Backward& made, const Atten
       cast(run.context, made.sum, head_of(gradient, h));
     }
   });
-  run.cp->home_out.wait();
+  run.cp->outgoing(kContextHome).wait();
 }
 
 ContextTraffic HeadTrade::sent() const {

@@ -1,21 +1,24 @@
 // The context-parallel group as mixers use it.
 #pragma once
 
+#include <vector>
+
 #include "parallel/comm/messages.h"
 
 namespace tessera {
 
-// The group along cp with room for its messages.
+// The group along cp, with room for its messages. A mixer numbers the kinds of messages that it sends by tags of its
+// own, below kTags: those of one tag keep their order between two ranks, and wait for no other tag's.
 class ContextGroup {
  public:
-  // heads: the most tensors that a layer has under way at once, each a head's.
+  static constexpr int kTags = 8;
+
+  // heads: the most tensors that a layer has under way at once with each rank, each a head's.
   ContextGroup(Comm& comm, int64_t heads);
 
   int rank() const { return comm_.rank(); }
-
-  // Keys and values (and what else goes out to be attended), sums of gradients that travel with a ring's blocks, and
-  // results on their way home; apart, so that each keeps its own order between two ranks.
-  Messages data_in, data_out, sums_in, sums_out, home_in, home_out;
+  Messages& incoming(int tag) { return incoming_.at(tag); }
+  Messages& outgoing(int tag) { return outgoing_.at(tag); }
 
   // Ends the messages of a call before its tensors' memory is given back, also when it throws.
   class Scope {
@@ -31,6 +34,7 @@ class ContextGroup {
 
  private:
   Comm& comm_;
+  std::vector<Messages> incoming_, outgoing_;  // by tag
 };
 
 }  // namespace tessera

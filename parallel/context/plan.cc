@@ -19,13 +19,13 @@ enum : int32_t { kSplit, kRagged, kWhole };
 
 int64_t length(const Segment& segment) { return segment.end - segment.begin; }
 
-// How often a split document is dealt out over the ranks: twice, there and back, evens out causal work. When every
-// window is short against a piece, each query has the same work but for the first ones, and one run has half the
-// borders.
-int runs(const std::vector<AttentionKind>& kinds, int64_t tokens, int ranks) {
+// How often a split document is dealt out over the ranks: twice, there and back, evens out work that grows. When all
+// work soon stays even against a piece's length, each token has the same but for the first ones, and one run has half
+// the borders.
+int runs(const std::vector<MixerWork>& kinds, int64_t tokens, int ranks) {
   constexpr int64_t kShort = 10;  // windows in a piece: the first piece then lacks 5 % of its work
-  const bool even = std::all_of(kinds.begin(), kinds.end(), [&](const AttentionKind& kind) {
-    return kind.window > 0 && kShort * kind.window * ranks <= tokens;
+  const bool even = std::all_of(kinds.begin(), kinds.end(), [&](const MixerWork& kind) {
+    return kind.even_after != MixerWork::kNever && kShort * kind.even_after * ranks <= tokens;
   });
   return even ? 1 : 2;
 }
@@ -58,7 +58,8 @@ ContextPlan::ContextPlan(Options options)
       filled_(options_.ranks),
       split_(options_.ranks),
       work_(options_.ranks) {
-  TESSERA_CHECK(options_.ranks >= 1 && !options_.kinds.empty(), "ranks, and layers of some kind");
+  TESSERA_CHECK(options_.ranks >= 1 && !options_.work.empty(),
+                "a context plan is for at least one rank, and for layers of at least one kind");
   TESSERA_CHECK(options_.tokens <= std::numeric_limits<int32_t>::max(), "slots are numbered in 31 bits");
   if (options_.slots < (options_.tokens + options_.ranks - 1) / options_.ranks)
     throw UsageError(fmt::format(
@@ -66,10 +67,9 @@ ContextPlan::ContextPlan(Options options)
         "at least {} slots would fit",
         options_.ranks, options_.slots, options_.tokens, (options_.tokens + options_.ranks - 1) / options_.ranks));
   double most = 0;
-  for (const AttentionKind& kind : options_.kinds)
-    most += 0.5 * static_cast<double>(options_.tokens + 1) * static_cast<double>(options_.tokens) *
-            static_cast<double>(kind.layers);
-  TESSERA_CHECK(most < static_cast<double>(std::numeric_limits<int64_t>::max()), "pairs are counted in 63 bits");
+  for (const MixerWork& kind : options_.work)
+    most += static_cast<double>(kind.first(options_.tokens)) * static_cast<double>(kind.layers);
+  TESSERA_CHECK(most < static_cast<double>(std::numeric_limits<int64_t>::max()), "work is counted in 63 bits");
 }
 
 int64_t ContextPlan::bytes(const Options& options) {
@@ -88,13 +88,10 @@ double ContextPlan::imbalance() const {
          static_cast<double>(total_work_);
 }
 
-// Visible pairs of a document's first `position` queries, summed over layers.
+// Work of a document's first `position` tokens, summed over layers.
 int64_t ContextPlan::work_before(int64_t position) const {
   int64_t sum = 0;
-  for (const AttentionKind& kind : options_.kinds) {
-    const int64_t ramp = kind.window > 0 ? std::min(position, kind.window) : position;
-    sum += kind.layers * (ramp * (ramp + 1) / 2 + (position - ramp) * kind.window);
-  }
+  for (const MixerWork& kind : options_.work) sum += kind.layers * kind.first(position);
   return sum;
 }
 
@@ -113,7 +110,7 @@ void ContextPlan::put(const Segment& document, int64_t begin, int64_t end, int r
   filled_[rank] += end - begin;
   work_[rank] += work_before(end) - work_before(begin);
   home_ = home_ == kNowhere || home_ == rank ? rank : kSeveral;
-  if (!record_) return;
+  if (record_ == Record::No) return;
   pieces_[piece_count_++] = {.rank = rank,
                              .slot = 0,
                              .source = static_cast<int32_t>(document.begin + begin),
@@ -135,7 +132,7 @@ void ContextPlan::fill(const Segment& document, int64_t begin, int64_t end) {
 
 void ContextPlan::deal_split(const Segment& document, int turn, int64_t tile) {
   const int64_t tokens = length(document), tiles = tokens / tile;
-  const int64_t parts = std::min<int64_t>(runs(options_.kinds, tokens, ranks()) * ranks(), tiles);
+  const int64_t parts = std::min<int64_t>(runs(options_.work, tokens, ranks()) * ranks(), tiles);
   int64_t begin = 0;
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t end = part + 1 == parts ? tokens : tiles * (part + 1) / parts * tile;
@@ -148,11 +145,11 @@ void ContextPlan::deal_split(const Segment& document, int turn, int64_t tile) {
   }
 }
 
-template <class Place>
-void ContextPlan::deal_document(const Segment& document, Verdict& verdict, Place&& place) {
+template <class Put>
+void ContextPlan::deal_document(const Segment& document, Verdict& verdict, Put&& put_pieces) {
   home_ = kNowhere;
   const int64_t first = piece_count_;
-  place();
+  put_pieces();
   if (home_ == kSeveral) {
     verdict.split_tokens += length(document);
     ++split_documents_;
@@ -160,11 +157,15 @@ void ContextPlan::deal_document(const Segment& document, Verdict& verdict, Place
   for (int64_t i = first; i < piece_count_; ++i) pieces_[i].slot = home_ == kSeveral ? kSplit : kWhole;
 }
 
-ContextPlan::Verdict ContextPlan::deal(const Deal& deal, bool record) {
+void ContextPlan::begin_deal(Record record) {
   std::fill(filled_.begin(), filled_.end(), 0);
   std::fill(work_.begin(), work_.end(), 0);
   record_ = record;
   piece_count_ = late_count_ = split_documents_ = 0;
+}
+
+ContextPlan::Verdict ContextPlan::deal_head_tail(const HeadTail& deal, Record record) {
+  begin_deal(record);
   Verdict verdict;
   for (int64_t i = 0; i < std::ssize(segments_); ++i) {
     const Segment& document = segments_[order_[i]];
@@ -185,8 +186,54 @@ ContextPlan::Verdict ContextPlan::deal(const Deal& deal, bool record) {
   return verdict;
 }
 
-ContextPlan::Deal ContextPlan::best_deal() {
-  Deal best;
+// How many of a document's tokens from `begin` on a rank gets that wants so much work, at least and at most so many:
+// the fewest that have it, moved to a whole tile of the document, the nearest that is allowed.
+int64_t ContextPlan::contiguous_tokens(const Segment& document, int64_t begin, int64_t least, int64_t most,
+                                       int64_t wanted) const {
+  const int64_t done = work_before(begin);
+  int64_t low = least, high = most;  // the first number whose work is not less than wanted, or most
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (work_before(begin + middle) - done < wanted)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  if (begin + low == length(document)) return low;
+  const int64_t below = (begin + low) / kAttentionTile * kAttentionTile - begin, above = below + kAttentionTile;
+  const auto allowed = [&](int64_t tokens) { return least <= tokens && tokens <= most; };
+  const bool nearer_above = above - low <= low - below;
+  if (allowed(above) && (nearer_above || !allowed(below))) return above;
+  return allowed(below) ? below : low;
+}
+
+void ContextPlan::deal_contiguous() {
+  begin_deal(Record::Yes);
+  int64_t left = 0, dealt_work = 0;
+  for (const Segment& document : segments_) left += length(document);
+  int rank = 0;
+  Verdict verdict;
+  for (const Segment& document : segments_) {
+    deal_document(document, verdict, [&] {
+      for (int64_t begin = 0; begin < length(document);) {
+        const int64_t rest = length(document) - begin;
+        // What the ranks behind have no slots for, this one must take; the last one takes everything.
+        const int64_t due = std::max<int64_t>(0, left - slots() * (ranks() - 1 - rank));
+        const int64_t most = std::min(rest, slots() - filled_[rank]);
+        const int64_t target = total_work_ / ranks() * (rank + 1) + total_work_ % ranks() * (rank + 1) / ranks();
+        const int64_t tokens = contiguous_tokens(document, begin, std::min(due, rest), most, target - dealt_work);
+        put(document, begin, begin + tokens, rank);
+        dealt_work += work_before(begin + tokens) - work_before(begin);
+        left -= tokens;
+        begin += tokens;
+        if (begin < length(document)) ++rank;
+      }
+    });
+  }
+}
+
+ContextPlan::HeadTail ContextPlan::best_head_tail() {
+  HeadTail best;
   Verdict best_verdict{.imbalance = std::numeric_limits<double>::infinity()};
   bool balanced = false;
   for (const int64_t tile : {kAttentionTile, int64_t{1}}) {
@@ -200,8 +247,8 @@ ContextPlan::Deal ContextPlan::best_deal() {
       tokens += length(segments_[i]);
     }
     while (!balanced || tokens < best_verdict.split_tokens) {
-      const Deal here{.split = split, .tile = tile};
-      const Verdict verdict = deal(here, false);
+      const HeadTail here{.split = split, .tile = tile};
+      const Verdict verdict = deal_head_tail(here, Record::No);
       const bool good = verdict.imbalance <= kContextBalance;
       const bool better = good ? !balanced || verdict.split_tokens < best_verdict.split_tokens
                                : !balanced && verdict.imbalance < best_verdict.imbalance;
@@ -282,7 +329,10 @@ void ContextPlan::make(std::span<const Segment> segments) {
     const int64_t length_a = length(segments[a]), length_b = length(segments[b]);
     return length_a != length_b ? length_a > length_b : a < b;
   });
-  deal(best_deal(), true);
+  if (options_.deal == ContextDeal::Contiguous)
+    deal_contiguous();
+  else
+    deal_head_tail(best_head_tail(), Record::Yes);
   order_pieces();
   segments_ = {};
 }

@@ -1,17 +1,23 @@
 // Which context-parallel rank holds which tokens of a microbatch: a pure function of the documents' lengths, worked out
 // on every rank alike without communication.
 //
-// Each rank has a fixed number of token slots; what it has left over is padding, which counts nowhere. The longest
-// documents are split: cut into 2 * cp pieces, of which rank r gets the r-th from the front and the r-th from the back,
-// since a query's work grows with its position (head-tail dealing, as for causal masks in Megatron-LM and others). All
-// other documents are placed whole, longest first, on the rank with the least attention work that has room (Graham,
-// "Bounds on multiprocessing timing anomalies", 1969). Of all numbers of split documents, the plan takes the one that
-// leaves the fewest tokens in split documents (those travel) with the busiest rank's work within kContextBalance of the
-// mean. Pieces are whole attention tiles, so that tiles stay full; if the work cannot be balanced so (few tokens for
-// many ranks), cuts go between any tokens; if not even so, the best balance is taken.
+// Each rank has a fixed number of token slots; what it has left over is padding, which counts nowhere. What there is to
+// balance is the mixers' work (parallel/context/mixer_work.h), summed over layers. A plan always exists when the slots
+// of all ranks suffice for the tokens. There are two ways to deal:
 //
-// A plan always exists when the slots of all ranks suffice for the tokens: a piece without room on its rank is cut to
-// fill the ranks that have some.
+// HeadTail. The longest documents are split: cut into 2 * cp pieces, of which rank r gets the r-th from the front and
+// the r-th from the back, since a query's work grows with its position (as for causal masks in Megatron-LM and others).
+// All other documents are placed whole, longest first, on the rank with the least work that has room (Graham, "Bounds on
+// multiprocessing timing anomalies", 1969). Of all numbers of split documents, the plan takes the one that leaves the
+// fewest tokens in split documents (those travel) with the busiest rank's work within kContextBalance of the mean.
+// Pieces are whole attention tiles, so that tiles stay full; if the work cannot be balanced so (few tokens for many
+// ranks), cuts go between any tokens; if not even so, the best balance is taken. A piece without room on its rank is cut
+// to fill the ranks that have some.
+//
+// Contiguous. The documents in their order, one behind the other, are cut into one part for each rank, in the order of
+// ranks, of equal work as far as slots allow; cuts inside a document lie at whole tiles of it where that leaves slots
+// enough. So each rank has one piece of a document, rank r + 1 goes on where rank r ends, and a recurrence crosses each
+// border once: its state goes from one rank to the next.
 #pragma once
 
 #include <cstdint>
@@ -19,10 +25,11 @@
 #include <vector>
 
 #include "parallel/batch.h"
+#include "parallel/context/mixer_work.h"
 
 namespace tessera {
 
-// The busiest rank's attention work over the mean of all ranks that a plan strives for.
+// The busiest rank's work over the mean of all ranks that a plan strives for.
 constexpr double kContextBalance = 1.10;
 
 // Neighbouring tokens of one document on one rank; no other piece of that rank goes on where it ends.
@@ -35,11 +42,8 @@ struct ContextPiece {
   int32_t position = 0;  // of its first token inside its document
 };
 
-// Layers of one kind: so many of them look back so far.
-struct AttentionKind {
-  int64_t window = 0;  // 0: all of the document
-  int64_t layers = 1;
-};
+// How tokens are dealt to ranks: see above.
+enum class ContextDeal : uint8_t { HeadTail, Contiguous };
 
 // Token slots of one rank for a microbatch of `tokens`: ceil((1 + slack) * tokens / cp), rounded up to a multiple of
 // tp * kAttentionTile; with cp = 1, tokens themselves. Throws UsageError with the rule and what would fit when there
@@ -49,10 +53,11 @@ int64_t context_slots(int64_t tokens, int cp, int tp, double slack);
 class ContextPlan {
  public:
   struct Options {
-    int ranks = 1;                            // cp
-    int64_t tokens = 0;                       // of a microbatch, padding included
-    int64_t slots = 0;                        // of one rank: context_slots()
-    std::vector<AttentionKind> kinds = {{}};  // of the model's layers, for the work
+    int ranks = 1;                                                    // cp
+    int64_t tokens = 0;                                               // of a microbatch, padding included
+    int64_t slots = 0;                                                // of one rank: context_slots()
+    std::vector<MixerWork> work = {attention_work(AttentionKind{})};  // of the model's layers, by kind
+    ContextDeal deal = ContextDeal::HeadTail;
   };
 
   // Takes the memory for the worst packing. Throws UsageError when ranks * slots < tokens.
@@ -78,7 +83,7 @@ class ContextPlan {
   int64_t filled_slots(int rank) const { return filled_.at(rank); }
   int64_t split_documents() const { return split_documents_; }
 
-  // Visible (query, key) pairs of a rank's queries, summed over the layers of all kinds.
+  // Of a rank's tokens, summed over the layers of all kinds; of attention alone, the visible (query, key) pairs.
   int64_t work(int rank) const { return work_.at(rank); }
   // The busiest rank's work over the mean; 1 when there is none.
   double imbalance() const;
@@ -86,22 +91,27 @@ class ContextPlan {
   static int64_t bytes(const Options& options);  // of memory that a plan takes
 
  private:
-  // One way to deal: the `split` longest documents are cut, at multiples of `tile` tokens.
-  struct Deal {
+  // One way to deal head and tail: the `split` longest documents are cut, at multiples of `tile` tokens.
+  struct HeadTail {
     int64_t split = 0;
     int64_t tile = 1;
   };
+  // Whether a deal is only judged, or its pieces are written down.
+  enum class Record : uint8_t { No, Yes };
   struct Verdict {
     double imbalance = 0;
     int64_t split_tokens = 0;  // of all documents with parts on several ranks
   };
 
-  Deal best_deal();
-  // Overwrites filled_, work_ and split_documents_; with `record` also pieces_, in no order and with the piece's
+  HeadTail best_head_tail();
+  // Both overwrite filled_, work_ and split_documents_; where they record also pieces_, in no order and with the piece's
   // document split or whole (kSplit, kWhole) in place of its slot.
-  Verdict deal(const Deal& deal, bool record);
-  template <class Place>
-  void deal_document(const Segment& document, Verdict& verdict, Place&& place);
+  Verdict deal_head_tail(const HeadTail& deal, Record record);
+  void deal_contiguous();
+  void begin_deal(Record record);
+  int64_t contiguous_tokens(const Segment& document, int64_t begin, int64_t least, int64_t most, int64_t wanted) const;
+  template <class Put>
+  void deal_document(const Segment& document, Verdict& verdict, Put&& put_pieces);
   void deal_split(const Segment& document, int turn, int64_t tile);
   void put(const Segment& document, int64_t begin, int64_t end, int rank);
   void fill(const Segment& document, int64_t begin, int64_t end);
@@ -119,7 +129,7 @@ class ContextPlan {
   // While a plan is made.
   std::span<const Segment> segments_;
   int64_t late_count_ = 0, piece_count_ = 0, total_work_ = 0;
-  bool record_ = false;
+  Record record_ = Record::No;
   static constexpr int kNowhere = -1, kSeveral = -2;
   int home_ = kNowhere;  // the rank that has all that was placed of the document in hand
 };

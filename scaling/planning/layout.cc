@@ -79,7 +79,7 @@ Layout plan_layout(const LayoutRequest& request) {
   layout.context = {.ranks = layout.mesh.cp,
                     .tokens = layout.microbatch_tokens(),
                     .slots = layout.first_rank.slots,
-                    .kinds = attention_kinds(layout.first_rank)};
+                    .work = attention_work(attention_kinds(layout.first_rank))};
 
   const int blocks = static_cast<int>(request.model.num_hidden_layers());
   layout.recompute = recompute_plan(parallel.recompute(), blocks);

@@ -17,6 +17,11 @@ namespace {
 using testing::log_normal_packing;
 using testing::packing;
 
+// Options for layers of attention, whose pairs the tests count themselves.
+struct Options : ContextPlan::Options {
+  std::vector<AttentionKind> kinds;
+};
+
 // Pairs that a query sees, by the definition.
 int64_t seen(int64_t position, const std::vector<AttentionKind>& kinds) {
   int64_t sum = 0;
@@ -27,7 +32,7 @@ int64_t seen(int64_t position, const std::vector<AttentionKind>& kinds) {
 }
 
 // The promises of the header, checked token by token.
-void expect_plan(const ContextPlan& plan, const ContextPlan::Options& options, std::span<const Segment> segments) {
+void expect_plan(const ContextPlan& plan, const Options& options, std::span<const Segment> segments) {
   std::vector<int32_t> home(options.tokens, -1);  // the segment of each token
   for (size_t i = 0; i < segments.size(); ++i)
     std::fill(home.begin() + segments[i].begin, home.begin() + segments[i].end, static_cast<int32_t>(i));
@@ -97,15 +102,37 @@ void expect_plan(const ContextPlan& plan, const ContextPlan::Options& options, s
                    work == 0 ? 1 : static_cast<double>(busiest) * options.ranks / static_cast<double>(work));
 }
 
-ContextPlan planned(const ContextPlan::Options& options, std::span<const Segment> segments) {
+ContextPlan planned(const Options& options, std::span<const Segment> segments) {
   ContextPlan plan(options);
   plan.make(segments);
   expect_plan(plan, options, segments);
   return plan;
 }
 
-ContextPlan::Options options_for(int64_t tokens, int ranks, std::vector<AttentionKind> kinds = {{}}) {
-  return {.ranks = ranks, .tokens = tokens, .slots = context_slots(tokens, ranks, 1, 0.02), .kinds = std::move(kinds)};
+Options options_for(int64_t tokens, int ranks, const std::vector<AttentionKind>& kinds = {{}}) {
+  Options options;
+  options.ranks = ranks;
+  options.tokens = tokens;
+  options.slots = context_slots(tokens, ranks, 1, 0.02);
+  options.kinds = kinds;
+  options.work = attention_work(kinds);
+  return options;
+}
+
+// A document has one piece on each rank from its first to its last, so that its ranks' borders are crossed once each,
+// and the documents follow each other over the ranks.
+void expect_contiguous(const ContextPlan& plan, std::span<const Segment> segments) {
+  std::vector<ContextPiece> pieces(plan.pieces().begin(), plan.pieces().end());
+  std::sort(pieces.begin(), pieces.end(),
+            [](const ContextPiece& a, const ContextPiece& b) { return a.source < b.source; });
+  for (size_t i = 1; i < pieces.size(); ++i) {
+    const ContextPiece &before = pieces[i - 1], &piece = pieces[i];
+    ASSERT_GE(piece.rank, before.rank);
+    if (piece.document != before.document) continue;
+    ASSERT_GT(piece.rank, before.rank) << "one piece a rank";
+    ASSERT_EQ(piece.position, before.position + before.length);
+  }
+  ASSERT_LE(std::ssize(pieces), std::ssize(segments) + plan.ranks() - 1) << "a cut more for each border";
 }
 
 TEST(ContextPlan, SlotsAreRoundedUpToTilesOfAllTensorParallelRanks) {
@@ -162,9 +189,12 @@ TEST(ContextPlan, EveryKindOfPackingIsPlacedExactlyOnce) {
         {"nothing but padding", {}},
         {"one token", packing({1})},
     };
+    auto contiguous = options;
+    contiguous.deal = ContextDeal::Contiguous;
     for (const auto& [name, segments] : packings) {
       SCOPED_TRACE(name + " on " + std::to_string(ranks));
       planned(options, segments);
+      expect_contiguous(planned(contiguous, segments), segments);
     }
   }
 }
@@ -181,13 +211,15 @@ TEST(ContextPlan, ThousandsOfRandomPackings) {
     if (tokens < ranks * kAttentionTile) continue;
     // From no slack at all, which leaves no slot for choices.
     const double slack = trial % 3 == 0 ? 0 : 0.02 * static_cast<double>(draw(0, 10));
-    ContextPlan::Options options{.ranks = ranks, .tokens = tokens, .kinds = kinds[trial % kinds.size()]};
+    Options options = options_for(tokens, ranks, kinds[trial % kinds.size()]);
     options.slots = trial % 4 == 0 ? (tokens + ranks - 1) / ranks : context_slots(tokens, ranks, 1, slack);
     std::vector<Segment> segments = log_normal_packing(random, tokens, std::exp(draw(0, 7)), 0.4 * draw(0, 5));
     if (trial % 5 == 0) segments.pop_back();
     if (trial % 7 == 0 && segments.size() > 2) segments.erase(segments.begin() + segments.size() / 2);
     SCOPED_TRACE("trial " + std::to_string(trial));
     planned(options, segments);
+    options.deal = ContextDeal::Contiguous;
+    expect_contiguous(planned(options, segments), segments);
     ++seen_layouts[{ranks, trial % 4}];
   }
   EXPECT_EQ(seen_layouts.size(), 36);
@@ -268,6 +300,36 @@ TEST(ContextPlan, WindowsEnterTheWork) {
   EXPECT_EQ(planned(two, packing({8192, 1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024})).split_documents(), 0);
   const auto full = options_for(16384, 2);
   EXPECT_EQ(planned(full, packing({8192, 1024, 1024, 1024, 1024, 1024, 1024, 1024, 1024})).split_documents(), 1);
+}
+
+// Work as a recurrence has it: each token as much as the others.
+TEST(ContextPlan, ContiguousPiecesShareTheWorkEqually) {
+  for (const int ranks : {2, 3, 4, 8}) {
+    ContextPlan::Options options = options_for(65536, ranks);
+    options.deal = ContextDeal::Contiguous;
+    options.work = {{.layers = 2, .first = [](int64_t n) { return 7 * n; }, .even_after = 0}};
+    for (const auto& segments :
+         {packing({65536}), packing({20001, 30000, 15535}), packing(std::vector<int64_t>(1024, 64))}) {
+      ContextPlan plan(options);
+      plan.make(segments);
+      expect_contiguous(plan, segments);
+      EXPECT_LE(plan.imbalance(), 1 + static_cast<double>(kAttentionTile * ranks) / 65536) << ranks;
+      for (const ContextPiece& piece : plan.pieces()) EXPECT_EQ(piece.position % kAttentionTile, 0);
+    }
+    // Causal attention has more work for later tokens: the last rank has fewer of them, where slots allow it.
+    options.work = {attention_work(AttentionKind{})};
+    options.slots = options.tokens;
+    ContextPlan causal(options);
+    causal.make(packing({65536}));
+    EXPECT_LE(causal.imbalance(), 1.02) << ranks;
+    EXPECT_LT(causal.filled_slots(ranks - 1), causal.filled_slots(0));
+    // With slots for no more than an equal share each rank has that.
+    options.slots = 65536 / ranks + 1;
+    ContextPlan tight(options);
+    tight.make(packing({65536}));
+    EXPECT_GE(tight.filled_slots(ranks - 1), 65536 - (ranks - 1) * options.slots);
+    EXPECT_LE(tight.filled_slots(0), options.slots);
+  }
 }
 
 TEST(ContextPlan, IsAFunctionOfTheSegmentsAlone) {
