@@ -27,7 +27,7 @@ int64_t GatheredWeights::visit(const Blocks& blocks, const Gathering& gathering,
     if (readers == blocks.end()) break;
     for (const Reader& reader : readers->second) {
       const Parameter& p = *reader.parameter;
-      if (p.forward_reads_alone && !gathering.for_forward) continue;
+      if (p.forward_reads_alone && gathering.purpose != GatherFor::Forward) continue;
       // A table that is read by two of these blocks is there already.
       if (p.head_block == block && p.block != block && gathering.blocks.first <= p.block) continue;
       visit(reader, offset);
@@ -46,7 +46,7 @@ int64_t GatheredWeights::bytes(const Parameters& parameters, DType compute, cons
     for (size_t i = 0; i < list.size(); ++i) {
       const Action& a = list[i];
       if (a.kind == ActionKind::Gather) {
-        Gathering gathering{.stage = a.stage, .blocks = a.blocks, .for_forward = feeds_forward(list, i)};
+        Gathering gathering{.stage = a.stage, .blocks = a.blocks, .purpose = gather_for(list, i)};
         gathering.bytes = visit(blocks, gathering, compute, [](const Reader&, int64_t) {});
         alive.push_back(gathering);
         now += gathering.bytes;
@@ -86,11 +86,11 @@ Tensor GatheredWeights::place(const Gathering& gathering, const Reader& reader, 
   return {begin_of(gathering) + offset, reader.parameter->padded_shape(), compute_, memory_.device()};
 }
 
-void GatheredWeights::gather(const Context& context, int stage, BlockRange blocks, bool for_forward) {
+void GatheredWeights::gather(const Context& context, int stage, BlockRange blocks, GatherFor purpose) {
   Gathering& gathering = alive_[alive_[0].stage < 0 ? 0 : 1];
   const Gathering& other = alive_[&gathering == &alive_[0] ? 1 : 0];
   TESSERA_CHECK(gathering.stage < 0, "two GATHERs wait for their RELEASE already");
-  gathering = {.stage = stage, .blocks = blocks, .for_forward = for_forward};
+  gathering = {.stage = stage, .blocks = blocks, .purpose = purpose};
   gathering.bytes = visit(blocks_, gathering, compute_, [](const Reader&, int64_t) {});
   TESSERA_CHECK(gathering.bytes + other.bytes <= memory_.bytes(),
                 fmt::format("{} bytes of gathered weights do not fit the {} stated", gathering.bytes + other.bytes,

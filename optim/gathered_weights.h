@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "optim/ownership.h"
-#include "parallel/schedule/schedule.h"
+#include "parallel/schedule/gathers.h"
 #include "tensor/context/context.h"
 #include "tensor/context/threads.h"
 #include "tensor/memory/arena.h"
@@ -35,7 +35,7 @@ class GatheredWeights {
   static int64_t bytes(const Parameters& parameters, DType compute, const std::vector<Schedule>& lists);
 
   // See Reducer. release() leaves values without memory.
-  void gather(const Context& context, int stage, BlockRange blocks, bool for_forward);
+  void gather(const Context& context, int stage, BlockRange blocks, GatherFor purpose);
   // Before every action that reads the blocks.
   void needed(int stage, BlockRange blocks);
   void release(int stage, BlockRange blocks);
@@ -52,7 +52,7 @@ class GatheredWeights {
   struct Gathering {
     int stage = -1;  // -1: none
     BlockRange blocks;
-    bool for_forward = false;
+    GatherFor purpose = GatherFor::Backward;
     int64_t bytes = 0;
   };
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "optim/ownership.h"
-#include "parallel/schedule/schedule.h"
+#include "parallel/schedule/gathers.h"
 #include "tensor/memory/arena.h"
 
 namespace tessera {
@@ -31,7 +31,7 @@ class Gradients {
   // See Reducer::gradients_needed.
   virtual void needed(Context& context, int stage, BlockRange blocks) = 0;
   // See Reducer::reduce.
-  virtual void reduce(Context& context, int stage, BlockRange blocks, bool last) = 0;
+  virtual void reduce(Context& context, int stage, BlockRange blocks, ReduceTurn turn) = 0;
   // Ends the reductions, and adds up the parts of tied tables.
   void join(Context& context);
 

@@ -121,14 +121,16 @@ void ShardedGradients::needed(Context&, int stage, BlockRange blocks) {
   }
 }
 
-void ShardedGradients::reduce(Context& context, int stage, BlockRange blocks, bool last) {
+void ShardedGradients::reduce(Context& context, int stage, BlockRange blocks, ReduceTurn turn) {
   finish(context);  // the area that the next block fills
   under_way_.area = area_;
-  under_way_.last = last;
+  under_way_.turn = turn;
   area_ = (area_ + 1) % kAreas;
   for (int block = blocks.last; block-- > blocks.first;) {
     for (const Piece& piece : pieces_) {
-      if (piece.parameter->stage != stage || piece.parameter->block != block || (piece.kept && !last)) continue;
+      if (piece.parameter->stage != stage || piece.parameter->block != block ||
+          (piece.kept && turn != ReduceTurn::Last))
+        continue;
       under_way_.pieces.push_back(&piece);
       under_way_.requests.push_back(wire_->start(context, *piece.sharers, piece.whole[under_way_.area]));
     }
@@ -151,7 +153,7 @@ void ShardedGradients::end(Context& context, const Piece& piece) const {
     add(context, piece.sum, owned_of(whole, piece.own), piece.sum);
     zero(context, whole);
   }
-  if (under_way_.last && piece.replicas != nullptr) piece.replicas->all_reduce_sum(piece.sum);
+  if (under_way_.turn == ReduceTurn::Last && piece.replicas != nullptr) piece.replicas->all_reduce_sum(piece.sum);
 }
 
 }  // namespace tessera

@@ -34,7 +34,7 @@ class ShardedGradients : public Gradients {
   void clear(Context& context) override;
   // At stages 2 and 3 a block at a time: its REDUCE comes before the next one's gradients are needed.
   void needed(Context& context, int stage, BlockRange blocks) override;
-  void reduce(Context& context, int stage, BlockRange blocks, bool last) override;
+  void reduce(Context& context, int stage, BlockRange blocks, ReduceTurn turn) override;
 
  protected:
   void finish(Context& context) override;
@@ -56,7 +56,7 @@ class ShardedGradients : public Gradients {
     std::vector<const Piece*> pieces;
     std::vector<Request> requests;  // by piece
     int area = 0;
-    bool last = false;
+    ReduceTurn turn = ReduceTurn::Earlier;
   };
 
   static std::vector<Piece> pieces_of(const Parameters& parameters, const MeshShape& mesh, int rank, int zero_stage);

@@ -117,8 +117,8 @@ void WholeGradients::clear(Context& context) {
   }
 }
 
-void WholeGradients::reduce(Context&, int stage, BlockRange range, bool last) {
-  if (!last) return;
+void WholeGradients::reduce(Context&, int stage, BlockRange range, ReduceTurn turn) {
+  if (turn != ReduceTurn::Last) return;
   const auto found = std::find_if(reductions_.begin(), reductions_.end(),
                                   [&](const StageReductions& reductions) { return reductions.stage == stage; });
   TESSERA_CHECK(found != reductions_.end(), "REDUCE of a stage of this rank");

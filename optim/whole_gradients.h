@@ -37,7 +37,7 @@ class WholeGradients : public Gradients {
   void clear(Context& context) override;
   void needed(Context&, int, BlockRange) override {}
   // The blocks' last REDUCE counts.
-  void reduce(Context& context, int stage, BlockRange blocks, bool last) override;
+  void reduce(Context& context, int stage, BlockRange blocks, ReduceTurn turn) override;
 
  protected:
   void finish(Context&) override {}

@@ -134,9 +134,9 @@ void ZeroOptimizer::begin_step(Context& context) {
   norm_.reset();
 }
 
-void ZeroOptimizer::gather(Context& context, int stage, BlockRange blocks, bool for_forward) {
+void ZeroOptimizer::gather(Context& context, int stage, BlockRange blocks, GatherFor purpose) {
   TESSERA_CHECK(gathered_.has_value(), "weights are whole before stage 3: no GATHER");
-  gathered_->gather(context, stage, blocks, for_forward);
+  gathered_->gather(context, stage, blocks, purpose);
 }
 
 void ZeroOptimizer::weights_needed(Context&, int stage, BlockRange blocks) {
@@ -152,8 +152,8 @@ void ZeroOptimizer::release(Context&, int stage, BlockRange blocks) {
   gathered_->release(stage, blocks);
 }
 
-void ZeroOptimizer::reduce(Context& context, int stage, BlockRange blocks, bool last) {
-  gradients_->reduce(context, stage, blocks, last);
+void ZeroOptimizer::reduce(Context& context, int stage, BlockRange blocks, ReduceTurn turn) {
+  gradients_->reduce(context, stage, blocks, turn);
 }
 
 double ZeroOptimizer::norm(Context& context) {

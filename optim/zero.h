@@ -44,11 +44,11 @@ class ZeroOptimizer : public Reducer {
   ~ZeroOptimizer() override;
 
   void begin_step(Context& context) override;
-  void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override;
+  void gather(Context& context, int stage, BlockRange blocks, GatherFor purpose) override;
   void weights_needed(Context& context, int stage, BlockRange blocks) override;
   void release(Context& context, int stage, BlockRange blocks) override;
   void gradients_needed(Context& context, int stage, BlockRange blocks) override;
-  void reduce(Context& context, int stage, BlockRange blocks, bool last) override;
+  void reduce(Context& context, int stage, BlockRange blocks, ReduceTurn turn) override;
   double norm(Context& context) override;
   // Needs norm() of this step's gradients when clipping is on; throws NumericalError, weights untouched, when it is not
   // finite.

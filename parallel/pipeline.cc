@@ -86,8 +86,9 @@ Pipeline::Pipeline(Mesh& mesh, const std::vector<Stage*>& stages, Source& source
   });
   TESSERA_CHECK(reducer != nullptr || !reduces, "a step needs a reducer, and so does a GATHER");
   for (size_t i = 0; i < actions_.size(); ++i) {
-    qualifies_.push_back((actions_[i].kind == ActionKind::Gather && feeds_forward(actions_, i)) ||
-                         (actions_[i].kind == ActionKind::Reduce && reduces_last(actions_, i)));
+    const ActionKind kind = actions_[i].kind;
+    gathers_for_.push_back(kind == ActionKind::Gather ? gather_for(actions_, i) : GatherFor::Backward);
+    turns_.push_back(kind == ActionKind::Reduce ? reduce_turn(actions_, i) : ReduceTurn::Earlier);
   }
 
   Comm& pipeline = mesh.pp();
@@ -241,11 +242,11 @@ void Pipeline::run_on_weights(Context& context, size_t at) {
   const BlockRange blocks = runner(action.stage).resolved(action.blocks);
   switch (action.kind) {
     case ActionKind::Gather:
-      return reducer_->gather(context, action.stage, blocks, qualifies_[at]);
+      return reducer_->gather(context, action.stage, blocks, gathers_for_[at]);
     case ActionKind::Release:
       return reducer_->release(context, action.stage, blocks);
     default:
-      return reducer_->reduce(context, action.stage, blocks, qualifies_[at]);
+      return reducer_->reduce(context, action.stage, blocks, turns_[at]);
   }
 }
 

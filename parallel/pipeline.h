@@ -115,9 +115,10 @@ class Pipeline {
   Source& source_;
   Reducer* reducer_;
   int microbatches_;
-  Schedule actions_;             // of this rank
-  std::vector<bool> qualifies_;  // by action: GATHER for_forward, REDUCE last (parallel/reducer.h)
-  std::vector<int> runner_of_;   // by stage of the whole pipeline; -1: on another rank
+  Schedule actions_;                    // of this rank
+  std::vector<GatherFor> gathers_for_;  // by action: of a GATHER
+  std::vector<ReduceTurn> turns_;       // by action: of a REDUCE
+  std::vector<int> runner_of_;          // by stage of the whole pipeline; -1: on another rank
   std::vector<std::unique_ptr<StageRunner>> runners_;
   Observer observer_;
   Arena buffers_;    // messages between stages

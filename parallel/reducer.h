@@ -2,7 +2,7 @@
 // ZeRO).
 #pragma once
 
-#include "parallel/schedule/schedule.h"
+#include "parallel/schedule/gathers.h"
 #include "parallel/state.h"
 #include "tensor/context/context.h"
 
@@ -21,9 +21,8 @@ class Reducer {
   }
 
   // GATHER: the weights of blocks [first, last) of a stage, whole in Parameter::value from weights_needed() until
-  // RELEASE, and under way before. for_forward: FORWARD reads them; tables are not needed otherwise. The pipeline
-  // gathers no blocks twice at once.
-  virtual void gather(Context& context, int stage, BlockRange blocks, bool for_forward) = 0;
+  // RELEASE, and under way before. Tables are needed for FORWARD alone. The pipeline gathers no blocks twice at once.
+  virtual void gather(Context& context, int stage, BlockRange blocks, GatherFor purpose) = 0;
   virtual void weights_needed(Context& context, int stage, BlockRange blocks) = 0;
   virtual void release(Context& context, int stage, BlockRange blocks) = 0;
 
@@ -32,8 +31,8 @@ class Reducer {
 
   // REDUCE: adds the gradients of blocks [first, last) of a stage over the ranks that hold the same rows; it may go on
   // beside other actions. In the same order on the ranks of a group. A reducer of sharded gradients takes those of each
-  // microbatch and lets go of their memory, others take all of them once; last: no more come in this step.
-  virtual void reduce(Context& context, int stage, BlockRange blocks, bool last) = 0;
+  // microbatch and lets go of their memory, others take all of them at the last one.
+  virtual void reduce(Context& context, int stage, BlockRange blocks, ReduceTurn turn) = 0;
 
   // Global L2 norm of the gradient, each element counted once, the same on every rank. After all reduce() of this rank;
   // first adds up what two stages share (a tied table), since they come to their ends at different times.

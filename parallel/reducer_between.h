@@ -14,8 +14,8 @@ class ReducerBetween : public Reducer {
   void weight_done(Context& context, int stage, int microbatch) override {
     reducer_.weight_done(context, stage, microbatch);
   }
-  void gather(Context& context, int stage, BlockRange blocks, bool for_forward) override {
-    reducer_.gather(context, stage, blocks, for_forward);
+  void gather(Context& context, int stage, BlockRange blocks, GatherFor purpose) override {
+    reducer_.gather(context, stage, blocks, purpose);
   }
   void weights_needed(Context& context, int stage, BlockRange blocks) override {
     reducer_.weights_needed(context, stage, blocks);
@@ -24,8 +24,8 @@ class ReducerBetween : public Reducer {
   void gradients_needed(Context& context, int stage, BlockRange blocks) override {
     reducer_.gradients_needed(context, stage, blocks);
   }
-  void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
-    reducer_.reduce(context, stage, blocks, last);
+  void reduce(Context& context, int stage, BlockRange blocks, ReduceTurn turn) override {
+    reducer_.reduce(context, stage, blocks, turn);
   }
   double norm(Context& context) override { return reducer_.norm(context); }
   void step(Context& context, double learning_rate, int64_t step) override {

@@ -11,20 +11,21 @@ bool overlap(const Action& a, const Action& b) {
 
 }  // namespace
 
-bool feeds_forward(const Schedule& list, size_t at) {
+GatherFor gather_for(const Schedule& list, size_t at) {
   const Action& gather = list[at];
   for (size_t i = at + 1; i < list.size(); ++i) {
     const Action& a = list[i];
     if (!overlap(a, gather)) continue;
-    if (a.kind == ActionKind::Release) return false;
-    if (a.kind == ActionKind::Forward) return true;
+    if (a.kind == ActionKind::Release) return GatherFor::Backward;
+    if (a.kind == ActionKind::Forward) return GatherFor::Forward;
   }
-  return false;
+  return GatherFor::Backward;
 }
 
-bool reduces_last(const Schedule& list, size_t at) {
-  return std::none_of(list.begin() + static_cast<std::ptrdiff_t>(at) + 1, list.end(),
-                      [&](const Action& a) { return a.kind == ActionKind::Reduce && overlap(a, list[at]); });
+ReduceTurn reduce_turn(const Schedule& list, size_t at) {
+  const bool more = std::any_of(list.begin() + static_cast<std::ptrdiff_t>(at) + 1, list.end(),
+                                [&](const Action& a) { return a.kind == ActionKind::Reduce && overlap(a, list[at]); });
+  return more ? ReduceTurn::Earlier : ReduceTurn::Last;
 }
 
 }  // namespace tessera

@@ -2,15 +2,22 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "parallel/schedule/schedule.h"
 
 namespace tessera {
 
-// Whether FORWARD reads blocks of the GATHER at `at` before their RELEASE: tables are gathered for it alone.
-bool feeds_forward(const Schedule& list, size_t at);
+// Which actions read the weights that a GATHER brings: FORWARD, perhaps among others, or those of the way back alone,
+// which need no tables.
+enum class GatherFor : uint8_t { Forward, Backward };
+// Whether more REDUCEs of the same blocks follow in the step.
+enum class ReduceTurn : uint8_t { Earlier, Last };
+
+// What the GATHER at `at` is for: Forward where FORWARD reads blocks of it before their RELEASE.
+GatherFor gather_for(const Schedule& list, size_t at);
 
 // Whether the REDUCE at `at` is the last one of its blocks.
-bool reduces_last(const Schedule& list, size_t at);
+ReduceTurn reduce_turn(const Schedule& list, size_t at);
 
 }  // namespace tessera

@@ -52,8 +52,8 @@ struct Fixture {
   static float element(const Parameter& p, int64_t i) {
     return static_cast<float>(100 * i + static_cast<int64_t>(p.name.size()) + p.block);
   }
-  void gather(BlockRange blocks, bool for_forward) const {
-    weights->gather(context, 0, blocks, for_forward);
+  void gather(BlockRange blocks, GatherFor purpose) const {
+    weights->gather(context, 0, blocks, purpose);
     weights->needed(0, blocks);
   }
   bool there(int i) const {
@@ -79,14 +79,14 @@ TEST(GatheredWeights, AreWholeFromGatherToRelease) {
     run_ranks(n, [](Comm& world) {
       Fixture f(world, {"G:0-1 G:1-2 F0:0-1 X:0-1 G:2- F0:1-2 X:1-2 F0:2- X:2-"});
       for (int i = 0; i < 4; ++i) EXPECT_FALSE(f.there(i));
-      f.gather({0, 1}, true);
-      f.gather({1, 2}, true);
+      f.gather({0, 1}, GatherFor::Forward);
+      f.gather({1, 2}, GatherFor::Forward);
       EXPECT_TRUE(f.there(0) && f.there(1) && f.there(3));
       EXPECT_FALSE(f.there(2));
       f.weights->release(0, {0, 1});
       EXPECT_FALSE(f.there(0));
       EXPECT_FALSE(f.there(3));
-      f.gather({2, 3}, true);  // at the other end of the memory, with the table
+      f.gather({2, 3}, GatherFor::Forward);  // at the other end of the memory, with the table
       EXPECT_TRUE(f.there(1) && f.there(2) && f.there(3));
       f.weights->release(0, {1, 2});
       f.weights->release(0, {2, 3});
@@ -98,7 +98,7 @@ TEST(GatheredWeights, AreWholeFromGatherToRelease) {
 TEST(GatheredWeights, TablesAreGatheredForForwardAlone) {
   run_ranks(2, [](Comm& world) {
     Fixture f(world, {"G:0-1 F0:0-1 X:0-1"});
-    f.gather({0, 1}, false);
+    f.gather({0, 1}, GatherFor::Backward);
     EXPECT_TRUE(f.there(0));
     EXPECT_FALSE(f.there(3));
     // Backward needs no table: half a parameter less on the wire.
@@ -109,17 +109,17 @@ TEST(GatheredWeights, TablesAreGatheredForForwardAlone) {
 TEST(GatheredWeights, ATiedTableStaysForItsOtherBlock) {
   run_ranks(2, [](Comm& world) {
     Fixture f(world, {"G:0-1 G:2- F0 X:0-1 X:2-"});
-    f.gather({0, 1}, true);
-    f.gather({2, 3}, true);
+    f.gather({0, 1}, GatherFor::Forward);
+    f.gather({2, 3}, GatherFor::Forward);
     f.weights->release(0, {2, 3});
     f.weights->needed(0, {0, 1});
     EXPECT_TRUE(f.there(3));
     // While it is under way for the other block, this one reads what it has.
     const void* const held = f.parameters[3]->value.data();
-    f.weights->gather(f.context, 0, {2, 3}, true);
+    f.weights->gather(f.context, 0, {2, 3}, GatherFor::Forward);
     EXPECT_EQ(f.parameters[3]->value.data(), held);
     f.weights->release(0, {2, 3});
-    f.gather({2, 3}, true);
+    f.gather({2, 3}, GatherFor::Forward);
     f.weights->release(0, {0, 1});
     f.weights->needed(0, {2, 3});
     EXPECT_TRUE(f.there(3));
@@ -143,12 +143,12 @@ TEST(GatheredWeights, RefuseAThirdAndWhatWasNotStated) {
   run_ranks(1, [](Comm& world) {
     Fixture f(world, {"G:0-1 G:1-2 F0:0-1 X:0-1 X:1-2"});
     EXPECT_THROW(f.weights->release(0, {0, 1}), InternalError);
-    f.gather({0, 1}, true);
-    f.gather({1, 2}, true);
-    EXPECT_THROW(f.weights->gather(f.context, 0, {2, 3}, true), InternalError);
+    f.gather({0, 1}, GatherFor::Forward);
+    f.gather({1, 2}, GatherFor::Forward);
+    EXPECT_THROW(f.weights->gather(f.context, 0, {2, 3}, GatherFor::Forward), InternalError);
     f.weights->reset();
-    f.gather({0, 1}, true);
-    EXPECT_THROW(f.weights->gather(f.context, 0, {2, 3}, true), InternalError);  // four units
+    f.gather({0, 1}, GatherFor::Forward);
+    EXPECT_THROW(f.weights->gather(f.context, 0, {2, 3}, GatherFor::Forward), InternalError);  // four units
   });
 }
 

@@ -48,11 +48,11 @@ class NoisyGradients : public Reducer {
         gradient_[i] += (truth(i) + deviation_ * random.normal((rank * 8 + token) * kElements + i)) / all;
   }
   static double truth(int64_t i) { return 0.1 * static_cast<double>(i % 7) - 0.2; }
-  void gather(Context&, int, BlockRange, bool) override {}
+  void gather(Context&, int, BlockRange, GatherFor) override {}
   void weights_needed(Context&, int, BlockRange) override {}
   void release(Context&, int, BlockRange) override {}
   void gradients_needed(Context&, int, BlockRange) override {}
-  void reduce(Context&, int, BlockRange, bool) override {
+  void reduce(Context&, int, BlockRange, ReduceTurn) override {
     mesh_.group(parameter.replicas).all_reduce_sum(parameter.gradient);
   }
   double norm(Context&) override { return 1; }
@@ -91,7 +91,7 @@ TEST(GradientNoise, IsUnbiased) {
           noise.weight_done(context, 0, 0);
           gradients.add_tokens(step, world.rank(), first, 8, 8.0 * ranks);
           noise.weight_done(context, 0, 1);
-          noise.reduce(context, 0, {}, true);
+          noise.reduce(context, 0, {}, ReduceTurn::Last);
           noise.norm(context);
           ASSERT_TRUE(noise.measured().has_value());
           squares += noise.measured()->square / kSteps;

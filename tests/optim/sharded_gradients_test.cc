@@ -51,7 +51,7 @@ TEST(ShardedGradients, BlocksTakeTwoAreasInTurns) {
       areas.push_back(p.gradient.data());
       for (const float g : p.gradient.span<float>()) EXPECT_EQ(g, 0.0f) << "is zeroed for the next block";
       add(p, 1);
-      f.gradients->reduce(f.context, 0, {block % 2, block % 2 + 1}, block < 2);
+      f.gradients->reduce(f.context, 0, {block % 2, block % 2 + 1}, block < 2 ? ReduceTurn::Last : ReduceTurn::Earlier);
     }
     EXPECT_NE(areas[0], areas[1]) << "one is filled while the other one is summed";
     EXPECT_EQ(areas[0], areas[2]);
@@ -72,13 +72,14 @@ TEST(ShardedGradients, SumsOverMicrobatchesAndRanks) {
           f.gradients->clear(f.context);
           for (int m = 0; m < 3; ++m) {
             const bool last = m == 2;
+            const ReduceTurn turn = last ? ReduceTurn::Last : ReduceTurn::Earlier;
             add(f.norm, 100 * mine);  // BACKWARD_INPUT, before the other block's REDUCE
             if (stage > 1) f.gradients->needed(f.context, 0, {1, 2});
             add(f.high, mine + static_cast<float>(m));
-            if (stage > 1 || last) f.gradients->reduce(f.context, 0, {1, 2}, last);
+            if (stage > 1 || last) f.gradients->reduce(f.context, 0, {1, 2}, turn);
             if (stage > 1) f.gradients->needed(f.context, 0, {0, 1});
             add(f.low, 10 * mine);
-            if (stage > 1 || last) f.gradients->reduce(f.context, 0, {0, 1}, last);
+            if (stage > 1 || last) f.gradients->reduce(f.context, 0, {0, 1}, turn);
           }
           f.gradients->join(f.context);
           const float ranks = static_cast<float>(n) * static_cast<float>(n + 1) / 2;

@@ -90,7 +90,7 @@ void train(Context& context, Mesh& mesh, SmallModel& model, ZeroOptimizer& optim
     for (int microbatch = 0; microbatch < 2; ++microbatch) {
       optimizer.gradients_needed(context, 0, kBlock);
       model.accumulate_gradients(mesh, step);
-      optimizer.reduce(context, 0, kBlock, microbatch == 1);
+      optimizer.reduce(context, 0, kBlock, microbatch == 1 ? ReduceTurn::Last : ReduceTurn::Earlier);
     }
     const double norm = optimizer.norm(context);
     if (norms != nullptr) norms->push_back(norm);
@@ -117,7 +117,7 @@ Outcome run(const Case& c) {
     if (c.stage == 3) {
       for (const Parameter* p : model.parameters)
         EXPECT_EQ(p->value.data(), nullptr) << "only between GATHER and RELEASE";
-      optimizer.gather(context, 0, kBlock, true);
+      optimizer.gather(context, 0, kBlock, GatherFor::Forward);
       optimizer.weights_needed(context, 0, kBlock);
     }
     const std::lock_guard lock(mutex);
@@ -286,7 +286,7 @@ TEST(ZeroStages, TiedTablesAreOneParameter) {
         for (Parameter* p : parameters) {
           optimizer.gradients_needed(context, p->stage, kBlock);
           for (double& g : p->gradient.span<double>()) g += (p == &first ? 3.0 : 1.0) / shape.dp;
-          optimizer.reduce(context, p->stage, kBlock, true);
+          optimizer.reduce(context, p->stage, kBlock, ReduceTurn::Last);
         }
         const double norm = optimizer.norm(context);
         optimizer.step(context, 0.1, 1);
@@ -315,7 +315,7 @@ TEST(ZeroStages, StepsAllocateNothingAfterWarmUp) {
       SmallModel model(mesh, c.compute, stage);
       ZeroOptimizer optimizer(context, mesh, model.parameters, {}, options_of(c));
       const auto steps = [&](int64_t first) {
-        if (stage == 3) optimizer.gather(context, 0, kBlock, true);
+        if (stage == 3) optimizer.gather(context, 0, kBlock, GatherFor::Forward);
         if (stage == 3) optimizer.release(context, 0, kBlock);
         train(context, mesh, model, optimizer, first, first + 2);
       };

@@ -65,7 +65,7 @@ void train(Context& context, Mesh& mesh, SmallModel& model, Reducer& optimizer, 
   for (int64_t step = first; step <= last; ++step) {
     optimizer.begin_step(context);
     model.accumulate_gradients(mesh, step);
-    optimizer.reduce(context, 0, kAllBlocks, true);
+    optimizer.reduce(context, 0, kAllBlocks, ReduceTurn::Last);
     const double norm = optimizer.norm(context);
     if (norms != nullptr) norms->push_back(norm);
     optimizer.step(context, 0.01, step);
@@ -181,7 +181,7 @@ TEST(ZeroOptimizer, MatchesTorch) {
         optimizer.begin_step(context);
         set(matrix.gradient, kGradients + (step - 1) * (kMatrix + kBias));
         set(bias.gradient, kGradients + (step - 1) * (kMatrix + kBias) + kMatrix);
-        optimizer.reduce(context, 0, kAllBlocks, true);
+        optimizer.reduce(context, 0, kAllBlocks, ReduceTurn::Last);
         optimizer.step(context, lr, step);
         std::vector<double> weights = as_doubles(matrix.value);
         for (double w : as_doubles(bias.value)) weights.push_back(w);
@@ -204,7 +204,7 @@ TEST(ZeroOptimizer, WeightDecayLeavesOutNormsAndBiases) {
     std::map<const Parameter*, std::vector<double>> before;
     for (const Parameter* parameter : model.parameters) before[parameter] = as_doubles(parameter->value);
     optimizer.begin_step(context);  // no gradient: only decay moves a weight
-    optimizer.reduce(context, 0, kAllBlocks, true);
+    optimizer.reduce(context, 0, kAllBlocks, ReduceTurn::Last);
     EXPECT_EQ(optimizer.norm(context), 0.0);
     optimizer.step(context, 0.5, 1);
     for (const Parameter* parameter : model.parameters) {
@@ -253,7 +253,7 @@ TEST(ZeroOptimizer, ANormThatIsNotFiniteStopsTheStepAndLeavesTheWeights) {
     const std::vector<double> before = as_doubles(model.parameters[0]->value);
     optimizer.begin_step(context);
     if (world.rank() == 1) model.parameters[0]->gradient.as<float>()[0] = std::nanf("");
-    optimizer.reduce(context, 0, kAllBlocks, true);
+    optimizer.reduce(context, 0, kAllBlocks, ReduceTurn::Last);
     EXPECT_TRUE(std::isnan(optimizer.norm(context)));
     EXPECT_THROW(optimizer.step(context, 0.1, 1), NumericalError);
     EXPECT_EQ(as_doubles(model.parameters[0]->value), before);
@@ -268,7 +268,7 @@ TEST(ZeroOptimizer, ClippingNeedsTheNormOfThisStep) {
     ZeroOptimizer optimizer(context, mesh, model.parameters, config_of(1), {});
     train(context, mesh, model, optimizer, 1, 1);
     optimizer.begin_step(context);
-    optimizer.reduce(context, 0, kAllBlocks, true);
+    optimizer.reduce(context, 0, kAllBlocks, ReduceTurn::Last);
     EXPECT_THROW(optimizer.step(context, 0.1, 2), InternalError);
   });
 }
@@ -410,7 +410,7 @@ TEST(ZeroOptimizer, TiedTablesAreOneParameter) {
         }
         std::set<int> stages;
         for (Parameter* p : parameters) stages.insert(p->stage);
-        for (const int stage : stages) optimizer.reduce(context, stage, kAllBlocks, true);
+        for (const int stage : stages) optimizer.reduce(context, stage, kAllBlocks, ReduceTurn::Last);
         const double norm = optimizer.norm(context);
         optimizer.step(context, 0.1, 1);
         const std::lock_guard lock(mutex);

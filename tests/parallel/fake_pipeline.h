@@ -137,8 +137,8 @@ class FakeReducer : public Reducer {
  public:
   FakeReducer(Log& log, double norm) : log_(log), norm_(norm) {}
   void begin_step(Context&) override { log_("begin"); }
-  void gather(Context&, int stage, BlockRange blocks, bool for_forward) override {
-    log_("gather " + range(stage, blocks) + (for_forward ? " for forward" : ""));
+  void gather(Context&, int stage, BlockRange blocks, GatherFor purpose) override {
+    log_("gather " + range(stage, blocks) + (purpose == GatherFor::Forward ? " for forward" : ""));
   }
   void weights_needed(Context&, int stage, BlockRange blocks) override {
     if (tells_needs) log_("weights " + range(stage, blocks));
@@ -147,8 +147,8 @@ class FakeReducer : public Reducer {
   void gradients_needed(Context&, int stage, BlockRange blocks) override {
     if (tells_needs) log_("gradients " + range(stage, blocks));
   }
-  void reduce(Context&, int stage, BlockRange blocks, bool last) override {
-    log_("reduce " + range(stage, blocks) + (last ? "" : " not last"));
+  void reduce(Context&, int stage, BlockRange blocks, ReduceTurn turn) override {
+    log_("reduce " + range(stage, blocks) + (turn == ReduceTurn::Last ? "" : " not last"));
   }
   double norm(Context&) override {
     log_("norm");

@@ -128,8 +128,8 @@ class SourceBetween : public Source {
 class ForgetsABlock : public ReducerBetween {
  public:
   using ReducerBetween::ReducerBetween;
-  void reduce(Context& context, int stage, BlockRange blocks, bool last) override {
-    reducer_.reduce(context, stage, stage == 1 ? BlockRange{blocks.first, blocks.last - 1} : blocks, last);
+  void reduce(Context& context, int stage, BlockRange blocks, ReduceTurn turn) override {
+    reducer_.reduce(context, stage, stage == 1 ? BlockRange{blocks.first, blocks.last - 1} : blocks, turn);
   }
 };
 
