@@ -27,7 +27,7 @@ int64_t gather_workspace(int tp, const Shape& local, DType dtype);
 // out [tokens/tp, n] becomes this rank's part of the sum over tp of partial [tokens, n]. In a group of one, partial is
 // copied, unless out is partial.
 void scatter_sum_tokens(Context& context, Comm& tp, const ConstTensor& partial, const Tensor& out);
-// The same, under way: until wait() partial must not be written, and out is not to be used.
+// scatter_sum_tokens under way: until wait() partial must not be written, and out is not to be used.
 [[nodiscard]] Request start_scatter_sum_tokens(Context& context, Comm& tp, const ConstTensor& partial,
                                                const Tensor& out);
 

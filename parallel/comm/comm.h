@@ -85,11 +85,11 @@ class CommBackend {
 
 class Comm;
 
-// Of tensors on one device. A call queues the work behind what the context's stream has and makes that stream wait for
+// What moves tensors on one device. A call queues the work behind what the context's stream has and makes that stream wait for
 // it; what the host then waits for is a backend's own affair.
 class DeviceExchange : public CommBackend {
  public:
-  // The same for a group that was split off by this color, which must outlive it.
+  // An exchange like this one for a group that was split off by this color, which must outlive it.
   virtual std::unique_ptr<DeviceExchange> for_group(Comm& group, int color) = 0;
   // See Comm::expect_device_tensors() and connect_device().
   virtual void expect() {}
@@ -120,7 +120,7 @@ class Comm : protected CommBackend {
   // out [rows, ...] becomes this rank's part of the sum over ranks of in [size * rows, ...]. out may be its part of in.
   void reduce_scatter_sum(const ConstTensor& in, const Tensor& out);
 
-  // The same two, under way when the call returns: the same bits, the same bytes, counted at the start; seconds are
+  // all_gather and reduce_scatter_sum, under way when the call returns: the same bits, the same bytes, counted at the start; seconds are
   // those spent in start and wait(). Until wait() returns, `in` must not be written and `out` must be neither read nor
   // written. Anything else may run meanwhile: compute, messages, and other calls of this group and of others, started
   // or not. All ranks start in the same order and wait in the same order; a wait() may take until the peers wait too.
@@ -162,8 +162,8 @@ class Comm : protected CommBackend {
   void expect_device_tensors() {
     if (device_ != nullptr) device_->expect();
   }
-  // Of the group that a DeviceLink was made for: makes now, for the groups split from it that any rank expects to move
-  // such tensors, what would else be made at their first call. Collective.
+  // Called on the group that a DeviceLink was made for, it makes at once what the groups split from it, as far as any
+  // rank expects them to move such tensors, would else make at their first call. Collective.
   void connect_device() {
     if (device_ != nullptr) device_->connect();
   }
@@ -175,7 +175,8 @@ class Comm : protected CommBackend {
   // Throws when a rank has failed and this one can know (comm_threads: PeerFailed), for whoever waits for something
   // else.
   virtual void check_peers() {}
-  // What moves host memory, for a DeviceExchange that goes through it: nothing is checked or counted.
+  // What moves this group's host memory. A DeviceExchange tells other ranks things through it, or moves its tensors;
+  // nothing of that is checked or counted. For nobody else.
   CommBackend& host_backend() { return *this; }
 
   const Traffic& traffic() const { return traffic_; }
@@ -199,7 +200,8 @@ class Comm : protected CommBackend {
   void gather_scalars(T value);
   void check_memory(const ConstTensor& x, const char* call) const;
   void check_parts(const ConstTensor& whole, const ConstTensor& part, const char* call) const;
-  // Of messages, and of collectives.
+  // What moves a message's tensor, and what a collective's: before a collective of host memory the device's messages
+  // are settled.
   CommBackend& message_backend(const ConstTensor& x) {
     return x.device() == Device::Cpu ? static_cast<CommBackend&>(*this) : *device_;
   }

@@ -23,7 +23,7 @@
 
 namespace tessera {
 
-// On the device of `context`, which must outlive it, as the group must. Opens the library by its name (libnccl.so.2).
+// An exchange of tensors on the device of `context`, which must outlive it, as the group must. Opens the library by its name (libnccl.so.2).
 // Throws UsageError when it is missing, older than what this build was made for, or not the same on every rank.
 // Collective over the group.
 std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm& group, const Context& context, double deadline_seconds);

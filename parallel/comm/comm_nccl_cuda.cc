@@ -106,8 +106,9 @@ class NcclExchange final : public DeviceExchange {
   struct Split {
     int split, color;
   };
-  NcclExchange(std::shared_ptr<Job> job, Comm& group, bool world, std::optional<Split> split)
-      : job_(std::move(job)), group_(group), stream_(job_->context.cuda().stream()), world_(world), split_(split) {
+  enum class Of : uint8_t { World, Group };
+  NcclExchange(std::shared_ptr<Job> job, Comm& group, Of of, std::optional<Split> split)
+      : job_(std::move(job)), group_(group), stream_(job_->context.cuda().stream()), of_(of), split_(split) {
     job_->exchanges.push_back(this);
   }
   ~NcclExchange() override {
@@ -118,8 +119,8 @@ class NcclExchange final : public DeviceExchange {
 
   std::unique_ptr<DeviceExchange> for_group(Comm& group, int color) override {
     std::optional<Split> split;
-    if (world_) split = {.split = job_->splits++, .color = color};
-    return std::make_unique<NcclExchange>(job_, group, false, split);
+    if (of_ == Of::World) split = {.split = job_->splits++, .color = color};
+    return std::make_unique<NcclExchange>(job_, group, Of::Group, split);
   }
   void expect() override { expected_ = true; }
   void connect() override;
@@ -374,19 +375,17 @@ class NcclExchange final : public DeviceExchange {
   std::shared_ptr<Job> job_;
   Comm& group_;
   const cuda::Stream& stream_;
-  bool world_;
+  Of of_;
   std::optional<Split> split_;
   bool expected_ = false;
   std::deque<Pending> pending_;  // all that were ever under way at once
-  ncclUniqueId id_{};            // of the communicator, unless it was split
-  std::vector<Request> id_moves_;
   std::optional<Communicator> communicator_;
   std::map<Key, Channel> channels_;
   std::map<std::pair<int, bool>, std::deque<Pending*>> to_self_;  // by tag, whether sent
 };
 
 void NcclExchange::connect() {
-  TESSERA_CHECK(world_, "the world's exchange connects the groups that were split from it");
+  TESSERA_CHECK(of_ == Of::World, "the world's exchange connects the groups that were split from it");
   // By number: what this rank has of each group that lacks a communicator, and whether any rank expects to need one.
   std::vector<NcclExchange*> lacking(job_->splits, nullptr);
   std::vector<int32_t> expected(job_->splits, 0);
@@ -468,7 +467,7 @@ std::unique_ptr<DeviceExchange> make_nccl_exchange(Comm& group, const Context& c
                                        reinterpret_cast<std::byte*>(versions.data()), sizeof(version));
   }
   nccl::require_same(versions);
-  return std::make_unique<NcclExchange>(std::move(job), group, true, std::nullopt);
+  return std::make_unique<NcclExchange>(std::move(job), group, NcclExchange::Of::World, std::nullopt);
 }
 
 }  // namespace tessera

@@ -15,10 +15,10 @@
 
 namespace tessera {
 
-// Memory of the device that it takes, for the exchanges of all groups together.
+// Memory of the device that the exchanges of all groups take together.
 constexpr int64_t kRankOrderBytes = int64_t{16} << 20;
 
-// Sums of F64, F32 and BF16; the rest is left to `exchange`, which moves tensors of `group` on the device of `context`.
+// An exchange that makes the sums of F64, F32 and BF16 itself and leaves the rest to `exchange`, which moves tensors of `group` on the device of `context`.
 // Both must outlive it.
 std::unique_ptr<DeviceExchange> make_rank_order_exchange(std::unique_ptr<DeviceExchange> exchange, Comm& group,
                                                          const Context& context);

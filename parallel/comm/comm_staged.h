@@ -10,7 +10,7 @@
 
 namespace tessera {
 
-// On the device of `context`, which must outlive it, as the group must.
+// An exchange of tensors on the device of `context`, which must outlive it, as the group must.
 std::unique_ptr<DeviceExchange> make_staged_exchange(Comm& group, const Context& context);
 
 }  // namespace tessera

@@ -30,7 +30,7 @@ struct Library {
   decltype(&ncclSend) send;
   decltype(&ncclRecv) receive;
 
-  // The same for every call. Throws UsageError when it is not found, or too old.
+  // The library, opened once for the process. Throws UsageError when it is not found, or too old.
   static const Library& open();
   int version() const;  // 22809 is 2.28.9
 };
@@ -39,7 +39,7 @@ std::string version_text(int version);
 
 // Throws UsageError when this version of a library, opened from `path`, is older than Tessera needs.
 void require_new_enough(int version, const std::string& path);
-// The same when the ranks have not all the same one: which rank has which.
+// Throws UsageError when the ranks have not all the same version; it says which rank has which.
 void require_same(const std::vector<int>& versions);
 
 }  // namespace tessera::nccl

@@ -13,7 +13,7 @@
 
 namespace tessera {
 
-// Those of one group. Its ranks start them in the same order.
+// The started collectives of one group. Its ranks start them in the same order.
 class ThreadExchanges {
  public:
   enum class Kind : uint8_t { AllGather, ReduceScatterSum };

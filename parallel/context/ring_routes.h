@@ -30,9 +30,9 @@ class RingRoutes {
   std::span<const int32_t> rows() const { return rows_.span<int32_t>().first(length(units_.unit, 1)); }
   // Rows of a unit's block after some hops, at least one. With as many hops as units, or more: none.
   int64_t length(int origin, int hops) const { return hops < units_.units ? length_[origin * units_.units + hops] : 0; }
-  // Their places.
+  // The places of those rows in the order of the block: what attention needs to know of each.
   TokenPlaces places(int origin, int hops) const;
-  // Places of this unit's own slots, padding included.
+  // The places of this unit's own slots, padding included.
   TokenPlaces own() const;
 
  private:

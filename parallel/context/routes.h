@@ -38,8 +38,6 @@ class ContextRoutes {
   // Rows over all other units.
   int64_t sent_rows() const;
   int64_t received_rows() const { return keys_ - units_.slots; }
-  int64_t most_sent() const { return most_sent(units_); }
-  int64_t most_keys() const { return most_keys(units_); }
   static int64_t most_sent(const ContextUnits& units) { return (units.units - 1) * units.slots; }
   static int64_t most_keys(const ContextUnits& units) { return units.all_slots(); }
 
