@@ -49,7 +49,7 @@ const std::map<std::string, Range>& ranges() {
       {"parallel.pp", {1, kMostParallel}},
       {"parallel.cp", {1, kMostParallel}},
       {"parallel.dp", {0, kMostRanks}},
-      {"parallel.zero_stage", {0, 3}},
+      {"parallel.zero_stage", {.low = 0, .high = 3, .rule = "there are stages 0 to 3"}},
       {"parallel.zero_group", {0, kMostRanks}},
       {"parallel.chunks", {1, 1024}},
       {"parallel.microbatch_group", {0, kMostCount}},
@@ -148,9 +148,9 @@ void check_ranges(RunConfig& config, const Origins& origins, Problems& problems)
     if (range == nullptr || range->contains(value)) return;
     const bool too_small = value <= range->low;
     if (optims && (too_small || range->below_high)) return;
-    const std::string rule =
-        too_small ? fmt::format("{} {}", range->above_low ? "above" : "at least", range->low) : "from " + range->text();
-    problems.add(origins, {path}, fmt::format("{} = {}: must be {}", path, value_text(ref), rule));
+    std::string rule = range->rule != nullptr ? range->rule : "must be from " + range->text();
+    if (too_small) rule = fmt::format("must be {} {}", range->above_low ? "above" : "at least", range->low);
+    problems.add(origins, {path}, fmt::format("{} = {}: {}", path, value_text(ref), rule));
   });
 }
 

@@ -18,6 +18,8 @@ struct Range {
   double low, high;
   // The bound itself is no value.
   bool above_low = false, below_high = false;
+  // What a message says to a value beyond; nullptr: the range in numbers.
+  const char* rule = nullptr;
 
   bool contains(double value) const;
   // "1 to 16,384", "above 0, to 1", "0 to below 1".

@@ -76,7 +76,7 @@ TEST(Ranges, ProductsAreChecked) {
                       "microbatch has at most 2,147,483,647; choose micro_batch_size up to 21474"),
             std::string::npos);
   EXPECT_NE(refusal({"model.hidden_size=262144", "model.num_hidden_layers=16384", "model.intermediate_size=4194304",
-                     "model.num_attention_heads=16384"})
+                     "model.num_attention_heads=16384", "data.sequence_length=134217728", "data.micro_batch_size=8"})
                 .find("more than 64 bits count"),
             std::string::npos);
   EXPECT_NE(refusal({"parallel.tp=16384", "parallel.pp=16384"}).find("ranks: there may be at most 1,048,576"),

@@ -20,7 +20,7 @@ TEST(Failure, EveryErrorHasItsCode) {
   EXPECT_EQ(failure_from(NumericalError("m")).code, ExitCode::Numerical);
   EXPECT_EQ(failure_from(IoError("m")).code, ExitCode::Io);
   EXPECT_EQ(failure_from(InternalError("m")).code, ExitCode::Internal);
-  EXPECT_EQ(failure_from(std::bad_alloc()).code, ExitCode::Internal);
+  EXPECT_EQ(failure_from(std::bad_alloc()).code, ExitCode::Io);
   EXPECT_EQ(failure_from(std::runtime_error("m")).code, ExitCode::Internal);
   EXPECT_EQ(failure_from(7).code, ExitCode::Internal);
 }

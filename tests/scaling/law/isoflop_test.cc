@@ -51,7 +51,7 @@ TEST(IsoFlop, NamesTheBudgetsThatDoNotServe) {
     const std::string message = error.what();
     EXPECT_NE(message.find("1e+18 FLOPs: the lowest loss is at the edge of the 7 sizes tried"), std::string::npos)
         << message;
-    EXPECT_NE(message.find("6e+21 FLOPs: 1 sizes, a parabola takes 3"), std::string::npos) << message;
+    EXPECT_NE(message.find("6e+21 FLOPs: 1 size, a parabola takes 3"), std::string::npos) << message;
   }
 }
 
