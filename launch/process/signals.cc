@@ -41,9 +41,11 @@ void note_end(int number) {
   int none = 0;
   if (end_requested.compare_exchange_strong(none, number)) {
     end_requested_at = nanoseconds();
-    constexpr char kLine[] = "tessera: asked to end: saves after this step and ends; asked again, it ends at once\n";
-    if (speaks) [[maybe_unused]]
-      const ssize_t written = ::write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
+    constexpr char kLine[] =
+        "tessera: told to end (by a person, a scheduler, or a launcher that has lost another rank): saves after this "
+        "step and ends; told again, it ends at once\n";
+    if (!speaks) return;
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
     return;
   }
   if (nanoseconds() - end_requested_at < kOneWish) return;

@@ -50,7 +50,7 @@ TEST_F(StoppingCommand, EachSignalSavesAndEndsAndTheRunGoesOn) {
     EXPECT_EQ(result.code, 75) << result.output;
     EXPECT_NE(result.output.find("stopped, as " + dir + " asks; start again to go on"), std::string::npos)
         << result.output;
-    EXPECT_NE(result.output.find("tessera: asked to end"), std::string::npos) << result.output;
+    EXPECT_NE(result.output.find("tessera: told to end"), std::string::npos) << result.output;
     const int64_t step = newest(dir);
     EXPECT_GE(step, 20);
     EXPECT_LT(step, 100000);
@@ -71,13 +71,20 @@ TEST_F(StoppingCommand, UnderMpirunAllRanksEndTogetherWhoeverWasTold) {
   }
 }
 
-// mpirun passes SIGTERM on and kills a second later: what is saved by then is whole.
+// mpirun passes SIGUSR2 on to all ranks. After SIGTERM it kills a second later: what is saved by then is whole.
 TEST_F(StoppingCommand, MpirunItselfMayBeTold) {
-  const ProgramResult result = disturb_program(arguments("mpirun", kLong), 2, metrics("mpirun"), "\"step\":20,",
-                                               [](int process) { kill(process, SIGTERM); });
-  EXPECT_NE(result.code, 0) << result.output;
-  EXPECT_GE(newest("mpirun"), 20) << result.output;
-  for (const auto& entry : entries("mpirun")) EXPECT_EQ(entry.state, CheckpointEntry::State::Valid) << entry.name;
+  for (const int number : {SIGUSR2, SIGTERM}) {
+    const std::string dir = "mpirun_" + signal_name(number);
+    const ProgramResult result = disturb_program(arguments(dir, kLong), 2, metrics(dir), "\"step\":20,",
+                                                 [&](int process) { kill(process, number); });
+    if (number == SIGUSR2) {
+      EXPECT_EQ(result.code, 75) << result.output;
+      EXPECT_GE(newest(dir), 20) << result.output;
+    } else {
+      EXPECT_NE(result.code, 0) << result.output;
+    }
+    for (const auto& entry : entries(dir)) EXPECT_NE(entry.state, CheckpointEntry::State::Broken) << entry.name;
+  }
 }
 
 TEST_F(StoppingCommand, TheSecondSignalEndsAtOnce) {
@@ -94,7 +101,7 @@ TEST_F(StoppingCommand, TheSecondSignalEndsAtOnce) {
                                                  kill(process, SIGTERM);
                                                });
   EXPECT_EQ(result.code, 128 + SIGTERM) << result.output;
-  EXPECT_NE(result.output.find("tessera: asked to end"), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find("tessera: told to end"), std::string::npos) << result.output;
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(15));
   EXPECT_EQ(newest("second"), 20);
 }
