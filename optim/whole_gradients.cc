@@ -22,10 +22,25 @@ std::map<StageGroup, Parameters> by_group(const Parameters& parameters) {
   return groups;
 }
 
+// The order in which the gradients of one stage and group lie side by side.
+Parameters in_memory_order(const Parameters& group, DType accumulation) {
+  Parameters ordered = group;
+  std::stable_partition(ordered.begin(), ordered.end(), [&](const Parameter* parameter) {
+    return parameter->local_shape().size() * size_of(accumulation) % kAlignedBytes == 0;
+  });
+  return ordered;
+}
+
 int64_t elements(const Parameters& parameters) {
   int64_t sum = 0;
   for (const Parameter* parameter : parameters) sum += parameter->local_shape().size();
   return sum;
+}
+
+// Those of a run of gradients without gaps.
+void add_messages(AxisSet group, int64_t run, std::vector<GradientMessage>& messages) {
+  for (int64_t begin = 0; begin < run; begin += kBucketElements)
+    messages.push_back({group, std::min(kBucketElements, run - begin)});
 }
 
 }  // namespace
@@ -40,13 +55,9 @@ int64_t whole_gradient_bytes(const Parameters& parameters, DType compute) {
 void lay_out_gradients(const Parameters& parameters, DType compute, Arena& arena) {
   const DType dtype = accumulation_dtype(compute);
   for (auto& [where, group] : by_group(parameters)) {
-    Parameters ordered = group;
-    std::stable_partition(ordered.begin(), ordered.end(), [&](const Parameter* parameter) {
-      return parameter->local_shape().size() * size_of(dtype) % kAlignedBytes == 0;
-    });
     const Tensor run = arena.take({elements(group)}, dtype);
     int64_t next = 0;
-    for (Parameter* parameter : ordered) {
+    for (Parameter* parameter : in_memory_order(group, dtype)) {
       const Shape shape = parameter->local_shape();
       parameter->gradient = run.rows(next, next + shape.size()).reshape(shape);
       next += shape.size();
@@ -79,6 +90,39 @@ std::vector<GradientBucket> gradient_buckets(const Parameters& parameters, int64
     }
   }
   return buckets;
+}
+
+std::vector<GradientMessage> gradient_messages(const Parameters& parameters, DType compute, int stage,
+                                               BlockRange blocks) {
+  int last_block = 0;
+  for (const Parameter* parameter : parameters) {
+    if (parameter->stage == stage) last_block = std::max(last_block, parameter->block);
+  }
+  const bool whole = blocks.first == 0 && blocks.last == last_block + 1;
+  std::vector<GradientMessage> messages;
+  for (const auto& [where, group] : by_group(parameters)) {
+    if (where.first != stage) continue;
+    if (whole) {
+      add_messages(where.second, elements(group), messages);
+      continue;
+    }
+    const Parameters ordered = in_memory_order(group, accumulation_dtype(compute));
+    for (int block = blocks.first; block < blocks.last; ++block) {
+      int64_t run = 0;
+      for (const Parameter* parameter : ordered) {
+        const int64_t size = parameter->local_shape().size();
+        if (size == 0) continue;  // does not part its neighbours
+        if (parameter->block == block) {
+          run += size;
+        } else {
+          add_messages(where.second, run, messages);
+          run = 0;
+        }
+      }
+      add_messages(where.second, run, messages);
+    }
+  }
+  return messages;
 }
 
 WholeGradients::WholeGradients(Mesh& mesh, const Parameters& parameters, DType compute, Device device) {

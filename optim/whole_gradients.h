@@ -29,6 +29,16 @@ struct GradientBucket {
 // them out alike.
 std::vector<GradientBucket> gradient_buckets(const Parameters& parameters, int64_t max_elements);
 
+// One all-reduce of a REDUCE.
+struct GradientMessage {
+  AxisSet group;
+  int64_t elements;  // accumulation dtype
+};
+// What WholeGradients sends for the last REDUCE of these blocks of a stage, whose end is not past the stage's, without
+// any memory.
+std::vector<GradientMessage> gradient_messages(const Parameters& parameters, DType compute, int stage,
+                                               BlockRange blocks);
+
 class WholeGradients : public Gradients {
  public:
   // Gives the parameters' gradients their memory. The groups must have been made (Mesh::make_groups).

@@ -1,5 +1,7 @@
 #include "model/layers/layer.h"
 
+#include "parallel/comm/all_reduce_bytes.h"
+
 namespace tessera {
 
 Cost& Cost::operator+=(const Cost& other) {
@@ -28,9 +30,7 @@ int64_t tp_sent(const ModelSizes& shape, int64_t elements) {
 }
 
 int64_t tp_all_reduce_sent(const ModelSizes& shape, int64_t elements, DType dtype) {
-  if (shape.tp == 1) return 0;
-  const int64_t own = shard({0, elements}, shape.tp, shape.tp_rank).size();
-  return (elements + (shape.tp - 2) * own) * size_of(dtype);
+  return all_reduce_bytes(elements, dtype, shape.tp_rank, shape.tp);
 }
 
 ConstTensor own_tokens(const ModelSizes& shape, const ConstTensor& x) {

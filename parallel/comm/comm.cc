@@ -7,7 +7,7 @@
 #include <functional>
 #include <optional>
 
-#include "tensor/interval.h"
+#include "parallel/comm/all_reduce_bytes.h"
 
 namespace tessera {
 namespace {
@@ -25,12 +25,6 @@ void check_alias(const ConstTensor& whole, const ConstTensor& part, int rank, co
   const bool in_place = part.data() == bytes_of(whole) + rank * part.bytes();
   TESSERA_CHECK(in_place || !overlap(bytes_of(whole), whole.bytes(), bytes_of(part), part.bytes()),
                 std::string(call) + ": the part overlaps the whole, but is not this rank's part of it");
-}
-
-// What one rank of n sends in a reduce-scatter followed by an all-gather of parts that need not be equal.
-int64_t all_reduce_bytes(int64_t count, DType dtype, int rank, int n) {
-  if (n == 1) return 0;
-  return (count + (n - 2) * shard({0, count}, n, rank).size()) * size_of(dtype);
 }
 
 // Adds the time until it ends to a group's seconds.

@@ -81,6 +81,33 @@ TEST(WholeGradients, ThatLieApartAreBucketsOfTheirOwn) {
   EXPECT_EQ(buckets, 4);  // the empty one needs none
 }
 
+// What is stated without memory is what lies in it: of all blocks at once, and of each alone, whose aligned and other
+// gradients lie apart.
+TEST(WholeGradients, MessagesAreTheRunsInMemory) {
+  Fixture f;
+  f.bias.block = f.other.block = 1;
+  Parameter second = parameter("second", {7}, kSplit), elsewhere = parameter("elsewhere", {9}, kSplit);
+  elsewhere.stage = 1;
+  f.parameters.insert(f.parameters.end(), {&second, &elsewhere});
+  f.arena = Arena("gradients", Device::Cpu, whole_gradient_bytes(f.parameters, DType::F32));
+  lay_out_gradients(f.parameters, DType::F32, f.arena);
+  for (const BlockRange blocks : {BlockRange{0, 2}, BlockRange{0, 1}, BlockRange{1, 2}}) {
+    Parameters reduced;
+    for (Parameter* p : f.parameters) {
+      if (p->stage == 0 && blocks.first <= p->block && p->block < blocks.last) reduced.push_back(p);
+    }
+    const auto messages = gradient_messages(f.parameters, DType::F32, 0, blocks);
+    const auto buckets = gradient_buckets(reduced, 1 << 20);
+    ASSERT_EQ(messages.size(), buckets.size()) << blocks.first << " to " << blocks.last;
+    for (size_t i = 0; i < messages.size(); ++i) {
+      EXPECT_EQ(messages[i].group, buckets[i].group);
+      EXPECT_EQ(messages[i].elements, buckets[i].gradients.size());
+    }
+  }
+  EXPECT_EQ(gradient_messages(f.parameters, DType::F32, 0, {0, 2}).size(), 2u);
+  EXPECT_EQ(gradient_messages(f.parameters, DType::F32, 0, {0, 1}).size(), 3u);  // matrix; second; norm
+}
+
 TEST(WholeGradients, MustExist) {
   Fixture f;
   EXPECT_THROW(gradient_buckets(f.parameters, 100), InternalError);
