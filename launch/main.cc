@@ -22,6 +22,7 @@ void add_commands(Command program) {
   add_schedule(program);
   add_scaling(program);
   add_bench(program);
+  add_plan(program);
   add_verify_layout(program);
   add_doctor(program);
   add_fields(program);

@@ -21,6 +21,7 @@ void add_checkpoint(Command& program);
 void add_schedule(Command& program);
 void add_scaling(Command& program);
 void add_bench(Command& program);
+void add_plan(Command& program);
 void add_verify_layout(Command& program);
 void add_doctor(Command& program);
 void add_fields(Command& program);
