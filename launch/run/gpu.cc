@@ -144,7 +144,7 @@ RankGpu choose_gpu(const RunConfig& config, const Session& session) {
                             .ranks = session.local.ranks};
         require_own_gpus(tell_each_other(own, session.world));
       }
-      if (!config.parallel().overlap()) gpu.sums = DeviceSums::RankOrder;
+      if (config.parallel().sums() == ParallelConfig::RANK_ORDER) gpu.sums = DeviceSums::RankOrder;
       const double watchdog = config.watchdog().timeout_seconds();
       if (watchdog > 0) gpu.deadline_seconds = watchdog / 2;
       return gpu;

@@ -240,9 +240,9 @@ several_by_nccl() {
     # shellcheck disable=SC2046
     by_nccl "mpirun, $layout, NCCL over loopback" "nccl_$layout" gpu 0.02 $(settings "$layout")
   done
-  # Without overlap sums are made in rank order, as staged ones are.
+  # Sums made in rank order, as staged ones are.
   for layout in tp=2 dp=2; do
-    by_nccl "the same bits by NCCL, $layout, no overlap" "nccl_order_$layout" "threads_$layout" 0 --set "parallel.$layout" --set parallel.overlap=false
+    by_nccl "the same bits by NCCL, $layout, in rank order" "nccl_order_$layout" "threads_$layout" 0 --set "parallel.$layout" --set parallel.sums=RANK_ORDER
   done
 }
 if [[ -z $nccl ]]; then

@@ -145,13 +145,16 @@ TEST(DeviceSums, InRankOrderAreThoseOfTheHost) {
   }
 }
 
-TEST(DeviceSums, AreInRankOrderWhereNoOverlapIsAskedFor) {
+TEST(DeviceSums, AreInRankOrderWhereThatIsAskedForAndNowhereElse) {
   run_ranks(1, [](Comm& world) {
     const Session session{world, 1, {}, {}};
     RunConfig config;
     config.mutable_run()->set_device(RunSection::CUDA);
     EXPECT_EQ(choose_gpu(config, session).sums, DeviceSums::Fast);
     config.mutable_parallel()->set_overlap(false);
+    EXPECT_EQ(choose_gpu(config, session).sums, DeviceSums::Fast);
+    config.mutable_parallel()->set_overlap(true);
+    config.mutable_parallel()->set_sums(ParallelConfig::RANK_ORDER);
     EXPECT_EQ(choose_gpu(config, session).sums, DeviceSums::RankOrder);
   });
 }
