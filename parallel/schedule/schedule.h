@@ -8,6 +8,7 @@
 
 #include <climits>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace tessera {
