@@ -188,7 +188,7 @@ class StepTraffic {
   void add_gather(size_t at) {
     const BlockRange range = blocks(actions_[at]);
     const auto among = [&](int block) { return range.first <= block && block < range.last; };
-    const bool for_forward = feeds_forward(actions_, at);
+    const bool for_forward = gather_for(actions_, at) == GatherFor::Forward;
     for (const Parameter* parameter : parameters_) {
       const bool read = among(parameter->block) || among(parameter->head_block);
       if (parameter->stage != actions_[at].stage || !read) continue;
@@ -197,7 +197,7 @@ class StepTraffic {
   }
 
   void add_whole_reduce(size_t at) {
-    if (!reduces_last(actions_, at)) return;
+    if (reduce_turn(actions_, at) != ReduceTurn::Last) return;
     for (const GradientMessage& message :
          gradient_messages(parameters_, shape_.compute, actions_[at].stage, blocks(actions_[at])))
       add_all_reduce(message.group, message.elements, shape_.accumulation());
@@ -205,7 +205,7 @@ class StepTraffic {
 
   void add_sharded_reduce(size_t at) {
     const BlockRange range = blocks(actions_[at]);
-    const bool last = reduces_last(actions_, at);
+    const bool last = reduce_turn(actions_, at) == ReduceTurn::Last;
     for (const Parameter* parameter : parameters_) {
       const bool among =
           parameter->stage == actions_[at].stage && range.first <= parameter->block && parameter->block < range.last;
