@@ -11,6 +11,7 @@
 #include "checkpoint/load.h"
 #include "checkpoint/save.h"
 #include "data/order/synthetic_source.h"
+#include "launch/config/run_layout.h"
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
@@ -78,7 +79,7 @@ class Rank {
  public:
   Rank(const Layout& layout, Comm& world)
       : world_(world),
-        parts_(config_of(layout), world, 1),
+        parts_(config_of(layout), plan_layout(config_of(layout)), world, 1),
         source_({.vocab = 61,
                  .sequence_length = kSequence,
                  .global_batch_size = kGlobalBatch,
