@@ -164,7 +164,9 @@ TEST_F(ScalingSweep, IsKilledAndGoesOn) {
   const ProgramResult page = run_program("scaling report " + path("killed") + " --output " + path("page") + " --json");
   EXPECT_EQ(page.code, 0) << page.output;
   EXPECT_EQ(last_line(page.output)["missing"], (nlohmann::json{"IsoFLOP curves", "The law"}));
-  EXPECT_NE(read_whole(path("page/report.html")).find("data:image/png;base64,"), std::string::npos);
+  const std::string html = read_whole(path("page/report.html"));
+  EXPECT_NE(html.find("data:image/png;base64,"), std::string::npos);
+  EXPECT_LT(html.find("The law"), html.find("Loss curves")) << "first what was asked for";
 }
 
 TEST_F(ScalingSweep, PrintsAndWritesAndStartsNothing) {
@@ -175,6 +177,10 @@ TEST_F(ScalingSweep, PrintsAndWritesAndStartsNothing) {
   EXPECT_EQ(last_line(dry.output)["runs"].size(), 6u);
   EXPECT_EQ(last_line(dry.output)["trunks"], 2);
   EXPECT_FALSE(fs::exists(path("dry")));
+  const ProgramResult nowhere = run_program(command + " --dry-run --set 'data.train[0].path=/nowhere/shards'");
+  EXPECT_EQ(nowhere.code, 0) << nowhere.output;
+  EXPECT_NE(nowhere.output.find("no data at /nowhere/shards: "), std::string::npos) << nowhere.output;
+  EXPECT_NE(nowhere.output.find("./launch/documentation.sh"), std::string::npos) << nowhere.output;
   ASSERT_EQ(run_program(command + " --slurm").code, 0);
   const std::string script = read_whole(path("dry/sweep.sbatch"));
   for (const char* part : {"#SBATCH --array=0-3%2", "\"w16-d5.12k w16-d10.2k\"", "\"w32-s2-c1e+09\"", "--only"})
