@@ -45,10 +45,9 @@ Phase::Phase(const RunConfig& config, const Layout& layout, Session& session)
     : config_(config),
       session_(session),
       assembly_(config, layout, session),
-      sources_(open_sources(config.data().train())) {
-  if (!config.data().has_tokenizer()) return;
-  tokenizer_ = open_tokenizer(config.data().tokenizer()).fingerprint();
-  check_tokenizer(sources_, tokenizer_);
+      sources_(open_sources(config.data().train())),
+      tokenizer_(sources_.front().dataset.tokenizer_fingerprint()) {
+  if (config.data().has_tokenizer()) check_tokenizer(sources_, open_tokenizer(config.data().tokenizer()).fingerprint());
 }
 
 void Phase::verify_data(const std::function<void()>& read) const {

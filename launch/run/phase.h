@@ -41,6 +41,8 @@ class Phase {
 
   Assembly& assembly() { return assembly_; }
   const RunConfig& config() const { return config_; }
+  // Fingerprint of the tokenizer that the training data were made with, as those of validation must be.
+  const std::string& tokenizer() const { return tokenizer_; }
 
   // Reads all training data before the run begins, where data.verify asks for it; `read` is called after each shard.
   // Throws DataError naming the first shard that is damaged.
@@ -71,8 +73,8 @@ class Phase {
   const RunConfig& config_;
   Session& session_;
   Assembly assembly_;
-  std::string tokenizer_;            // fingerprint; empty: not known
   std::vector<OpenSource> sources_;  // until the loader takes them
+  std::string tokenizer_;
   std::unique_ptr<Loader> loader_;
   std::vector<ValidationSet> validation_;
   std::unique_ptr<GradientNoise> noise_;  // null where it cannot be measured

@@ -99,8 +99,7 @@ State TrainingRun::state() {
                            {"samples", position_.samples},
                            {"tokens", position_.tokens},
                            {"seed", static_cast<int64_t>(seed_)}};
-  state.cursors.texts = {{"data_history", history_.to_text()},
-                         {kTokenizerCursor, phase_->loader().sources().front().dataset.tokenizer_fingerprint()}};
+  state.cursors.texts = {{"data_history", history_.to_text()}, {kTokenizerCursor, phase_->tokenizer()}};
   return state;
 }
 
