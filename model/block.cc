@@ -118,12 +118,13 @@ void Block::prepare(Context& context) const {
   feed_forward_.sublayer->prepare(context);
 }
 
-int64_t Block::workspace(Target target) const {
-  const Sublayer &mixer = *mixer_.sublayer, &feed_forward = *feed_forward_.sublayer;
-  const int64_t forward = std::max(mixer.forward_workspace(target), feed_forward.forward_workspace(target));
-  const int64_t backward_input = std::max({mixer_.norm.workspace(target), mixer.backward_input_workspace(target),
-                                           feed_forward.backward_input_workspace(target)});
-  return std::max(forward, residual_bytes() + backward_input);
+int64_t Block::forward_workspace(Target target) const {
+  return std::max(mixer_.sublayer->forward_workspace(target), feed_forward_.sublayer->forward_workspace(target));
+}
+
+int64_t Block::backward_input_workspace(Target target) const {
+  return residual_bytes() + std::max({mixer_.norm.workspace(target), mixer_.sublayer->backward_input_workspace(target),
+                                      feed_forward_.sublayer->backward_input_workspace(target)});
 }
 
 int64_t Block::backward_weight_workspace(Target target) const {

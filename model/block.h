@@ -66,7 +66,8 @@ class Block {
 
   Recompute recompute_mode() const { return recompute_; }
   void prepare(Context& context) const;
-  int64_t workspace(Target target) const;                  // of forward, recompute and backward_input
+  int64_t forward_workspace(Target target) const;          // of forward and recompute
+  int64_t backward_input_workspace(Target target) const;   // of backward_input
   int64_t backward_weight_workspace(Target target) const;  // beside the gathers
   int64_t backward_workspace(Target target) const;         // of backward
   int64_t most_exchanged() const;                          // the most tensors that a call has under way over cp at once

@@ -121,14 +121,14 @@ int64_t Transformer::workspace_bytes(Target target) const {
   if (head_) bytes = std::max(bytes, head_->workspace(target));
   const int64_t gathers = TokenGathers::workspace(shape_.tp, residual_shape(), shape_.compute, options_.overlap);
   bytes = std::max(bytes, gathers);
-  // Forward has what it does not keep in the workspace.
-  int64_t block = 0;
-  for (const auto& b : blocks_) {
-    block = std::max(block, b->workspace(target));
-    bytes = std::max(bytes, gathers + b->backward_weight_workspace(target));
-    if (options_.overlap == Overlap::On) bytes = std::max(bytes, b->backward_workspace(target));
+  for (const auto& block : blocks_) {
+    // Forward has what it does not keep in the workspace.
+    const int64_t not_kept = block->saved_bytes(Block::Portion::MadeAgain);
+    bytes = std::max({bytes, not_kept + block->forward_workspace(target), block->backward_input_workspace(target),
+                      gathers + block->backward_weight_workspace(target)});
+    if (options_.overlap == Overlap::On) bytes = std::max(bytes, block->backward_workspace(target));
   }
-  return std::max(bytes, area_bytes() + block);
+  return bytes;
 }
 
 PartCosts Transformer::costs() const {
