@@ -97,6 +97,7 @@ void add_of_rank(fmt::memory_buffer& out, const StepMetrics::OfRank& m) {
   add_number(out, "data_seconds", m.data_seconds);
   add_number(out, "optimizer_seconds", m.optimizer_seconds);
   add_number(out, "host_seconds", m.host_seconds);
+  add_number(out, "communication_seconds", m.communication_seconds);
   fmt::format_to(std::back_inserter(out), ",\"memory_bytes\":{:.0f}", m.memory_bytes);
 }
 
@@ -156,8 +157,10 @@ void MetricsLog::write(const StepMetrics& m) {
     add_number(line_, "gradient_square", m.gradient_square);
     add_number(line_, "gradient_noise", m.gradient_noise);
   }
+  add_of_rank(line_, m.own);
+  fmt::format_to(std::back_inserter(line_), ",\"mean\":{{");
   add_of_rank(line_, m.mean);
-  fmt::format_to(std::back_inserter(line_), ",\"worst\":{{");
+  fmt::format_to(std::back_inserter(line_), "}},\"worst\":{{");
   add_of_rank(line_, m.worst);
   line_.push_back('}');
   add_traffic(line_, m.traffic);

@@ -1,10 +1,11 @@
 // metrics.jsonl: one JSON object a line, for machines to read.
 //
 // A step's line has step, tokens, loss, grad_norm, learning_rate, step_seconds, tokens_per_second, mfu,
-// attention_pairs, slots, at some steps gradient_square and gradient_noise; then where its time went and the resident
-// memory, compute_seconds, bubble_seconds, data_seconds, optimizer_seconds, host_seconds and memory_bytes, as means over
-// the ranks; in the object `worst` the largest of each that any rank has; and in `communication` rank 0's calls. An
-// evaluation's has step, validation_loss, dataset. A value that is not finite is written as null, which JSON can
+// attention_pairs, slots, at some steps gradient_square and gradient_noise; then of rank 0 where its time went and its
+// resident memory: compute_seconds, bubble_seconds, data_seconds, optimizer_seconds, host_seconds,
+// communication_seconds and memory_bytes. The objects `mean` and `worst` have the same keys: the mean over all ranks,
+// and of each the largest that any rank has. `communication` has rank 0's calls by group. An evaluation's line
+// has step, validation_loss, dataset. A value that is not finite is written as null, which JSON can
 // hold. Each line is written by one system call, so that a crash can cut only the last one, and tail -f shows whole
 // lines.
 #pragma once

@@ -110,7 +110,7 @@ std::string Progress::line(const StepMetrics& m) const {
     const double percent = 100 * seconds / m.step_seconds;
     if (m.step_seconds > 0 && percent >= 0.5) text += fmt::format("  {} {:.0f} %", what, percent);
   };
-  share("comm", m.communication_seconds());
+  share("comm", m.mean.communication_seconds);
   share("bubble", m.mean.bubble_seconds);
   share("data", m.mean.data_seconds);
   return text;

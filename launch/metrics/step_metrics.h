@@ -30,17 +30,14 @@ struct StepMetrics {
   // what is left), and its process's resident memory on the host.
   struct OfRank {
     double compute_seconds = 0, bubble_seconds = 0, data_seconds = 0, optimizer_seconds = 0, host_seconds = 0;
+    double communication_seconds = 0;  // of all groups together
     double memory_bytes = 0;
   };
+  OfRank own = {};    // of the rank that asks: what rank 0 writes is rank 0's
   OfRank mean = {};   // over the ranks
   OfRank worst = {};  // of each number, the largest that a rank has
   // Of rank 0: calls, bytes and exposed seconds of the step, by group of ranks.
   std::map<std::string, Traffic> traffic = {};
-  double communication_seconds() const {
-    double seconds = 0;
-    for (const auto& [group, use] : traffic) seconds += use.seconds;
-    return seconds;
-  }
 };
 
 struct EvaluationMetrics {

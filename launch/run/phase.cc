@@ -29,13 +29,15 @@ std::map<std::string, Traffic> traffic_since(const std::map<std::string, Traffic
 
 // Mean and worst of what each rank has. Collective.
 void compare_ranks(StepMetrics& metrics, const OfRank& own, Comm& world) {
-  static_assert(sizeof(OfRank) == 6 * sizeof(double));
-  const auto view = [](OfRank& numbers) { return Tensor(std::span<double>(&numbers.compute_seconds, 6), Shape{6}); };
+  static_assert(sizeof(OfRank) == 7 * sizeof(double));
+  const auto view = [](OfRank& numbers) { return Tensor(std::span<double>(&numbers.compute_seconds, 7), Shape{7}); };
+  metrics.own = own;
   metrics.worst = own;
   world.all_reduce_max(view(metrics.worst));
   const double n = world.size();
   metrics.mean = {own.compute_seconds / n,   own.bubble_seconds / n, own.data_seconds / n,
-                  own.optimizer_seconds / n, own.host_seconds / n,   own.memory_bytes / n};
+                  own.optimizer_seconds / n, own.host_seconds / n,   own.communication_seconds / n,
+                  own.memory_bytes / n};
   world.all_reduce_sum(view(metrics.mean));
 }
 
@@ -112,12 +114,15 @@ StepMetrics Phase::step(RunPosition& position) {
     metrics.gradient_noise = noise_->measured()->noise;
   }
   const StepTimes& times = result.times;
+  double communication = 0;
+  for (const auto& [group, use] : metrics.traffic) communication += use.seconds;
   compare_ranks(metrics,
                 {.compute_seconds = times.compute,
                  .bubble_seconds = times.bubble,
                  .data_seconds = times.data,
                  .optimizer_seconds = times.optimizer,
                  .host_seconds = metrics.step_seconds - times.sum(),
+                 .communication_seconds = communication,
                  .memory_bytes = static_cast<double>(process_memory().resident)},
                 session_.world);
   return metrics;

@@ -63,18 +63,19 @@ TEST_F(MetricsLogTest, AStepsLineHoldsEveryValueExactly) {
                       .attention_pairs = int64_t{3} << 40,
                       .gradient_square = 0.3,
                       .gradient_noise = -0.7,
-                      .mean = {.compute_seconds = 0.125,
-                               .bubble_seconds = 0.0625,
-                               .data_seconds = 0.001,
-                               .optimizer_seconds = 0.01,
-                               .host_seconds = 1e-5,
-                               .memory_bytes = 4e10},
+                      .own = {.compute_seconds = 0.125,
+                              .bubble_seconds = 0.0625,
+                              .data_seconds = 0.001,
+                              .optimizer_seconds = 0.01,
+                              .host_seconds = 1e-5,
+                              .memory_bytes = 4e10},
+                      .mean = {.host_seconds = 0.5},
                       .worst = {.compute_seconds = 0.25, .memory_bytes = 0x1p36},
                       .traffic = {{"tp", tp}, {"world", {}}}};
   MetricsLog(path_, MetricsLog::kFresh).write(m);
   ASSERT_EQ(lines().size(), 1u);
   const json line = lines()[0];
-  EXPECT_EQ(line.size(), 20u);
+  EXPECT_EQ(line.size(), 22u);
   EXPECT_EQ(line["attention_pairs"], m.attention_pairs);
   EXPECT_EQ(line["gradient_square"], m.gradient_square);
   EXPECT_EQ(line["gradient_noise"], m.gradient_noise);
@@ -89,12 +90,13 @@ TEST_F(MetricsLogTest, AStepsLineHoldsEveryValueExactly) {
   EXPECT_EQ(line["memory_bytes"], int64_t{40000000000});
   EXPECT_EQ(line["worst"]["memory_bytes"], int64_t{1} << 36);
   EXPECT_EQ(line["worst"]["compute_seconds"].get<double>(), 0.25);
-  EXPECT_EQ(line["worst"].size(), 6u);
-  EXPECT_EQ(line["compute_seconds"].get<double>(), m.mean.compute_seconds);
-  EXPECT_EQ(line["bubble_seconds"].get<double>(), m.mean.bubble_seconds);
-  EXPECT_EQ(line["data_seconds"].get<double>(), m.mean.data_seconds);
-  EXPECT_EQ(line["optimizer_seconds"].get<double>(), m.mean.optimizer_seconds);
-  EXPECT_EQ(line["host_seconds"].get<double>(), m.mean.host_seconds);
+  EXPECT_EQ(line["worst"].size(), 7u);
+  EXPECT_EQ(line["mean"]["host_seconds"].get<double>(), 0.5);
+  EXPECT_EQ(line["compute_seconds"].get<double>(), m.own.compute_seconds);
+  EXPECT_EQ(line["bubble_seconds"].get<double>(), m.own.bubble_seconds);
+  EXPECT_EQ(line["data_seconds"].get<double>(), m.own.data_seconds);
+  EXPECT_EQ(line["optimizer_seconds"].get<double>(), m.own.optimizer_seconds);
+  EXPECT_EQ(line["host_seconds"].get<double>(), m.own.host_seconds);
   EXPECT_EQ(line["communication"], (json{{"tp", {{"seconds", 0.03}, {"all_gather", 4096}, {"reduce_scatter", 2048}}},
                                          {"world", {{"seconds", 0.0}}}}));
 }

@@ -31,8 +31,7 @@ TEST(Progress, OneLineSaysItAll) {
       "step 120/400  loss 4.0312  lr 2.96e-04  norm 0.81  152 ms  26,947 tok/s  MFU 61.2 %  412 MiB  ETA 43s";
   EXPECT_EQ(progress.line(m), line);
   StepMetrics shared = m;
-  shared.traffic["tp"].seconds = 0.019;
-  shared.traffic["pp"].seconds = 0.0114;
+  shared.mean.communication_seconds = 0.0304;
   shared.mean.bubble_seconds = 0.0152;
   shared.mean.data_seconds = 0.0007;  // less than half a per cent is left out
   EXPECT_EQ(progress.line(shared), line + "  comm 20 %  bubble 10 %");
