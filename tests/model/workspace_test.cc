@@ -54,7 +54,13 @@ void expect_exact(const Setting& s) {
         model.backward_weight(context, batch, {}, all);
       }
     }
-    EXPECT_EQ(context.workspace().high_water(), model.workspace_bytes(context.target()));
+    const int64_t stated = model.workspace_bytes(context.target());
+    // Attention states one scratch for both of its passes. Forward's alone is smaller, which shows only where forward
+    // keeps the most in the workspace: with recomputation.
+    if (s.recompute == Recompute::None)
+      EXPECT_EQ(context.workspace().high_water(), stated);
+    else
+      EXPECT_LE(context.workspace().high_water(), stated);
   });
 }
 

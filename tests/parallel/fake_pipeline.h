@@ -95,7 +95,7 @@ class FakeStage : public Stage {
   Losses losses(Context&) override {
     Losses losses;
     losses.add(kHeadLoss, sum_);
-    if (balance > 0) losses.add("balance", balance_);
+    if (balance != 0) losses.add("balance", balance_);
     return losses;
   }
   std::vector<StateSlice> state() override { return own_state; }

@@ -179,7 +179,7 @@ TEST(Pipeline, OffloadsAndFetches) {
     FakeStage stage(log, source, 0, 1, 1, 0.0);
     FakeReducer reducer(log, 0.0);
     Pipeline pipeline(mesh, {&stage}, source, &reducer, alone(2, "F0 O0 F1 O1 I0 B0 W0 I1 B1 W1 R N S"));
-    EXPECT_EQ(pipeline.bytes().messages, 2 * Arena::kAlignment);
+    EXPECT_EQ(pipeline.bytes().offloaded, 2 * Arena::kAlignment);
     Context context({});
     pipeline.step(context, 0, 0.0, 1);
     EXPECT_EQ(stage.gradients, (std::vector<double>{1000, 11000}));
