@@ -63,11 +63,11 @@ int run_eval(const EvalArguments& arguments) {
     if (config.data().validation_size() == 0) {
       throw UsageError("the config has no data.validation: give one with --set data.validation=PATH");
     }
-    Assembly parts(config, layout, session);
-    load_weights(session.world, checkpoint, parts);
     std::string fingerprint = saved_tokenizer(checkpoint, info);
     if (config.data().has_tokenizer())
       fingerprint = open_run_tokenizer(config.data().tokenizer(), fingerprint).fingerprint();
+    Assembly parts(config, layout, session);
+    load_weights(session.world, checkpoint, parts);
     const bool speaks = session.world.rank() == 0;
     if (speaks) fmt::print("{}  step {}\n", checkpoint, info.step);
     Table sets({{"dataset", Column::Align::Left, 24},

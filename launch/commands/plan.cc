@@ -26,6 +26,7 @@
 #include "scaling/planning/simulate.h"
 #include "scaling/planning/traffic.h"
 #include "tensor/check.h"
+#include "tensor/context/threads.h"
 #include "tensor/has_cuda.h"
 
 namespace tessera {
@@ -53,11 +54,13 @@ HardwareConfig hardware_of(const std::string& name) {
 
 MemoryRequest memory_request(const RunConfig& config, const Layout& layout) {
   const bool gpu = config.run().device() == RunSection::CUDA;
-  return {.target = {gpu ? Device::Cuda : Device::Cpu, std::max(1, config.run().threads())},
+  // As many as a rank gets when all of them run on this host, unless the config says how many.
+  const int threads =
+      config.run().threads() > 0 ? config.run().threads() : std::max(1, usable_cores() / layout.mesh.size());
+  return {.target = {gpu ? Device::Cuda : Device::Cpu, threads},
           .graphs = config.run().cuda_graphs() != CudaGraphs::OFF,
           .validation_sets = config.data().validation_size(),
-          .loader_bytes = Loader::bytes(config.data(), layout.mesh.dp),
-          .staging_bytes = config.checkpoint().asynchronous() ? config.checkpoint().staging_mib() << 20 : 0};
+          .loader_bytes = Loader::bytes(config.data(), layout.mesh.dp)};
 }
 
 // Time of each stage's passes in FLOPs, which is what there is before a machine has been measured.
@@ -92,7 +95,7 @@ Json memory_json(const std::vector<RankClass>& classes) {
   return list;
 }
 
-void print_memory(const std::vector<RankClass>& classes) {
+void print_memory(const std::vector<RankClass>& classes, int64_t staging_bytes) {
   // The first takes most; the last least. Those between are in the JSON.
   std::vector<Column> columns = {{"category", Column::Align::Left}, {"most"}};
   const bool differ = classes.size() > 1;
@@ -111,7 +114,10 @@ void print_memory(const std::vector<RankClass>& classes) {
              classes.front().first_rank, classes.front().ranks == 1 ? "takes" : "take",
              differ ? fmt::format("; rank {} takes least", classes.back().first_rank) : "");
   table.print();
-  fmt::print("beside it what libraries hold, which a run prints when it begins\n");
+  fmt::print(
+      "beside it, on the host, at most {} for checkpoints on their way to the disk; and what libraries hold, which a "
+      "run prints when it begins\n",
+      bytes(staging_bytes).text);
 }
 
 template <class Visit>
@@ -199,7 +205,7 @@ int run_plan(const PlanArguments& arguments) {
       .add("bubble", real(bubble, ".4f"), "share of the ranks' time, passes timed by their FLOPs");
   facts.print();
   fmt::print("\n");
-  print_memory(classes);
+  print_memory(classes, config.checkpoint().asynchronous() ? config.checkpoint().staging_mib() << 20 : 0);
   Table groups({{"axis", Column::Align::Left}, {"collective", Column::Align::Left}, {"bytes"}});
   for (const AxisTraffic& axis : traffic) {
     for_each_collective(axis, [&](const char* collective, int64_t sent) {

@@ -163,8 +163,8 @@ void check_context(const RunConfig& config, Rules& rules) {
 // The schedule, its stages and what they recompute are checked by making the layout.
 std::optional<Layout> check_pipeline(const RunConfig& config, int world, Rules& rules) {
   std::optional<Layout> layout;
-  rules.attempt({"parallel.schedule", "parallel.chunks", "parallel.microbatch_group", "parallel.memory_limit",
-                 "parallel.times", "parallel.pp", "parallel.recompute"},
+  rules.attempt({"parallel.blocks_per_stage", "parallel.schedule", "parallel.chunks", "parallel.microbatch_group",
+                 "parallel.memory_limit", "parallel.times", "parallel.pp", "parallel.recompute"},
                 [&] { layout = plan_layout(layout_request(config, world)); });
   return layout;
 }

@@ -73,8 +73,7 @@ std::vector<MemoryLine> memory(const Layout& layout, const std::vector<std::uniq
                                    {"offloaded activations", pipelines.offloaded},
                                    {"workspace", workspace, device},
                                    {"dealt tokens", dealt},
-                                   {"data", request.loader_bytes},
-                                   {"checkpoint staging", request.staging_bytes}};
+                                   {"data", request.loader_bytes}};
   if (device == Device::Cuda) lines.push_back({"sums of squares", GradientNorm::bytes(parameters), device});
   return lines;
 }

@@ -2,7 +2,8 @@
 // allocates. Every number is the statement of the code that takes the memory, asked of stages that have none.
 //
 // What libraries hold (oneDNN's and cuBLAS's scratch, NCCL, MPI, CUDA's context, generated kernels) is not here: it is
-// known once they run, and the run prints it as lines of its own.
+// known once they run, and the run prints it as lines of its own. Nor is the staging of checkpoints on the host, which
+// follows from who writes which rows and is at most checkpoint.staging_mib.
 #pragma once
 
 #include <cstdint>
@@ -25,11 +26,10 @@ struct MemoryLine {
 
 // What the memory of a rank depends on beside its layout.
 struct MemoryRequest {
-  Target target;              // of the rank
-  bool graphs = false;        // run.cuda_graphs
-  int validation_sets = 0;    // each has a pipeline of its own, with messages and dealt tokens
-  int64_t loader_bytes = 0;   // one of them a training source and one each validation set: Loader::bytes
-  int64_t staging_bytes = 0;  // of checkpoints on their way to the disk: checkpoint.staging_mib
+  Target target;             // of the rank
+  bool graphs = false;       // run.cuda_graphs
+  int validation_sets = 0;   // each has a pipeline of its own, with messages and dealt tokens
+  int64_t loader_bytes = 0;  // one of them a training source and one each validation set: Loader::bytes
 };
 
 // Lines in the order of the start-up table. All categories are there, also those of 0 bytes, but for what only a GPU

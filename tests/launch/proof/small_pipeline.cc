@@ -31,7 +31,7 @@ RunConfig config_of(int family, bool tied, const std::vector<std::string>& field
   for (const std::string& field : fields) apply_override("parallel." + field, config, origins, problems);
   problems.throw_if_any();
   const ParallelConfig& parallel = config.parallel();
-  const int ranks = parallel.tp() * parallel.pp() * std::max(1, parallel.dp());
+  const int ranks = parallel.tp() * parallel.cp() * parallel.pp() * std::max(1, parallel.dp());
   resolve(config, origins, {.world_size = ranks, .data = Surroundings::Data::NotNeeded});
   return config;
 }

@@ -32,7 +32,6 @@ std::map<std::string, int64_t> allocated(const Assembly& assembly) {
 std::map<std::string, int64_t> planned(const std::vector<MemoryLine>& lines) {
   std::map<std::string, int64_t> bytes = by_category(lines);
   bytes.erase("data");
-  bytes.erase("checkpoint staging");
   return bytes;
 }
 
