@@ -63,13 +63,15 @@ TEST(PlanCommand, SaysWhatWouldMakeItFit) {
 }
 
 TEST(PlanCommand, RanksThatOwnLessAreAClassOfTheirOwn) {
-  // 61 rows of the vocabulary over 8 owners: seven have 8, the last 5.
+  // Over 8 owners, 2 rows (key-value heads) of QKV: two own one, the others none; and 61 rows of the vocabulary: seven
+  // own 8, the last 5.
   const nlohmann::json planned =
       json("demo", {"--set", "parallel.tp=1", "--world", "8", "--set", "parallel.zero_stage=1", "--set",
                     "model.vocab_size=61", "--set", "data.tokenizer=", "--set", "data.micro_batch_size=1"});
-  ASSERT_EQ(planned["memory"].size(), 2u) << planned.dump();
-  EXPECT_EQ(planned["memory"][0]["ranks"], 7);
-  EXPECT_EQ(planned["memory"][1]["ranks"], 1);
+  ASSERT_EQ(planned["memory"].size(), 3u) << planned.dump();
+  EXPECT_EQ(planned["memory"][0]["ranks"], 2);
+  EXPECT_EQ(planned["memory"][1]["ranks"], 5);
+  EXPECT_EQ(planned["memory"][2]["ranks"], 1);
 }
 
 TEST(PlanCommand, RefusesWhatCannotBeLaidOut) {

@@ -47,7 +47,7 @@ class PlannedMemory : public ::testing::TestWithParam<std::vector<std::string>> 
 TEST_P(PlannedMemory, IsWhatEveryRankAllocates) {
   if (under_mpi()) GTEST_SKIP() << "ranks are threads";
   for (const int family : {ModelConfig::LLAMA, ModelConfig::GPT2}) {
-    const RunConfig config = config_of(family, true, GetParam());
+    const RunConfig config = config_of(family, true, GetParam(), {.sequence = 128});  // tiles for context parallelism
     const Layout layout = plan_layout(config);
     const MemoryRequest request{.target = {Device::Cpu, 1}, .validation_sets = 1};
     const std::vector<RankClass> classes = memory_classes(layout, request);
