@@ -1,6 +1,6 @@
 // Matrix products of one tile, C (+)= A B, small enough to stay in the first two caches: blocks of C are held in
 // registers, B is read in rows of whole vectors, and single elements of A are spread over a vector. A may be stored
-// either way, so nothing is packed. Internal to the CPU attention kernels.
+// either way, so nothing is packed. Internal to tensor/ops on the CPU.
 #pragma once
 
 #include <algorithm>
