@@ -8,11 +8,15 @@
 #include "tensor/ops/cross_entropy.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
+#include "tensor/ops/gated_norm.h"
+#include "tensor/ops/l2_norm.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/rope.h"
+#include "tensor/ops/short_convolution.h"
 #include "tests/support/allocations.h"
 #include "tests/support/operand.h"
+#include "tests/tensor/ops/delta_rule/delta_rule_case.h"
 
 namespace tessera {
 namespace {
@@ -92,6 +96,56 @@ TEST(Allocation, NoOperationAllocates) {
     run_everything(context, operands);  // the thread pool starts
     const int64_t before = testing::allocations();
     run_everything(context, operands);
+    EXPECT_EQ(testing::allocations(), before) << name(dtype);
+  }
+}
+
+// What a recurrent mixer is made of, over packed segments.
+void run_recurrence(Context& context, Operands& o, testing::DeltaRuleCase& c) {
+  const DeltaRuleProblem problem = c.problem(context);
+  const Tensor wide = o.x.tensor().rows(0, c.sizes.tokens);
+  const Tensor filtered = o.y.tensor().rows(0, c.sizes.tokens);
+  const Tensor filter = o.q.tensor().reshape({4 * kTokens * 64}).rows(0, kHidden * 4).reshape({kHidden, 4});
+  const Tensor dfilter = o.m.tensor().reshape({kTokens * kHidden}).rows(0, kHidden * 4).reshape({kHidden, 4});
+  TokenSegments segments = problem.segments;
+  segments.initial = {};
+  short_convolution(context, segments, wide, filter, {}, filtered);
+  short_convolution_backward(context, segments, filtered, wide, filter, {},
+                             o.half.tensor().reshape({kTokens / 2, kHidden}).rows(0, c.sizes.tokens), {}, dfilter);
+  const Tensor rstd = o.part_lse.tensor()
+                          .reshape({4 * kTokens})
+                          .rows(0, c.sizes.key_heads * c.sizes.tokens)
+                          .reshape({c.sizes.key_heads, c.sizes.tokens});
+  l2_norm_heads(context, wide, 0, 1e-6, c.q.tensor(), rstd);
+  l2_norm_heads_backward(context, c.q.tensor(), wide, 0, rstd, filtered);
+  split_columns(context, wide, 0, c.v.tensor());
+  split_columns_backward(context, c.v.tensor(), 0, filtered);
+  c.forward(context);
+  c.backward(context);
+  delta_rule_map(context, problem, c.input(), c.final.tensor(), c.transfer.tensor());
+  delta_rule_map_backward(context, problem, c.input(), c.dout.tensor(), c.dinitial.tensor());
+  const Shape one = {c.sizes.value_heads, c.sizes.key_dim, c.sizes.value_dim};
+  fold_delta_states(context, c.final.tensor(), c.transfer.tensor(), c.dfinal.tensor().rows(0, 1).reshape(one));
+  fold_delta_states_backward(context, c.final.tensor(), c.transfer.tensor(), c.dfinal.tensor().rows(0, 1).reshape(one));
+  const Shape heads = {c.sizes.tokens, 4, kHidden / 4};
+  const Tensor head_rstd =
+      o.lse.tensor().reshape({4 * kTokens}).rows(0, 4 * c.sizes.tokens).reshape({c.sizes.tokens, 4});
+  const Tensor weight = o.weight.tensor().rows(0, kHidden / 4), dweight = o.dweight.tensor().rows(0, kHidden / 4);
+  gated_rms_norm(context, wide.reshape(heads), filtered.reshape(heads), weight, 1e-6, filtered.reshape(heads),
+                 head_rstd);
+  gated_rms_norm_backward(context, wide.reshape(heads), wide.reshape(heads), filtered.reshape(heads), weight, head_rstd,
+                          wide.reshape(heads), filtered.reshape(heads), dweight);
+}
+
+TEST(Allocation, NoOperationOfARecurrentMixerAllocates) {
+  for (const DType dtype : testing::kFloatDTypes) {
+    Context context(testing::on_device({.threads = 3, .workspace_bytes = 8 << 20}));
+    Operands operands(dtype);
+    testing::DeltaRuleCase c({.key_heads = 2, .value_heads = 4, .key_dim = 16, .value_dim = 32, .compute = dtype},
+                             {20, 100}, {0, 1});
+    run_recurrence(context, operands, c);
+    const int64_t before = testing::allocations();
+    run_recurrence(context, operands, c);
     EXPECT_EQ(testing::allocations(), before) << name(dtype);
   }
 }
