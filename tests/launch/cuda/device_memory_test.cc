@@ -1,6 +1,7 @@
 // What a run takes of the device is what it says beforehand.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <set>
 #include <string>
@@ -11,6 +12,7 @@
 #include "launch/run.pb.h"
 #include "launch/run/assembly.h"
 #include "parallel/comm/comm_threads.h"
+#include "scaling/planning/memory.h"
 #include "tests/launch/cuda/device_run.h"
 #include "tests/support/grid/memory.h"
 
@@ -18,6 +20,21 @@ namespace tessera {
 namespace {
 
 using namespace testing_device;
+
+// Of what the layout decides: the rest is libraries' (scratch, the runtime's) or the link's.
+void expect_planned(const Assembly& assembly, const RunConfig& config, int rank) {
+  const MemoryRequest request{
+      .target = {Device::Cuda, 1}, .graphs = config.run().cuda_graphs() != CudaGraphs::OFF, .validation_sets = 1};
+  const std::vector<MemoryLine> taken = assembly.memory();
+  for (const MemoryLine& line : memory(assembly.layout(), rank, request)) {
+    if (line.category == "data") continue;  // the loader's, which this test has not
+    const auto same = std::find_if(taken.begin(), taken.end(),
+                                   [&](const MemoryLine& other) { return other.category == line.category; });
+    ASSERT_NE(same, taken.end()) << line.category;
+    EXPECT_EQ(same->bytes, line.bytes) << line.category << ", rank " << rank;
+    EXPECT_EQ(same->device, line.device) << line.category;
+  }
+}
 
 // After a step and an evaluation, on all ranks together.
 void expect_stated_bytes(RunConfig config, int ranks, DeviceTransport transport = DeviceTransport::Staged,
@@ -38,6 +55,7 @@ void expect_stated_bytes(RunConfig config, int ranks, DeviceTransport transport 
     const std::unique_ptr<Pipeline> training = parts.training(source), evaluation = parts.evaluation(other);
     training->step(parts.context(), 0, 1e-2, 1);
     evaluation->evaluate(parts.context(), 0, 1, global_batch);
+    expect_planned(parts, config, world.rank());
     int64_t stated = 0;
     for (const MemoryLine& line : parts.memory()) stated += line.device == Device::Cuda ? line.bytes : 0;
     stated = world.sum(stated);
