@@ -78,6 +78,8 @@ ProgramResult disturb_program(const std::string& arguments, int ranks, const std
     dup2(open("/dev/null", O_RDONLY), 0);
     dup2(out, 1);
     dup2(out, 2);
+    // Tests that were started in the background of a shell ignore some signals, and what they start would, too.
+    for (const int number : {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) signal(number, SIG_DFL);
     execl("/bin/sh", "sh", "-c", ("exec " + program_command(arguments, ranks)).c_str(), nullptr);
     _exit(127);
   }
