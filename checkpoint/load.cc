@@ -7,6 +7,7 @@
 #include "checkpoint/exchange.h"
 #include "checkpoint/format/names.h"
 #include "checkpoint/scan.h"
+#include "checkpoint/verify.h"
 #include "parallel/comm/agreement.h"
 
 namespace tessera {
@@ -81,6 +82,16 @@ std::vector<std::string> split_lines(const std::string& text) {
   return lines;
 }
 
+// So that retention does not take it for one to fall back on. Where the checkpoint cannot be written to, it stays as it
+// is: what was found is said in any case.
+void remember_damage(Comm& world, Storage& storage, const CheckpointReader& reader, const RankFailure& failure) {
+  if (world.rank() != 0) return;
+  try {
+    mark_damaged(storage, reader.info().path, failure.message);
+  } catch (const Error&) {
+  }
+}
+
 // Calls `use` on the checkpoints, newest first, until it returns no failure.
 template <class Use>
 Found first_usable(Comm& world, Storage& storage, const std::string& directory, const Use& use) {
@@ -93,7 +104,10 @@ Found first_usable(Comm& world, Storage& storage, const std::string& directory, 
   for (const std::string& name : split_lines(broadcast_text(world, names, 0))) {
     Reader reader;
     auto failure = try_open(world, storage, join(directory, name), reader);
-    if (!failure) failure = use(*reader);
+    if (!failure) {
+      failure = use(*reader);
+      if (failure && failure->code == ExitCode::NoCheckpoint) remember_damage(world, storage, *reader, *failure);
+    }
     if (!failure) {
       found.checkpoint = reader->info();
       return found;

@@ -28,6 +28,7 @@ CheckpointEntry look_at(Storage& storage, const std::string& directory, const st
     entry.layout = reader->info().layout;
     entry.bytes = stored_bytes(reader->manifest());
     entry.verified = is_marked_verified(storage, entry.path);
+    if (const std::string damage = marked_damage(storage, entry.path); !damage.empty()) throw CheckpointError(damage);
   } catch (const Error& error) {
     entry.state = CheckpointEntry::State::Broken;
     entry.problem = error.what();

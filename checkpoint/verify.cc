@@ -153,12 +153,33 @@ void mark_verified(Storage& storage, const std::string& path) {
   const std::string file = join(path, kVerifiedName);
   storage.write_file(file + ".tmp", std::as_bytes(std::span(text)));
   storage.rename(file + ".tmp", file);
+  clear_damage(storage, path);
 }
 
 bool is_marked_verified(Storage& storage, const std::string& path) {
   const std::string file = join(path, kVerifiedName);
   return storage.exists(file) && storage.exists(join(path, kManifestName)) && storage.file_size(file) == kMarkBytes &&
          storage.read_file(file, kMarkBytes) == manifest_hash(storage, path);
+}
+
+void mark_damaged(Storage& storage, const std::string& path, const std::string& problem) {
+  const std::string text = manifest_hash(storage, path) + problem;
+  const std::string file = join(path, kDamagedName);
+  storage.write_file(file + ".tmp", std::as_bytes(std::span(text)));
+  storage.rename(file + ".tmp", file);
+}
+
+std::string marked_damage(Storage& storage, const std::string& path) {
+  constexpr int64_t kMostBytes = 1 << 16;
+  const std::string file = join(path, kDamagedName);
+  if (!storage.exists(file) || !storage.exists(join(path, kManifestName))) return "";
+  const std::string text = storage.read_file(file, kMostBytes), hash = manifest_hash(storage, path);
+  return text.starts_with(hash) ? text.substr(hash.size()) : "";
+}
+
+void clear_damage(Storage& storage, const std::string& path) {
+  const std::string file = join(path, kDamagedName);
+  if (storage.exists(file)) storage.remove_tree(file);
 }
 
 }  // namespace tessera

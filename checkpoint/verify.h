@@ -27,10 +27,22 @@ Verification verify(Storage& storage, const std::string& path);
 // Part `part` of `parts` that make up the same: every parts-th shard, and with part 0 all the rest.
 Verification verify_part(Storage& storage, const std::string& path, int part, int parts);
 
-// Leaves a file VERIFIED with the hash of the manifest in the checkpoint. Throws IoError.
+// Leaves a file VERIFIED with the hash of the manifest in the checkpoint, and takes away what said that it is damaged.
+// Throws IoError.
 void mark_verified(Storage& storage, const std::string& path);
 
 // Whether the checkpoint is marked, with the manifest that it has now. Throws IoError.
 bool is_marked_verified(Storage& storage, const std::string& path);
+
+// Leaves a file DAMAGED with the problem in the checkpoint, so that it never again counts as one to fall back on
+// (checkpoint/scan.h, checkpoint/retention.h): its manifest and sizes alone would not show the damage. Throws IoError.
+void mark_damaged(Storage& storage, const std::string& path, const std::string& problem);
+
+// What mark_damaged() said of the checkpoint, if it has the manifest that it had then; "" when nothing was said. Throws
+// IoError.
+std::string marked_damage(Storage& storage, const std::string& path);
+
+// Takes the mark away. Throws IoError.
+void clear_damage(Storage& storage, const std::string& path);
 
 }  // namespace tessera

@@ -5,6 +5,7 @@
 // and in a checkpoint:
 //   manifest.textproto, index.h5, shard-00003.h5 and shard-00003.index for each rank
 //   VERIFIED                            once all of it was read again and found right (checkpoint/reread.h)
+//   DAMAGED                             once reading it found bytes that are not what was saved, and which
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,7 @@ inline constexpr const char* kManifestName = "manifest.textproto";
 inline constexpr const char* kViewName = "index.h5";
 inline constexpr const char* kLatestName = "LATEST";
 inline constexpr const char* kVerifiedName = "VERIFIED";
+inline constexpr const char* kDamagedName = "DAMAGED";
 
 std::string step_name(int64_t step);                              // "step-00001000"
 std::string temporary_name(int64_t step, const std::string& id);  // "step-00001000.tmp-ID"

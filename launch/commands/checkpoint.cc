@@ -159,6 +159,18 @@ std::vector<std::string> checkpoints_to_verify(Storage& storage, const std::stri
   return paths;
 }
 
+// So that what is found is known to retention and to the next resume; a checkpoint that cannot be written to stays as it
+// is.
+void remember(Storage& storage, const Verification& result) {
+  try {
+    if (result.ok())
+      clear_damage(storage, result.path);
+    else
+      mark_damaged(storage, result.path, result.problems.front());
+  } catch (const Error&) {
+  }
+}
+
 int run_verify(const Arguments& arguments) {
   PosixStorage storage;
   Table table({{"state", Column::Align::Left},
@@ -170,6 +182,7 @@ int run_verify(const Arguments& arguments) {
   bool all_valid = true;
   for (const std::string& path : checkpoints_to_verify(storage, arguments.path)) {
     const Verification result = verify(storage, path);
+    remember(storage, result);
     std::string problems;
     for (const std::string& problem : result.problems) problems += fmt::format("        {}\n", problem);
     all_valid = all_valid && result.ok();

@@ -1,6 +1,8 @@
 #include "checkpoint/load.h"
 
+#include "checkpoint/retention.h"
 #include "checkpoint/scan.h"
+#include "checkpoint/verify.h"
 #include "tests/checkpoint/rig.h"
 
 namespace tessera {
@@ -172,6 +174,32 @@ TEST_P(Damaged, TheOneBeforeIsLoaded) {
     EXPECT_NE(message.find("no valid checkpoint in " + directory), std::string::npos) << message;
     EXPECT_NE(message.find("step-00000010"), std::string::npos) << message;
   });
+}
+
+// Damage that only reading shows: the manifest and all sizes are right, and the checkpoint was VERIFIED once.
+TEST(Resume, ACheckpointThatWasFoundDamagedIsNoneToFallBackOn) {
+  const std::string directory = fresh_directory();
+  PosixStorage storage;
+  for (const int step : {10, 20, 30}) {
+    save_filled(directory, step, static_cast<uint64_t>(step), {.parts = 2});
+    mark_verified(storage, directory + "/" + step_name(step));
+  }
+  const std::string shard = directory + "/step-00000030/" + shard_name(0), whole = slurp(shard);
+  spill(shard, std::string(whole.size(), 'x'));
+  run_ranks(2, [&](Comm& world) {
+    PosixStorage own;
+    RankState rank(small_tensors(), {.parts = 2}, world.rank());
+    EXPECT_EQ(resume(world, own, directory, rank.state).checkpoint->step, 20);
+  });
+  EXPECT_EQ(scan(storage, directory).back().state, CheckpointEntry::State::Broken);
+  save_filled(directory, 40, 40, {.parts = 2});
+  mark_verified(storage, directory + "/step-00000040");
+  EXPECT_EQ(prune(storage, directory, {.keep_last = 2}), (std::vector<std::string>{"step-00000010"}))
+      << "20 is what there is beside 40";
+  // Whole again, say from a backup: reading all of it takes the mark away.
+  spill(shard, whole);
+  mark_verified(storage, directory + "/step-00000030");
+  EXPECT_EQ(scan(storage, directory)[1].state, CheckpointEntry::State::Valid);
 }
 
 void truncate_by_one(const std::string& path) { fs::resize_file(path, fs::file_size(path) - 1); }
