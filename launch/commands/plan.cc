@@ -47,7 +47,12 @@ int ranks_of(const ParallelConfig& parallel, int world) {
 HardwareConfig hardware_of(const std::string& name) {
   HardwareConfig hardware;
   const std::string named = "configs/hardware/" + name + ".textproto";
-  read_hardware(std::filesystem::exists(name) || !std::filesystem::exists(named) ? name : named, hardware);
+  if (!std::filesystem::exists(name) && !std::filesystem::exists(named))
+    throw UsageError(
+        fmt::format("--hardware {}: neither {} nor {} is a file here; give the path of a description like "
+                    "those in configs/hardware",
+                    name, name, named));
+  read_hardware(std::filesystem::exists(name) ? name : named, hardware);
   if (hardware.memory_bytes() <= 0) throw UsageError(fmt::format("--hardware {}: it states no memory_bytes", name));
   return hardware;
 }
@@ -197,7 +202,8 @@ int run_plan(const PlanArguments& arguments) {
                        counted(layout.global_batch_samples, "sequence"), with_thousands(layout.sequence_length),
                        counted(layout.microbatches, "microbatch", "microbatches"), layout.micro_batch_samples))
       .add("steps", config.run().steps())
-      .add("total_tokens", config.run().steps() * layout.step_tokens())
+      .add("total_tokens",
+           real(static_cast<double>(config.run().steps()) * static_cast<double>(layout.step_tokens()), ".4g"))
       .add("flops_per_step", real(flops, ".4g"), "model FLOPs, recomputation not counted")
       .add("schedule", config.parallel().schedule(),
            fmt::format("{}; at most {} alive on a rank", counted(layout.stages(), "stage"),
@@ -220,11 +226,12 @@ int run_plan(const PlanArguments& arguments) {
     if (!kHasCuda)
       fmt::print("\nthis build has no CUDA kernels: lists and workspace of attention are stated as the CPU's\n");
     const auto limit = static_cast<int64_t>(hardware->memory_bytes());
-    const int64_t taken = total_bytes(worst.lines, memory.target.device);
+    const int64_t taken = total_bytes(worst.lines, memory.target.device);  // without what is in the host's memory
     fits = taken <= limit;
     fmt::print("\n");
     if (taken <= limit)
-      fmt::print("fits: {} of the {} of {}\n", bytes(taken).text, bytes(limit).text, hardware->name());
+      fmt::print("fits: {} of the {} of {}, which leaves {} for libraries\n", bytes(taken).text, bytes(limit).text,
+                 hardware->name(), bytes(limit - taken).text);
     else
       change = say_what_fits(layout_request(config, layout.mesh.size()), memory, worst, limit, hardware->name());
   }

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
+#include <limits>
+#include <map>
 
 #include "data/data.pb.h"
 #include "model/model.pb.h"
@@ -63,6 +66,7 @@ std::string double_pp(Sections& sections) {
   return fmt::format("parallel.pp={}", sections.parallel.pp());
 }
 
+// From the cheapest on.
 std::vector<Candidate> candidates() {
   return {
       {[](Sections& s) { return set_zero_stage(s, 1); }, "the weights are gathered once a step"},
@@ -75,6 +79,35 @@ std::vector<Candidate> candidates() {
       {double_pp, "a longer pipeline, with more bubble"},
       {[](Sections& s) { return set_zero_stage(s, 3); }, "weights are gathered for every block and pass"},
   };
+}
+
+using BytesOf = std::function<std::optional<int64_t>(const Sections&)>;
+
+// The changes made in order, the later one of a field in place of the earlier.
+FittingChange applied(const Sections& before, const std::vector<const Candidate*>& changes, const BytesOf& bytes_of) {
+  Sections sections = before;
+  FittingChange made;
+  std::map<std::string, std::string> settings;  // by field
+  for (const Candidate* change : changes) {
+    const std::string setting = change->change(sections);
+    if (setting.empty()) continue;
+    settings[setting.substr(0, setting.find('='))] = setting;
+    made.cost += (made.cost.empty() ? "" : "; ") + std::string(change->cost);
+  }
+  for (const auto& [field, setting] : settings) made.settings.push_back(setting);
+  made.bytes = bytes_of(sections).value_or(std::numeric_limits<int64_t>::max());
+  return made;
+}
+
+// Leaves out each change, the dearest first, without which the rest still fits.
+FittingChange without_needless(const Sections& before, std::vector<const Candidate*> changes, const BytesOf& bytes_of,
+                               int64_t limit) {
+  for (size_t i = changes.size() - 1; i-- > 0;) {
+    std::vector<const Candidate*> fewer = changes;
+    fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
+    if (applied(before, fewer, bytes_of).bytes <= limit) changes = std::move(fewer);
+  }
+  return applied(before, changes, bytes_of);
 }
 
 }  // namespace
@@ -99,23 +132,24 @@ std::optional<FittingChange> cheapest_fit(const LayoutRequest& request, const Me
   Sections together{request.parallel, request.data};
   together.parallel.set_dp(MeshShape::resolve(request.parallel, request.world).dp);
   const Sections before = together;
-  std::vector<std::string> settings;
-  for (const Candidate& candidate : candidates()) {
+  const std::vector<Candidate> all = candidates();
+  std::vector<const Candidate*> made;
+  for (const Candidate& candidate : all) {
     Sections alone = before;
     const std::string setting = candidate.change(alone);
     if (setting.empty()) continue;
     if (const auto bytes = bytes_of(alone); bytes && *bytes <= limit)
       return FittingChange{.settings = {setting}, .cost = candidate.cost, .bytes = *bytes};
   }
-  for (const Candidate& candidate : candidates()) {
+  for (const Candidate& candidate : all) {
     Sections more = together;
     const std::string setting = candidate.change(more);
     if (setting.empty()) continue;
     const auto bytes = bytes_of(more);
     if (!bytes) continue;
     together = more;
-    settings.push_back(setting);
-    if (*bytes <= limit) return FittingChange{.settings = settings, .cost = candidate.cost, .bytes = *bytes};
+    made.push_back(&candidate);
+    if (*bytes <= limit) return without_needless(before, made, bytes_of, limit);
   }
   return std::nullopt;
 }

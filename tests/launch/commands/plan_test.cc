@@ -62,6 +62,20 @@ TEST(PlanCommand, SaysWhatWouldMakeItFit) {
   EXPECT_EQ(json("llama_405b", words)["fits"], true);
 }
 
+TEST(PlanCommand, NamesNoChangeThatIsNotNeeded) {
+  const std::vector<std::string> words = {
+      "--world", "64", "--hardware", kH100, "--set", "data.sequence_length=1048576", "--set", "parallel.cp=16"};
+  const nlohmann::json changes = json("llama_8b", words)["cheapest_change"]["set"];
+  ASSERT_EQ(changes.size(), 2u) << changes.dump();
+  for (size_t left_out = 0; left_out < changes.size(); ++left_out) {
+    std::vector<std::string> fewer = words;
+    for (size_t i = 0; i < changes.size(); ++i) {
+      if (i != left_out) fewer.insert(fewer.end(), {"--set", changes[i]});
+    }
+    EXPECT_EQ(json("llama_8b", fewer)["fits"], false) << "without " << changes[left_out];
+  }
+}
+
 TEST(PlanCommand, RanksThatOwnLessAreAClassOfTheirOwn) {
   // Over 8 owners, 2 rows (key-value heads) of QKV: two own one, the others none; and 61 rows of the vocabulary: seven
   // own 8, the last 5.
