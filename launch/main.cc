@@ -2,12 +2,17 @@
 #include <hdf5.h>
 #include <sys/prctl.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
 #include "launch/commands/command.h"
 #include "launch/commands/options.h"
 #include "launch/process/failure.h"
 #include "launch/process/host.h"
 #include "launch/process/version.h"
 #include "launch/process/waiting.h"
+#include "tensor/check.h"
 
 namespace tessera {
 namespace {
@@ -41,7 +46,12 @@ int run(int argc, char** argv) {
                               "itself."},
                    launched.rank == 0 ? CommandLine::Help::Printed : CommandLine::Help::Silent);
   add_commands(line.program());
-  return line.read({argv + 1, argv + argc})();
+  const int code = line.read({argv + 1, argv + argc})();
+  // What a command printed may lie in memory still. A disk that is full must not look like success.
+  errno = 0;
+  if (code == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0))
+    throw IoError(std::string("cannot write to standard output: ") + std::strerror(errno != 0 ? errno : EIO));
+  return code;
 }
 
 }  // namespace

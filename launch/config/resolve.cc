@@ -79,6 +79,11 @@ void resolve_model(RunConfig& config, const Origins& origins, const Surroundings
   if (!model.has_vocab_size()) {
     if (surroundings.tokenizer_vocab_size > 0)
       model.set_vocab_size(surroundings.tokenizer_vocab_size);
+    else if (config.data().has_tokenizer())
+      problems.add(origins, {"data.tokenizer"},
+                   fmt::format("model.vocab_size is not set, and data.tokenizer = {} is not there to take it from; set "
+                               "it, or make the data first (a demo's by launch/quickstart.sh --data-only)",
+                               config.data().tokenizer()));
     else
       problems.add(
           "model.vocab_size is not set, and neither data.tokenizer nor data.train is there to take it from; set one of "

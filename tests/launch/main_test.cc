@@ -56,6 +56,14 @@ TEST(Program, AWrongCommandLineIsNamedAndEndsWith2) {
   EXPECT_NE(wrong_option.output.find("--colour"), std::string::npos) << wrong_option.output;
 }
 
+TEST(Program, OutputThatCannotBeWrittenIsNoSuccess) {
+  for (const char* command : {" fields", " schedule --kind 1f1b --stages 2 --microbatches 4"}) {
+    const Outcome outcome = shell("(" + kProgram + command + " >/dev/full)");
+    EXPECT_EQ(outcome.code, 74) << command;
+    EXPECT_NE(outcome.output.find("cannot write to standard output"), std::string::npos) << outcome.output;
+  }
+}
+
 TEST(Program, RanksThatMakeTheSameMistakeSayItOnce) {
   const Outcome outcome = shell(mpirun(4) + kProgram + " no-such-command");
   EXPECT_EQ(outcome.code, 2) << outcome.output;
