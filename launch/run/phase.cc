@@ -58,9 +58,9 @@ void Phase::verify_data(const std::function<void()>& read) const {
 
 Phase::~Phase() = default;
 
-void Phase::load(const std::function<void(State& state)>& load) {
+void Phase::load(const std::function<bool(State& state)>& load) {
   HostState host(assembly_.context(), State{assembly_.state(), {}});
-  load(host.state());
+  if (!load(host.state())) return;
   host.send(assembly_.context());
   assembly_.optimizer().state_loaded(assembly_.context());
 }

@@ -48,8 +48,9 @@ class Phase {
   // Throws DataError naming the first shard that is damaged.
   void verify_data(const std::function<void()>& read) const;
 
-  // Calls `load` with the weights' and moments' slices in host memory, to be overwritten, and takes what they hold then.
-  void load(const std::function<void(State& state)>& load);
+  // Calls `load` with the weights' and moments' slices in host memory, to be overwritten. Takes what they hold then when
+  // it returns true; the phase keeps its initial weights when it returns false.
+  void load(const std::function<bool(State& state)>& load);
 
   // Notes in the history what comes from this position on, and makes the loader, the validation sets and the step.
   // guard: what the optimizer is to go through.

@@ -144,6 +144,7 @@ void TrainingRun::resume(const TrainOptions& options) {
     found = tessera::resume(session_.world, storage, checkpoints(), state,
                             [&](const CheckpointInfo& info) { accept(info, options); });
     cursors = state.cursors;
+    return found.checkpoint.has_value();
   });
   for (const std::string& warning : found.warnings) console_->warn("warning: {}", warning);
   if (!found.checkpoint) return;
@@ -170,7 +171,10 @@ void TrainingRun::begin_phase(const RunConfig& config, const Layout& layout) {
   Handover handover(session_.world, settled_state(), host_copy(phase_->assembly().context()));
   phase_.reset();
   phase_ = std::make_unique<Phase>(config, layout, session_);
-  phase_->load([&](State& state) { handover.into(state); });
+  phase_->load([&](State& state) {
+    handover.into(state);
+    return true;
+  });
   begin();
   find_peak();
   on_rank_zero([&] {
